@@ -1,0 +1,130 @@
+"""Graphs on the host: A_hat, item graphs by cosine kNN, and their normalisation. The graph type that leaves here is jraph.GraphsTuple.
+
+A graph is a GraphsTuple whose edges are float32 weights, sorted by receiver: row i of the matrix is the set of edges with receiver i.
+Removing edges never changes a shape: the arrays keep the capacity they are given, the tail holds edges of weight 0 from node 0 to the
+last node, so that one compiled function serves every request.
+"""
+
+import jraph
+import numpy as np
+import scipy.sparse
+
+from recunlearn_jax.data import Dataset
+
+
+def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse.csr_array:
+    """A_hat = D^-1/2 A D^-1/2 with A = [[0, R], [R^T, 0]], users before items; a node without edges stays without (MGCN eq. 1).
+
+    Args:
+        pairs: int [n, 2] train pairs.
+
+    Returns:
+        float32 [|U| + |I|, |U| + |I|] CSR, symmetric, 2 n entries.
+    """
+    users, items = pairs[:, 0], pairs[:, 1]
+    weight = _inverse_root(np.bincount(users, minlength=num_users))[users] * _inverse_root(np.bincount(items, minlength=num_items))[items]
+    rows = np.concatenate([users, items + num_users])
+    columns = np.concatenate([items + num_users, users])
+    size = num_users + num_items
+    return _csr(np.concatenate([weight, weight]), rows, columns, size)
+
+
+def items_to_users(a_hat: scipy.sparse.csr_array, num_users: int) -> scipy.sparse.csr_array:
+    """The edges of A_hat from items to users, R_hat = its upper right block, on the same |U| + |I| nodes."""
+    indptr = np.minimum(a_hat.indptr, a_hat.indptr[num_users])
+    end = indptr[-1]
+    return scipy.sparse.csr_array((a_hat.data[:end], a_hat.indices[:end], indptr), shape=a_hat.shape)
+
+
+def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -> scipy.sparse.csr_array:
+    """The `neighbours` largest cosine similarities of each row, values kept; blocked, so no |I| x |I| matrix is ever held.
+
+    An item counts among its own neighbours. An all-zero row has no edges, and no row has an edge to it.
+
+    Args:
+        features: float32 [|I|, d].
+        neighbours: k.
+        block: rows at a time; memory is block x |I| floats.
+
+    Returns:
+        float32 [|I|, |I|] CSR with at most k entries a row.
+    """
+    num_items = len(features)
+    norms = np.linalg.norm(features, axis=1)
+    unit = features / np.maximum(norms, 1e-12)[:, None]
+    present = np.flatnonzero(norms > 0)
+    k = min(neighbours, len(present))
+    rows, columns, values = [], [], []
+    for start in range(0, len(present), block):
+        chosen = present[start : start + block]
+        similarity = unit[chosen] @ unit[present].T
+        nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+        rows.append(np.repeat(chosen, k))
+        columns.append(present[nearest].reshape(-1))
+        values.append(np.take_along_axis(similarity, nearest, axis=1).reshape(-1))
+    if not rows:
+        return scipy.sparse.csr_array((num_items, num_items), dtype=np.float32)
+    return _csr(np.concatenate(values), np.concatenate(rows), np.concatenate(columns), num_items)
+
+
+def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """S_m: w_ij = s_ij / sqrt(deg_i deg_j) with deg_i = sum_j s_ij; directed, a row without edges stays without (MGCN item view)."""
+    scale = _inverse_root(np.asarray(similarities.sum(axis=1), np.float32))
+    edges = similarities.tocoo()
+    return _csr(edges.data * scale[edges.row] * scale[edges.col], edges.row, edges.col, similarities.shape[0])
+
+
+def with_item_graphs(dataset: Dataset, neighbours: int) -> Dataset:
+    """Attach a kNN item graph to every modality that has none from a file."""
+    missing = [m for m in dataset.modalities if m not in dataset.similarities]
+    built = {m: knn_similarities(dataset.features[m], neighbours) for m in missing}
+    return dataset.replace(similarities={**dataset.similarities, **built}) if built else dataset
+
+
+def availability(dataset: Dataset) -> dict[str, np.ndarray]:
+    """modality -> bool [|I|]: items that have the modality, i.e. a feature row that is not all zero."""
+    return {m: dataset.features[m].any(axis=1) for m in dataset.modalities}
+
+
+def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:
+    """GraphsTuple of a square CSR matrix: edge (senders j -> receivers i) carries w_ij, sorted by receiver.
+
+    Args:
+        matrix: float32 [N, N].
+        capacity: number of edges to pad to; the number of entries where None.
+
+    Returns:
+        edges float32 [capacity], senders and receivers int32 [capacity], n_node [1], n_edge [1] (the real edges), no node features.
+    """
+    matrix = matrix.tocsr()
+    matrix.sort_indices()
+    padding = (0, (capacity or matrix.nnz) - matrix.nnz)
+    receivers = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
+    return jraph.GraphsTuple(
+        nodes=None,
+        edges=np.pad(matrix.data.astype(np.float32), padding),
+        senders=np.pad(matrix.indices.astype(np.int32), padding),
+        receivers=np.pad(receivers, padding, constant_values=matrix.shape[0] - 1),
+        globals=None,
+        n_node=np.array([matrix.shape[0]], np.int32),
+        n_edge=np.array([matrix.nnz], np.int32),
+    )
+
+
+def from_jraph(graph: jraph.GraphsTuple) -> scipy.sparse.csr_array:
+    """The CSR matrix of a GraphsTuple in the form `to_jraph` gives; padding is dropped."""
+    edges = int(np.sum(graph.n_edge))
+    size = int(np.sum(graph.n_node))
+    take = [np.asarray(x)[:edges] for x in (graph.edges, graph.receivers, graph.senders)]
+    return _csr(*take, size)
+
+
+def _inverse_root(degree: np.ndarray) -> np.ndarray:
+    """degree ** -0.5 with 0 for 0."""
+    return np.where(degree > 0, 1 / np.sqrt(np.maximum(degree, 1e-12)), 0).astype(np.float32)
+
+
+def _csr(values, rows, columns, size) -> scipy.sparse.csr_array:
+    matrix = scipy.sparse.coo_array((values.astype(np.float32), (rows, columns)), shape=(size, size)).tocsr()
+    matrix.sort_indices()
+    return matrix

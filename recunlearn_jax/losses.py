@@ -1,0 +1,308 @@
+"""The losses of MGCN and MMRecUN as pure functions of jax.numpy, for use in any training loop.
+
+This module imports nothing from the rest of the package and needs neither flax nor optax. Every loss stands here twice: as a plain
+function, to be called inside your own jitted step, and ready-jitted under the same name with the suffix `_jit`, with static keywords
+where the value chooses the program.
+
+    d = s_up - s_un is the margin of a triplet (user u, positive or forgotten item p, negative item n).
+
+`weights` are 0 for padded rows and 1 for real ones (any non-negative value works); means are weighted means, and no row of weight 0
+takes part in any of them, nor in the columns of InfoNCE. A batch of weights 0 gives 0.
+
+Sources: BPR, Rendle et al. 2009 (arXiv 1205.2618). MGCN, Yu et al. 2023 (arXiv 2308.03588). MMRecUN, Sinha et al. 2025
+(arXiv 2405.15328). InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748).
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+_EPS = 1e-12  # inside the norm: a zero row (a user without edges) keeps a zero value and a finite gradient
+
+
+def bpr(positive_scores: jax.Array, negative_scores: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
+    """Bayesian personalised ranking, mean of -log sigmoid(d).
+
+    Args:
+        positive_scores: float [B], s_up.
+        negative_scores: float [B], s_un.
+        weights: float [B] or None for ones.
+
+    Returns:
+        float scalar, >= 0.
+
+    Reference: arXiv 1205.2618, eq. 4 (without the regulariser).
+
+    >>> round(float(bpr(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 4)
+    0.41
+    """
+    return _mean(jax.nn.softplus(negative_scores - positive_scores), weights)
+
+
+def reverse_bpr(
+    forget_scores: jax.Array,
+    negative_scores: jax.Array,
+    *,
+    form: Literal["swap", "ascent"] = "swap",
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """Reverse BPR: minimising it lowers forgotten pairs below negatives.
+
+    swap:   mean of -log sigmoid(-d), bounded below by 0; its gradient dies out once a pair is forgotten.
+    ascent: mean of +log sigmoid(d), unbounded below; needs a stop or clipping.
+
+    Args:
+        forget_scores: float [B], scores of forgotten pairs.
+        negative_scores: float [B], scores of the same users with items they never had.
+        form: static.
+        weights: float [B] or None for ones.
+
+    Returns:
+        float scalar.
+
+    Raises:
+        ValueError: an unknown form.
+
+    Reference: reverse objective of MMRecUN (arXiv 2405.15328); which of the two forms the paper uses is our reading, so both are here.
+
+    >>> round(float(reverse_bpr(jnp.array([2.0]), jnp.array([0.0]))), 4)
+    2.1269
+    """
+    if form not in {"swap", "ascent"}:
+        raise ValueError(f"form {form!r} is not one of 'swap', 'ascent'")
+    margin = forget_scores - negative_scores
+    return _mean(jax.nn.softplus(margin) if form == "swap" else -jax.nn.softplus(-margin), weights)
+
+
+def info_nce(x: jax.Array, y: jax.Array, *, temperature: float = 0.2, weights: jax.Array | None = None) -> jax.Array:
+    """InfoNCE of matching rows, mean_i [ log sum_j exp(x_i.y_j / tau) - x_i.y_i / tau ] over L2-normalised rows.
+
+    j runs over all rows of the batch, the positive and duplicates included; one direction only. The backward pass is written by hand: it
+    keeps the exponentials of the forward pass and needs two matrix products and no second softmax.
+
+    Args:
+        x: float [B, d], anchors.
+        y: float [B, d], their positives; all rows serve as candidates.
+        temperature: tau > 0.
+        weights: float [B] or None for ones; also weighs y_j in the sum over columns.
+
+    Returns:
+        float scalar.
+
+    Reference: arXiv 2308.03588, contrastive loss; arXiv 1807.03748, eq. 4.
+
+    >>> round(float(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)), 4)
+    0.3133
+    """
+    x, y = _unit(x), _unit(y)
+    columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights
+    agreement = jnp.sum(x * y, axis=-1) / temperature
+    return _mean(_log_sum_exp(x, y, columns, 1 / temperature) - agreement, weights)
+
+
+def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array | None = None) -> jax.Array:
+    """Half the squared norm of the rows a batch reads, (|a|^2 + |b|^2 + ...) / (2 batch size).
+
+    Args:
+        tables: float [B, d] each: rows of users, positives, negatives.
+        batch_size: divisor; the reference divides a short batch by its configured size too. None divides by the sum of weights.
+        weights: float [B] or None for ones.
+
+    Returns:
+        float scalar, to be multiplied by the regularisation weight.
+
+    Reference: arXiv 2308.03588, final objective, as in MMRec's implementation.
+
+    >>> float(row_l2(jnp.array([[3.0, 4.0]])))
+    12.5
+    """
+    squares = sum(jnp.sum(jnp.square(table), axis=-1) for table in tables)
+    squares = jnp.asarray(squares)
+    if batch_size is None:
+        return 0.5 * _mean(squares, weights)
+    total = jnp.sum(squares if weights is None else squares * weights)
+    return 0.5 * total / batch_size
+
+
+class Views(NamedTuple):
+    """What MGCN knows of a batch of triplets: output rows and the two views that the contrast compares. All float [B, d]."""
+
+    user: jax.Array
+    positive: jax.Array
+    negative: jax.Array
+    user_side: jax.Array
+    user_content: jax.Array
+    positive_side: jax.Array
+    positive_content: jax.Array
+
+
+def contrast(views: Views, *, temperature: float = 0.2, weights: jax.Array | None = None) -> jax.Array:
+    """MGCN's self-supervised task: InfoNCE(side_p, content_p) + InfoNCE(side_u, content_u).
+
+    Args:
+        views: of a batch, with [B, d] rows.
+        temperature: tau.
+        weights: float [B] or None for ones.
+
+    Reference: arXiv 2308.03588, contrastive loss.
+    """
+    items = info_nce(views.positive_side, views.positive_content, temperature=temperature, weights=weights)
+    return items + info_nce(views.user_side, views.user_content, temperature=temperature, weights=weights)
+
+
+def scores(views: Views) -> tuple[jax.Array, jax.Array]:
+    """s_up and s_un of a batch, float [B] each: inner products of output rows."""
+    return jnp.sum(views.user * views.positive, axis=-1), jnp.sum(views.user * views.negative, axis=-1)
+
+
+def mgcn(
+    views: Views,
+    *,
+    contrast_weight: float | jax.Array = 0.01,
+    l2_weight: float | jax.Array = 1e-4,
+    temperature: float = 0.2,
+    batch_size: int | None = None,
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """MGCN's training loss, BPR + reg L2 + cl CL.
+
+    Args:
+        views: of a batch, with [B, d] rows.
+        contrast_weight: cl; a Python 0 leaves the contrast out of the program (LightGCN).
+        l2_weight: reg.
+        temperature: tau.
+        batch_size: divisor of L2, see `row_l2`.
+        weights: float [B] or None for ones.
+
+    Returns:
+        float scalar.
+
+    Reference: arXiv 2308.03588, final objective.
+    """
+    loss = bpr(*scores(views), weights=weights)
+    loss += l2_weight * row_l2(views.user, views.positive, views.negative, batch_size=batch_size, weights=weights)
+    if isinstance(contrast_weight, (int, float)) and contrast_weight == 0:
+        return loss
+    return loss + contrast_weight * contrast(views, temperature=temperature, weights=weights)
+
+
+def mmrecun(
+    retain: Views,
+    forget: Views,
+    *,
+    alpha: float | jax.Array = 0.5,
+    retain_contrast: float | jax.Array = 0.01,
+    forget_contrast: float | jax.Array = 0.01,
+    l2_weight: float | jax.Array = 1e-4,
+    temperature: float = 0.2,
+    reverse: Literal["swap", "ascent"] = "swap",
+    retain_weights: jax.Array | None = None,
+    forget_weights: jax.Array | None = None,
+) -> jax.Array:
+    """The MMRecUN objective for one retain batch and one forget batch.
+
+        alpha [BPR(D_r) + cl CL(D_r)] + (1 - alpha) [RBPR(D_f) - cl_f CL(D_f)] + reg L2 over the rows of both batches
+
+    The contrastive task is negated on the forget set.
+
+    Args:
+        retain: views of a batch of D_r, [B, d] rows.
+        forget: views of a batch of D_f, [B', d] rows.
+        alpha: in [0, 1], weight of the retain terms.
+        retain_contrast, forget_contrast: cl and cl_f; a Python 0 leaves the term out of the program.
+        l2_weight: reg.
+        temperature: tau.
+        reverse: form of reverse BPR, static.
+        retain_weights, forget_weights: float [B], [B'] or None for ones.
+
+    Returns:
+        float scalar.
+
+    Reference: arXiv 2405.15328, objective; the place of alpha and of the weights is our reading.
+    """
+    keep = mgcn(retain, contrast_weight=retain_contrast, l2_weight=0.0, temperature=temperature, weights=retain_weights)
+    lose = reverse_bpr(*scores(forget), form=reverse, weights=forget_weights)
+    if not (isinstance(forget_contrast, (int, float)) and forget_contrast == 0):
+        lose = lose - forget_contrast * contrast(forget, temperature=temperature, weights=forget_weights)
+    size = row_l2(retain.user, retain.positive, retain.negative, weights=retain_weights)
+    size += row_l2(forget.user, forget.positive, forget.negative, weights=forget_weights)
+    return alpha * keep + (1 - alpha) * lose + l2_weight * size
+
+
+def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
+    """BPR divergence of two models on the same pairs, mean of (s_a - s_b)^2.
+
+    Args:
+        scores_a, scores_b: float [n], scores of the same pairs (u, i) under models a and b.
+        weights: float [n] or None for ones.
+
+    Returns:
+        float scalar, >= 0.
+
+    Reference: arXiv 2405.15328, the paper's replacement for KL divergence in sparse data.
+
+    >>> float(bpr_divergence(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
+    2.0
+    """
+    return _mean(jnp.square(scores_a - scores_b), weights)
+
+
+def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Weighted mean; 0 where the weights sum to 0, and values of weight 0 never count, finite or not."""
+    if weights is None:
+        return jnp.mean(values)
+    total = jnp.sum(weights)
+    used = jnp.where(weights > 0, values, 0)
+    return jnp.sum(used * weights) / jnp.where(total > 0, total, 1)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Rows of length 1; a row shorter than 1e-12 is divided by 1e-12, as PyTorch's normalize does, without its NaN gradient at 0.
+
+    The largest entry is divided out first, so that neither huge nor tiny rows leave the range of float32 when squared.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+    scaled = x / jnp.where(largest > _EPS, largest, 1)
+    square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
+    return scaled * jnp.where(largest > _EPS, jax.lax.rsqrt(jnp.where(largest > _EPS, square, 1)), 1 / _EPS)
+
+
+@jax.custom_vjp
+def _log_sum_exp(x: jax.Array, y: jax.Array, columns: jax.Array, inverse_temperature: float) -> jax.Array:
+    """log sum_j columns_j exp(x_i.y_j / tau) of unit rows, [B]."""
+    return _log_sum_exp_forward(x, y, columns, inverse_temperature)[0]
+
+
+def _log_sum_exp_forward(x, y, columns, inverse_temperature):
+    logits = (x @ y.T) * inverse_temperature
+    # The rows' maxima keep the sum in range at any temperature; they are taken over the columns that count.
+    counted = jnp.where(columns > 0, logits, -jnp.inf)
+    top = jnp.max(counted, axis=1, keepdims=True)
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    exponentials = jnp.where(columns > 0, jnp.exp(logits - top), 0) * columns
+    total = jnp.sum(exponentials, axis=1)
+    total = jnp.where(total > 0, total, 1)
+    return top[:, 0] + jnp.log(total), (x, y, exponentials, total, inverse_temperature)
+
+
+def _log_sum_exp_backward(saved, g):
+    x, y, exponentials, total, inverse_temperature = saved
+    row = (g * inverse_temperature / total)[:, None]
+    # WHY: softmax = exponentials / total is never written out; its row scale moves to the thin factor of each product.
+    return row * (exponentials @ y), exponentials.T @ (row * x), None, None
+
+
+_log_sum_exp.defvjp(_log_sum_exp_forward, _log_sum_exp_backward)
+
+
+bpr_jit = jax.jit(bpr)
+reverse_bpr_jit = jax.jit(reverse_bpr, static_argnames="form")
+info_nce_jit = jax.jit(info_nce, static_argnames="temperature")
+row_l2_jit = jax.jit(row_l2, static_argnames="batch_size")
+contrast_jit = jax.jit(contrast, static_argnames="temperature")
+mgcn_jit = jax.jit(mgcn, static_argnames=("contrast_weight", "l2_weight", "temperature", "batch_size"))
+mmrecun_jit = jax.jit(
+    mmrecun, static_argnames=("alpha", "retain_contrast", "forget_contrast", "l2_weight", "temperature", "reverse")
+)
+bpr_divergence_jit = jax.jit(bpr_divergence)

@@ -1,0 +1,200 @@
+"""MGCN for any number of modalities, as pure Linen modules; with no modality it is LightGCN.
+
+Numbers in comments are the steps of the computation: 3 behaviour-guided purifier, 4 user-item view, 5 item-item view, 6 behaviour-aware
+fuser, 7 output (Yu et al. 2023, arXiv 2308.03588).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.graph import availability, bipartite, items_to_users, normalize
+from recunlearn_jax.losses import Views
+from recunlearn_jax.propagate import Graph, layout, propagate
+
+
+class Graphs(NamedTuple):
+    """The graphs of a data set on the device; an argument of every compiled function."""
+
+    user_item: Graph  # A_hat over |U| + |I| nodes
+    item_user: Graph  # its edges from items to users, R_hat
+    item_item: Mapping[str, Graph]  # S_m over |I| nodes
+    available: Mapping[str, jax.Array]  # modality -> bool [|U| + |I|]; users have every modality
+
+
+class Propagated(NamedTuple):
+    """What the graphs give every node, before the fuser. N = |U| + |I|, users first."""
+
+    content: jax.Array  # C [N, d]
+    modal: Mapping[str, jax.Array]  # modality -> F_m [N, d]
+    available: Mapping[str, jax.Array]  # modality -> bool [N]
+
+
+class Output(NamedTuple):
+    """Rows of the two views and their sum; score(u, i) = <Z_u, Z_i>."""
+
+    embedding: jax.Array  # Z [rows, d]
+    side: jax.Array  # [rows, d]
+    content: jax.Array  # [rows, d]
+
+
+def build_graphs(dataset: Dataset, config: ModelConfig, like: Dataset | None = None) -> Graphs:
+    """All graphs of a data set with item graphs attached (`graph.with_item_graphs`), in the layout of this device.
+
+    Args:
+        dataset: what to build from.
+        config: for the layout.
+        like: a larger data set (the original of an edited one) whose array sizes are kept, so that nothing compiles anew.
+    """
+    like = like or dataset
+    a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
+
+    def place(matrix, capacity):
+        return layout(matrix, config.layout, capacity)
+
+    present = availability(dataset)
+    everyone = jnp.ones(dataset.num_users, bool)
+    return Graphs(
+        user_item=place(a_hat, 2 * len(like.train)),
+        item_user=place(items_to_users(a_hat, dataset.num_users), len(like.train)),
+        item_item={m: place(normalize(dataset.similarities[m]), like.similarities[m].nnz) for m in dataset.modalities},
+        available={m: jnp.concatenate([everyone, jnp.asarray(present[m])]) for m in dataset.modalities},
+    )
+
+
+def _fan_in_uniform(fan_in: int):
+    """uniform(+-1/sqrt(fan_in)), PyTorch's default for the weights and the bias of a linear layer."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -1, 1) / jnp.sqrt(jnp.asarray(fan_in, dtype))
+
+    return init
+
+
+def _dense(size: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense:
+    init = _fan_in_uniform(fan_in)
+    return nn.Dense(size, use_bias, kernel_init=init, bias_init=init, name=name)
+
+
+class MGCN(nn.Module):
+    """Multi-view graph convolutional network.
+
+    Attributes:
+        num_users, num_items: |U|, |I|.
+        modalities: names, sorted; empty for LightGCN.
+        embedding_size: d.
+        user_item_layers, item_item_layers: L_ui, L_ii.
+        trainable_features: the raw feature tables are parameters; they start as the features given to `init`.
+    """
+
+    num_users: int
+    num_items: int
+    modalities: tuple[str, ...] = ()
+    embedding_size: int = 64
+    user_item_layers: int = 2
+    item_item_layers: int = 1
+    trainable_features: bool = True
+
+    @nn.compact
+    def propagated(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Propagated:
+        """Steps 3 to 5 for all nodes: the part whose cost follows the graph.
+
+        Args:
+            graphs: of the data set.
+            features: modality -> float32 [|I|, d_m]; only their shapes matter after `init` where they are trainable.
+        """
+        table = nn.initializers.xavier_uniform()
+        users = self.param("user_embedding", table, (self.num_users, self.embedding_size))
+        items = self.param("item_embedding", table, (self.num_items, self.embedding_size))
+
+        layer = jnp.concatenate([users, items])  # 4
+        total = layer
+        for _ in range(self.user_item_layers):
+            layer = propagate(graphs.user_item, layer)
+            total = total + layer
+        content = total / (self.user_item_layers + 1)
+
+        purified = []
+        for m in self.modalities:
+            raw = features[m]
+            if self.trainable_features:
+                raw = self.param(f"{m}_features", lambda _, x: x, raw)
+            projected = _dense(self.embedding_size, raw.shape[1], f"{m}_projection")(raw)
+            p = items * nn.sigmoid(_dense(self.embedding_size, self.embedding_size, f"{m}_purifier")(projected))  # 3
+            for _ in range(self.item_item_layers):
+                p = propagate(graphs.item_item[m], p)  # 5
+            purified.append(p)
+        if not purified:
+            return Propagated(content, {}, {})
+        # WHY: one product for all modalities side by side reads the graph once.
+        nodes = jnp.concatenate([jnp.zeros_like(users, shape=(self.num_users, len(purified) * self.embedding_size)),
+                                 jnp.concatenate(purified, axis=1)])
+        seen = propagate(graphs.item_user, nodes)[: self.num_users]
+        both = jnp.concatenate([seen, nodes[self.num_users :]])
+        modal = dict(zip(self.modalities, jnp.split(both, len(purified), axis=1), strict=True))
+        return Propagated(content, modal, {m: graphs.available[m] for m in self.modalities})
+
+    @nn.compact
+    def fuse(self, rows: Propagated) -> Output:
+        """Steps 6 and 7 for the rows given: each row on its own, so a batch needs only the rows it reads.
+
+        A row without a modality (an item that lacks the feature) leaves it out of attention, sum and divisor.
+        """
+        d = self.embedding_size
+        if not self.modalities:
+            return Output(rows.content, jnp.zeros_like(rows.content), rows.content)
+        hidden, score = _dense(d, d, "attention_hidden"), _dense(1, d, "attention_score", use_bias=False)
+        modal = jnp.stack([rows.modal[m] for m in self.modalities], axis=1)  # [rows, M, d]
+        available = jnp.stack([rows.available[m] for m in self.modalities], axis=1)[..., None]  # [rows, M, 1]
+        attention = score(jnp.tanh(hidden(modal)))
+        beta = nn.softmax(jnp.where(available, attention, jnp.finfo(attention.dtype).min), axis=1) * available
+        common = jnp.sum(beta * modal, axis=1)
+        preference = jnp.stack([nn.sigmoid(_dense(d, d, f"{m}_preference")(rows.content)) for m in self.modalities], axis=1)
+        specific = jnp.sum(preference * (modal - common[:, None]) * available, axis=1)
+        side = (specific + common) / (1 + jnp.sum(available, axis=1, dtype=common.dtype))
+        return Output(rows.content + side, side, rows.content)
+
+    def __call__(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
+        """Output rows of all nodes, users first."""
+        return self.fuse(self.propagated(graphs, features))
+
+    def batch(self, graphs: Graphs, features: Mapping[str, jax.Array], users: jax.Array, positives: jax.Array, negatives: jax.Array) -> Views:
+        """Views of a batch of triplets, int32 [B] each, for the losses. Exact: the fuser runs on the batch's rows only."""
+        nodes = jnp.concatenate([users, self.num_users + positives, self.num_users + negatives])
+        out = self.fuse(take_rows(self.propagated(graphs, features), nodes))
+        user, positive, negative = jnp.split(out.embedding, 3)
+        user_side, positive_side, _ = jnp.split(out.side, 3)
+        user_content, positive_content, _ = jnp.split(out.content, 3)
+        return Views(user, positive, negative, user_side, user_content, positive_side, positive_content)
+
+
+def take_rows(propagated: Propagated, nodes: jax.Array) -> Propagated:
+    """The rows of some nodes, int32 [rows]."""
+    return jax.tree.map(lambda table: table[nodes], propagated)
+
+
+def build_model(dataset: Dataset, config: ModelConfig) -> MGCN:
+    """The model for a data set's ids and modalities."""
+    return MGCN(
+        num_users=dataset.num_users,
+        num_items=dataset.num_items,
+        modalities=dataset.modalities,
+        embedding_size=config.embedding_size,
+        user_item_layers=config.user_item_layers,
+        item_item_layers=config.item_item_layers,
+        trainable_features=config.trainable_features,
+    )
+
+
+def init_params(key: jax.Array, model: MGCN, graphs: Graphs, features: Mapping[str, jax.Array]) -> dict:
+    """Fresh parameters: tables xavier uniform, linear layers uniform(+-1/sqrt(fan_in)), features as given.
+
+    Args:
+        key: typed PRNG key.
+    """
+    return jax.jit(model.init)(key, graphs, features)["params"]

@@ -1,0 +1,54 @@
+"""Seconds spent in a block of code, with the compiler's share told apart."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import jax
+
+_COMPILER_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+
+
+@dataclass
+class Seconds:
+    """What a stopwatch saw: wall-clock seconds, those of them in the compiler, and the number of programs compiled."""
+
+    total: float = 0.0
+    compiling: float = 0.0
+    programs: int = 0
+
+    @property
+    def running(self) -> float:
+        """Seconds without the compiler's."""
+        return self.total - self.compiling
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[Seconds]:
+    """Measure a block; results that are still being computed on a device are the caller's to wait for."""
+    seconds = Seconds()
+    # Only the outermost compiler event counts: tracing of inner functions lies inside that of outer ones.
+    spans: list[tuple[float, float]] = []
+
+    def listen(event: str, duration: float, **_) -> None:
+        if event in _COMPILER_EVENTS:
+            now = time.perf_counter()
+            spans.append((now - duration, now))
+            seconds.programs += event == _COMPILER_EVENTS[-1]
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    start = time.perf_counter()
+    try:
+        yield seconds
+    finally:
+        seconds.total = time.perf_counter() - start
+        jax.monitoring.unregister_event_duration_listener(listen)
+        end = -float("inf")
+        for low, high in sorted(spans):
+            seconds.compiling += max(0.0, high - max(low, end))
+            end = max(end, high)

@@ -1,0 +1,277 @@
+"""Training: one compiled program per epoch, early stopping on valid Recall@20, checkpoints, and a resume that is exact to the bit."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from recunlearn_jax import checkpoint, losses
+from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
+from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.models import MGCN, Graphs, build_graphs, build_model, init_params
+from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_order
+from recunlearn_jax.stopwatch import Seconds, stopwatch
+
+VALID_METRIC = "recall@20"
+OPTIMIZER = optax.scale_by_adam()  # betas 0.9 and 0.999, eps 1e-8, as PyTorch's
+
+
+class TrainData(NamedTuple):
+    """A data set on the device: an argument of the compiled epoch, so that an edited data set runs in the same program."""
+
+    graphs: Graphs
+    features: Mapping[str, jax.Array]  # modality -> float32 [|I|, d_m]
+    sampler: Sampler
+
+
+class TrainState(NamedTuple):
+    """What an epoch changes."""
+
+    params: Any
+    opt_state: Any
+    epoch: jax.Array  # int32 scalar, epochs done
+
+
+class Trained(NamedTuple):
+    """A trained recommender."""
+
+    model: MGCN
+    params: Any
+    dataset: Dataset  # with item graphs
+    data: TrainData
+    config: Config
+    history: list[dict[str, Any]]  # one entry an epoch
+    seconds: Seconds
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The entry of the epoch whose parameters these are."""
+        return best_entry(self.history)
+
+
+def train_data(dataset: Dataset, config: Config, like: Dataset | None = None) -> TrainData:
+    """Put a data set with item graphs on the device.
+
+    Args:
+        dataset: what to train on.
+        config: for the graphs' layout.
+        like: a larger data set whose array sizes are kept, see `models.build_graphs`.
+    """
+    size = len((like or dataset).train)
+    sampler = build_sampler(
+        dataset.train, dataset.train, dataset.num_users, dataset.num_items, capacity=size, history_capacity=size
+    )
+    features = {m: jnp.asarray(dataset.features[m]) for m in dataset.modalities}
+    return TrainData(build_graphs(dataset, config.model, like), features, sampler)
+
+
+def init_state(params: Any) -> TrainState:
+    """State before the first epoch."""
+    return TrainState(params, OPTIMIZER.init(params), jnp.int32(0))
+
+
+def batch_loss(params: Any, model: MGCN, data: TrainData, batch: tuple[jax.Array, ...], config: TrainConfig) -> jax.Array:
+    """MGCN's loss of one batch (users, positives, negatives, weights), each [B]."""
+    users, positives, negatives, weights = batch
+    views = model.apply({"params": params}, data.graphs, data.features, users, positives, negatives, method="batch")
+    return losses.mgcn(
+        views,
+        contrast_weight=config.contrast_weight if model.modalities else 0,
+        l2_weight=config.l2_weight,
+        temperature=config.temperature,
+        batch_size=config.batch_size,
+        weights=weights,
+    )
+
+
+def descend(gradients: Any, opt_state: Any, params: Any, learning_rate: float | jax.Array) -> tuple[Any, Any]:
+    """One Adam step; the learning rate may be traced."""
+    updates, opt_state = OPTIMIZER.update(gradients, opt_state, params)
+    return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), opt_state
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")
+def train_epoch(
+    state: TrainState, data: TrainData, key: jax.Array, *, model: MGCN, config: TrainConfig
+) -> tuple[TrainState, jax.Array]:
+    """One pass over the train pairs in random order, one negative a pair, the short last batch kept.
+
+    The number of steps follows the data at run time, so data sets of any smaller size share one compiled program.
+
+    Args:
+        state: donated.
+        data: of the data set.
+        key: of the run; the epoch's and the step's keys are folded in, so a resumed run draws the same batches.
+
+    Returns:
+        The new state and the mean loss of the epoch's batches, float scalar.
+    """
+    key = jax.random.fold_in(key, state.epoch)
+    size = config.batch_size
+    order = draw_order(jax.random.fold_in(key, 0), data.sampler)
+    order = jnp.pad(order, (0, size))
+    steps = (data.sampler.num_pairs + size - 1) // size
+    learning_rate = config.learning_rate * config.decay ** (state.epoch / config.decay_epochs)
+
+    def step(i, carry):
+        params, opt_state, total = carry
+        rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
+        weights = (i * size + jnp.arange(size) < data.sampler.num_pairs).astype(jnp.float32)
+        users, positives = data.sampler.pairs[rows].T
+        negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
+        loss, gradients = jax.value_and_grad(batch_loss)(
+            params, model, data, (users, positives, negatives, weights), config
+        )
+        params, opt_state = descend(gradients, opt_state, params, learning_rate)
+        return params, opt_state, total + loss
+
+    params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
+    return TrainState(params, opt_state, state.epoch + 1), total / steps
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def embed(params: Any, graphs: Graphs, features: Mapping[str, jax.Array], *, model: MGCN) -> jax.Array:
+    """Output rows Z of all nodes, users first, float32 [|U| + |I|, d]."""
+    return model.apply({"params": params}, graphs, features).embedding
+
+
+def best_entry(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """First entry with the highest valid metric; the last one where nothing was validated."""
+    validated = [entry for entry in history if VALID_METRIC in entry]
+    return max(validated, key=lambda entry: entry[VALID_METRIC]) if validated else history[-1]
+
+
+def should_stop(history: list[dict[str, Any]], config: TrainConfig) -> bool:
+    """No improvement of the valid metric for more than `patience` epochs, or `max_epochs` reached."""
+    if not history or len(history) >= config.max_epochs:
+        return bool(history)
+    return VALID_METRIC in history[-1] and history[-1]["epoch"] - best_entry(history)["epoch"] > config.patience
+
+
+def fit(
+    dataset: Dataset,
+    config: Config = Config(),
+    *,
+    seed: int = 0,
+    run: Path | None = None,
+    like: Dataset | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
+) -> Trained:
+    """Train from scratch, or go on where a killed run in the same folder stopped.
+
+    Args:
+        dataset: to train on; item graphs are built where it has none.
+        config: settings.
+        seed: of initialisation, order and negatives.
+        run: folder for log and checkpoints; None keeps everything in memory.
+        like: see `train_data`; Gold is trained `like` the original data set.
+        on_epoch: is called with each epoch's log entry.
+
+    Returns:
+        The parameters of the epoch with the best valid Recall@20 (the last epoch where the data has no valid pairs).
+
+    Raises:
+        InputError: the loss is not finite.
+    """
+    with stopwatch() as seconds:
+        dataset = with_item_graphs(dataset, config.model.neighbours)
+        data = train_data(dataset, config, like)
+        model = build_model(dataset, config.model)
+        key = jax.random.key(seed)
+        params = init_params(jax.random.fold_in(key, 0), model, data.graphs, data.features)
+        state, best, history = _resume(run, init_state(params))
+        task = held_out_task(dataset, "valid")
+        while not should_stop(history, config.train):
+            state, entry = _epoch(state, data, jax.random.fold_in(key, 1), model, config.train, task)
+            history.append(entry)
+            if best_entry(history) is entry:
+                best = jax.tree.map(jnp.copy, state.params)  # the state's own buffers are donated to the next epoch
+            if run:
+                checkpoint.append_log(run, entry)
+                if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, config.train):
+                    checkpoint.save_tree(checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best})
+                    checkpoint.keep_only(run, entry["epoch"])
+            on_epoch(entry)
+        jax.block_until_ready(best)
+    return Trained(model, best, dataset, data, config, history, seconds)
+
+
+def _epoch(state, data, key, model, config, task: RankingTask | None) -> tuple[TrainState, dict[str, Any]]:
+    with stopwatch() as seconds:
+        state, loss = train_epoch(state, data, key, model=model, config=config)
+        entry: dict[str, Any] = {"epoch": int(state.epoch), "loss": float(loss)}
+        if task is not None:
+            embedding = embed(state.params, data.graphs, data.features, model=model)
+            entry[VALID_METRIC] = ranking_metrics(embedding, task, (20,))[VALID_METRIC]
+    if not math.isfinite(entry["loss"]):
+        raise InputError(
+            f"epoch {entry['epoch']}: the loss is {entry['loss']}; training diverged, a learning rate below {config.learning_rate} may help"
+        )
+    return state, entry | {"seconds": round(seconds.total, 4), "compile_seconds": round(seconds.compiling, 4)}
+
+
+def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[dict[str, Any]]]:
+    """State, best parameters and log of the newest complete checkpoint; a fresh start where there is none."""
+    if run is None:
+        return state, state.params, []
+    run.mkdir(parents=True, exist_ok=True)
+    epochs = checkpoint.saved_epochs(run)
+    if not epochs:
+        checkpoint.write_log(run, [])
+        return state, state.params, []
+    like = {"state": state._asdict(), "best": state.params}
+    saved = checkpoint.load_tree(checkpoint.state_path(run, epochs[-1]), like)
+    history = [entry for entry in checkpoint.read_log(run) if entry["epoch"] <= epochs[-1]]
+    checkpoint.write_log(run, history)
+    return TrainState(**saved["state"]), saved["best"], history
+
+
+def embedding_of(trained: Trained) -> jax.Array:
+    """Z of a trained recommender, float32 [|U| + |I|, d]."""
+    return embed(trained.params, trained.data.graphs, trained.data.features, model=trained.model)
+
+
+def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int = 20) -> np.ndarray:
+    """The k best items for some users: nothing they have in train, and no removed item, is ever shown.
+
+    Args:
+        embedding: Z, float [|U| + |I|, d].
+        dataset: the (retained) data of the model.
+        users: int [n].
+        k: length of the lists.
+
+    Returns:
+        int32 [n, k], best first; -1 where fewer than k items are left for a user.
+
+    Raises:
+        InputError: a user is unknown, or has no train interaction to recommend from.
+    """
+    users = np.asarray(users)
+    known = np.isin(users, dataset.train[:, 0])
+    if not known.all():
+        user = users[~known][0]
+        raise InputError(f"user {user} has no interaction in the data this model holds (unknown or forgotten), so nothing can be recommended")
+    return _recommend(embedding, dataset, users, min(k, dataset.num_items))
+
+
+def _recommend(embedding, dataset, users, k):
+    from recunlearn_jax.evaluate import top_items
+
+    own = dataset.train[np.isin(dataset.train[:, 0], users)]
+    rows = [np.flatnonzero(users == user) for user in own[:, 0]]
+    masked = np.array([(row, item) for found, item in zip(rows, own[:, 1], strict=True) for row in found], np.int32).reshape(-1, 2)
+    items = embedding[dataset.num_users :]
+    top = np.array(top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), jnp.asarray(dataset.removed_items), k))
+    shown = np.ones((len(users), dataset.num_items), bool) & ~dataset.removed_items
+    shown[masked[:, 0], masked[:, 1]] = False
+    top[~np.take_along_axis(shown, top, axis=1)] = -1
+    return top
