@@ -76,6 +76,8 @@ class UnlearnConfig:
     """Which parameters move: the embedding rows the request touches, or everything."""
     touched_degree: int = 25
     """With scope touched: rows of touched items with at most this many train pairs move; 0 means no limit."""
+    finetune_epochs: int = 5
+    """Epochs of the method finetune."""
     stop: Literal["margin", "none"] = "margin"
     """margin: stop once forgotten pairs score like the valid pairs of retained users."""
 

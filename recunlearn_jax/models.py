@@ -18,6 +18,9 @@ from recunlearn_jax.losses import Views
 from recunlearn_jax.propagate import Graph, layout, propagate
 
 
+MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
+
+
 class Graphs(NamedTuple):
     """The graphs of a data set on the device; an argument of every compiled function."""
 
@@ -149,14 +152,16 @@ class MGCN(nn.Module):
         if not self.modalities:
             return Output(rows.content, jnp.zeros_like(rows.content), rows.content)
         hidden, score = _dense(d, d, "attention_hidden"), _dense(1, d, "attention_score", use_bias=False)
-        modal = jnp.stack([rows.modal[m] for m in self.modalities], axis=1)  # [rows, M, d]
-        available = jnp.stack([rows.available[m] for m in self.modalities], axis=1)[..., None]  # [rows, M, 1]
-        attention = score(jnp.tanh(hidden(modal)))
-        beta = nn.softmax(jnp.where(available, attention, jnp.finfo(attention.dtype).min), axis=1) * available
-        common = jnp.sum(beta * modal, axis=1)
-        preference = jnp.stack([nn.sigmoid(_dense(d, d, f"{m}_preference")(rows.content)) for m in self.modalities], axis=1)
-        specific = jnp.sum(preference * (modal - common[:, None]) * available, axis=1)
-        side = (specific + common) / (1 + jnp.sum(available, axis=1, dtype=common.dtype))
+        # WHY lists: one product per modality runs twice as fast on a CPU as one over a stacked [M, rows, d] array.
+        modal = [rows.modal[m] for m in self.modalities]
+        present = [rows.available[m][:, None].astype(rows.content.dtype) for m in self.modalities]
+        attention = jnp.stack([score(jnp.tanh(hidden(f))) for f in modal])  # [M, rows, 1]
+        attention = jnp.where(jnp.stack(present) > 0, attention, jnp.finfo(attention.dtype).min)
+        beta = nn.softmax(attention, axis=0)
+        common = sum(b * a * f for b, a, f in zip(beta, present, modal, strict=True))
+        preference = [nn.sigmoid(_dense(d, d, f"{m}_preference")(rows.content)) for m in self.modalities]
+        specific = sum(g * a * (f - common) for g, a, f in zip(preference, present, modal, strict=True))
+        side = (specific + common) / (1 + sum(present))
         return Output(rows.content + side, side, rows.content)
 
     def __call__(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
@@ -171,6 +176,10 @@ class MGCN(nn.Module):
         user_side, positive_side, _ = jnp.split(out.side, 3)
         user_content, positive_content, _ = jnp.split(out.content, 3)
         return Views(user, positive, negative, user_side, user_content, positive_side, positive_content)
+
+    def items(self, graphs: Graphs, features: Mapping[str, jax.Array], items: jax.Array) -> jax.Array:
+        """Output rows of some items, int32 [B] -> float32 [B, d]."""
+        return self.fuse(take_rows(self.propagated(graphs, features), self.num_users + items)).embedding
 
 
 def take_rows(propagated: Propagated, nodes: jax.Array) -> Propagated:

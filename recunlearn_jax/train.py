@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from recunlearn_jax import checkpoint, losses
@@ -238,40 +237,3 @@ def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[
 def embedding_of(trained: Trained) -> jax.Array:
     """Z of a trained recommender, float32 [|U| + |I|, d]."""
     return embed(trained.params, trained.data.graphs, trained.data.features, model=trained.model)
-
-
-def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int = 20) -> np.ndarray:
-    """The k best items for some users: nothing they have in train, and no removed item, is ever shown.
-
-    Args:
-        embedding: Z, float [|U| + |I|, d].
-        dataset: the (retained) data of the model.
-        users: int [n].
-        k: length of the lists.
-
-    Returns:
-        int32 [n, k], best first; -1 where fewer than k items are left for a user.
-
-    Raises:
-        InputError: a user is unknown, or has no train interaction to recommend from.
-    """
-    users = np.asarray(users)
-    known = np.isin(users, dataset.train[:, 0])
-    if not known.all():
-        user = users[~known][0]
-        raise InputError(f"user {user} has no interaction in the data this model holds (unknown or forgotten), so nothing can be recommended")
-    return _recommend(embedding, dataset, users, min(k, dataset.num_items))
-
-
-def _recommend(embedding, dataset, users, k):
-    from recunlearn_jax.evaluate import top_items
-
-    own = dataset.train[np.isin(dataset.train[:, 0], users)]
-    rows = [np.flatnonzero(users == user) for user in own[:, 0]]
-    masked = np.array([(row, item) for found, item in zip(rows, own[:, 1], strict=True) for row in found], np.int32).reshape(-1, 2)
-    items = embedding[dataset.num_users :]
-    top = np.array(top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), jnp.asarray(dataset.removed_items), k))
-    shown = np.ones((len(users), dataset.num_items), bool) & ~dataset.removed_items
-    shown[masked[:, 0], masked[:, 1]] = False
-    top[~np.take_along_axis(shown, top, axis=1)] = -1
-    return top

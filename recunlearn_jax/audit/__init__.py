@@ -1,0 +1,1 @@
+"""Checks that a request was answered, beyond recall on the forget set."""

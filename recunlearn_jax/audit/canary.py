@@ -1,0 +1,93 @@
+"""Canaries: planted users whose trace can be read in rows that are not theirs.
+
+Groups of added users share an otherwise unrelated item pair (a, b). All of them are forgotten. A model that has forgotten ranks b from a
+as a model that never saw them; re-initialising the users' own rows does not achieve that, since the trace sits in the rows of a and b.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.errors import InputError
+
+
+class Canaries(NamedTuple):
+    """What was planted."""
+
+    pairs: np.ndarray  # int32 [n, 2], the item pairs (a, b)
+    users: np.ndarray  # int32 [n * group], the added users, all to be forgotten
+
+
+def plant(dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, seed: int = 0) -> tuple[Dataset, Canaries]:
+    """Add groups of users to the train set, each group sharing one item pair that no other user shares.
+
+    Args:
+        dataset: to plant in; without item graphs that depend on interactions (there are none), so graphs stay as they are.
+        count: n, number of pairs.
+        group: users a pair.
+        fillers: further items a user, drawn by popularity, so that canaries look like users.
+        seed: of all draws.
+
+    Returns:
+        The data set with count * group more users, and what was planted.
+
+    Raises:
+        InputError: the data has too few items for so many unrelated pairs.
+    """
+    rng = np.random.default_rng([seed, 11])
+    train = dataset.train
+    popularity = np.bincount(train[:, 1], minlength=dataset.num_items)
+    # Items that a few users know: they have a place in the model, and eight canaries can be seen in it.
+    eligible = np.flatnonzero((popularity >= 3) & (popularity <= 20) & ~dataset.removed_items)
+    if count < 1 or 2 * count > len(eligible):
+        raise InputError(f"{count} canaries asked for; with {len(eligible)} items of 3 to 20 interactions, 1 to {len(eligible) // 2} are possible")
+    chosen = rng.permutation(eligible)
+    history = [set() for _ in range(dataset.num_items)]
+    for user, item in train.tolist():
+        history[item].add(user)
+    pairs = []
+    while len(pairs) < count and len(chosen) > 1:
+        a, rest = chosen[0], chosen[1:]
+        unrelated = [i for i, b in enumerate(rest) if not history[a] & history[b]]
+        if unrelated:
+            pairs.append((a, rest[unrelated[0]]))
+            rest = np.delete(rest, unrelated[0])
+        chosen = rest
+    if len(pairs) < count:
+        raise InputError(f"{count} canaries asked for; only {len(pairs)} unrelated item pairs were found")
+    users = np.arange(dataset.num_users, dataset.num_users + count * group, dtype=np.int32)
+    weights = popularity / popularity.sum()
+    rows = []
+    for i, user in enumerate(users):
+        a, b = pairs[i // group]
+        others = rng.choice(dataset.num_items, fillers + 2, replace=False, p=weights)
+        rows += [(user, item) for item in (a, b, *[o for o in others if o not in (a, b)][:fillers])]
+    added = np.array(sorted(rows), np.int32)
+    planted = dataset.replace(
+        num_users=dataset.num_users + len(users),
+        train=np.concatenate([train, added]),
+        removed_users=np.concatenate([dataset.removed_users, np.zeros(len(users), bool)]),
+    )
+    return planted, Canaries(np.array(pairs, np.int32), users)
+
+
+def canary_ranks(embedding: jax.Array, canaries: Canaries, num_users: int) -> np.ndarray:
+    """Rank of b among all other items by cosine to a, in the output rows; 1 is the nearest. Chance is about |I| / 2.
+
+    Args:
+        embedding: Z, float [|U| + |I|, d].
+        canaries: what was planted.
+        num_users: |U|.
+
+    Returns:
+        int [n].
+    """
+    items = embedding[num_users:]
+    unit = items / jnp.maximum(jnp.linalg.norm(items, axis=1, keepdims=True), 1e-12)
+    a, b = jnp.asarray(canaries.pairs).T
+    cosine = (unit[a] @ unit.T).at[jnp.arange(len(a)), a].set(-jnp.inf)
+    own = jnp.take_along_axis(cosine, b[:, None], axis=1)
+    return np.asarray(1 + jnp.sum(cosine > own, axis=1))

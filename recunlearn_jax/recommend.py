@@ -1,0 +1,46 @@
+"""Serving: the best items for a user, with nothing in them that was forgotten."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import top_items
+
+
+def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int = 20) -> np.ndarray:
+    """The k best items for some users: nothing they have in train, and no removed item, is ever shown.
+
+    Args:
+        embedding: Z, float [|U| + |I|, d].
+        dataset: the (retained) data of the model.
+        users: int [n], each named once.
+        k: length of the lists, at least 1; cut to |I|.
+
+    Returns:
+        int32 [n, k], best first; -1 where fewer than k items are left for a user.
+
+    Raises:
+        InputError: a user is unknown or named twice, or has no train interaction to recommend from; or k < 1.
+    """
+    users = np.asarray(users)
+    if k < 1:
+        raise InputError(f"k is {k}; at least 1 is allowed")
+    if len(np.unique(users)) != len(users):
+        raise InputError("a user is named twice; name each user once")
+    unknown = users[~np.isin(users, dataset.train[:, 0])]
+    if len(unknown):
+        raise InputError(
+            f"user {unknown[0]} has no interaction in the data this model holds (unknown or forgotten), so nothing can be recommended"
+        )
+    row = np.full(dataset.num_users, -1)
+    row[users] = np.arange(len(users))
+    own = dataset.train[row[dataset.train[:, 0]] >= 0]
+    masked = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
+    hidden = dataset.removed_items
+    items = embedding[dataset.num_users :]
+    top = np.array(top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), jnp.asarray(hidden), min(k, dataset.num_items)))
+    shown = np.tile(~hidden, (len(users), 1))
+    shown[masked[:, 0], masked[:, 1]] = False
+    return np.where(np.take_along_axis(shown, top, axis=1), top, -1)

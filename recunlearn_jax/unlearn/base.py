@@ -1,0 +1,70 @@
+"""What every method shares: the edited data, and the removal of what must not be released."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from recunlearn_jax.config import Config
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.models import MGCN, MODALITY_PARTS, build_model
+from recunlearn_jax.requests import ForgetSet, retained
+from recunlearn_jax.stopwatch import Seconds
+from recunlearn_jax.train import TrainData, Trained, train_data
+
+
+class Unlearned(NamedTuple):
+    """A recommender that has answered a request."""
+
+    model: MGCN
+    params: Any
+    dataset: Dataset  # retained, with item graphs
+    data: TrainData  # its graphs
+    info: dict[str, Any]  # what the method reports: steps, stopping figures
+    seconds: Seconds  # from the request to usable parameters and graph
+
+
+class Retain(NamedTuple):
+    """The retain side of a request: data without what is forgotten, and the model that fits it."""
+
+    model: MGCN
+    dataset: Dataset
+    data: TrainData
+
+
+def edit(original: Trained, forget_set: ForgetSet, config: Config) -> Retain:
+    """Edit data and graphs; array sizes stay those of the original, so nothing compiles anew."""
+    dataset = retained(original.dataset, forget_set)
+    return Retain(build_model(dataset, config.model), dataset, train_data(dataset, config, original.dataset))
+
+
+def strip(params: Any, retain: Retain) -> Any:
+    """The original's parameters without forgotten features: their rows become zero, a modality that is gone loses its layers."""
+    kept = dict(params)
+    for m in [name.removesuffix("_projection") for name in params if name.endswith("_projection")]:
+        if m not in retain.model.modalities:
+            for part in MODALITY_PARTS:
+                kept.pop(f"{m}_{part}", None)
+        elif f"{m}_features" in kept:
+            available = retain.data.graphs.available[m][retain.model.num_users :]
+            kept[f"{m}_features"] = jnp.where(available[:, None], kept[f"{m}_features"], 0)
+    if not retain.model.modalities:
+        kept = {name: kept[name] for name in ("user_embedding", "item_embedding")}
+    return kept
+
+
+def reset_rows(key: jax.Array, params: Any, forget_set: ForgetSet) -> Any:
+    """Re-initialise the id rows of forgotten users and items, as if they had never been trained.
+
+    Args:
+        key: typed PRNG key.
+        params: of an MGCN.
+        forget_set: resolved.
+    """
+    fresh = jax.nn.initializers.xavier_uniform()
+    tables = {"user_embedding": forget_set.users, "item_embedding": forget_set.items}
+    drawn = {
+        name: jnp.where(jnp.asarray(rows)[:, None], fresh(jax.random.fold_in(key, i), params[name].shape), params[name])
+        for i, (name, rows) in enumerate(tables.items())
+    }
+    return {**params, **drawn}
