@@ -188,6 +188,7 @@ def fit(
         key = jax.random.key(seed)
         params = init_params(jax.random.fold_in(key, 0), model, data.graphs, data.features)
         state, best, history = _resume(run, init_state(params))
+        earlier = list(history)
         task = held_out_task(dataset, "valid")
         while not should_stop(history, config.train):
             state, entry = _epoch(state, data, jax.random.fold_in(key, 1), model, config.train, task)
@@ -201,6 +202,8 @@ def fit(
                     checkpoint.keep_only(run, entry["epoch"])
             on_epoch(entry)
         jax.block_until_ready(best)
+    seconds.total += sum(entry["seconds"] for entry in earlier)
+    seconds.compiling += sum(entry["compile_seconds"] for entry in earlier)
     return Trained(model, best, dataset, data, config, history, seconds)
 
 

@@ -1,0 +1,39 @@
+"""What is left of a forgotten modality: how much of its item graph can still be read in the output rows."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recunlearn_jax.data import Dataset
+
+
+def modality_overlap(embedding: jax.Array, original: Dataset, features: Mapping[str, np.ndarray], block: int = 1024) -> float:
+    """Share of an item's neighbours in the forgotten modality's graph that are among as many nearest items by output cosine.
+
+    Args:
+        embedding: Z, float [|U| + |I|, d].
+        original: the data before the request, with item graphs.
+        features: modality -> bool [|I|], the forgotten feature rows.
+        block: items at a time.
+
+    Returns:
+        Mean over the concerned items and modalities, in [0, 1].
+    """
+    items = embedding[original.num_users :]
+    unit = items / jnp.maximum(jnp.linalg.norm(items, axis=1, keepdims=True), 1e-12)
+    shares = []
+    for modality, rows in features.items():
+        graph = original.similarities[modality]
+        k = int(np.diff(graph.indptr).max(initial=1))
+        chosen = np.flatnonzero(rows & (np.diff(graph.indptr) > 0))
+        for start in range(0, len(chosen), block):
+            part = chosen[start : start + block]
+            nearest = np.asarray(jax.lax.top_k(unit[part] @ unit.T, k)[1])
+            for item, near in zip(part, nearest, strict=True):
+                own = graph.indices[graph.indptr[item] : graph.indptr[item + 1]]
+                others = own[own != item]
+                if len(others):
+                    shares.append(np.isin(others, near).mean())
+    return float(np.mean(shares)) if shares else float("nan")

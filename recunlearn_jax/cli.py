@@ -1,0 +1,351 @@
+"""The command line: `recunlearn data | train | unlearn | evaluate | recommend | compare | settings`.
+
+Arguments are parsed before jax is imported, so a mistake is told at once. Exit codes: 0 done, 2 a mistake the user can mend, 130
+interrupted; anything else is a defect of this program and shows its traceback.
+"""
+
+import dataclasses
+import contextlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from recunlearn_jax.config import PRESETS, Config, from_dict, load_config, to_dict
+from recunlearn_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where the settings of a run come from."""
+
+    preset: str = "faithful"
+    """A named preset, see `recunlearn settings`."""
+    settings: Path | None = None
+    """A .json or .toml file of settings; replaces the preset."""
+    set: tuple[str, ...] = ()
+    """Single settings on top, such as train.batch_size=512 unlearn.steps=30."""
+
+    def resolve(self) -> Config:
+        """The settings these options describe."""
+        if self.preset not in PRESETS:
+            raise InputError(f"--preset {self.preset}: unknown; choose from {', '.join(PRESETS)}")
+        return _override(load_config(self.settings) if self.settings else PRESETS[self.preset], self.set)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Check a data folder, or write the toy data set into a new one."""
+
+    folder: tyro.conf.Positional[Path]
+    """An MMRec folder to check; with --toy, a new folder to write."""
+    toy: bool = False
+    """Write the synthetic data set: clusters of users and items with matching features."""
+    users: int = 1500
+    items: int = 800
+    pairs_per_user: int = 14
+    clusters: int = 8
+    modalities: tuple[str, ...] = ("image", "text")
+    seed: int = 0
+
+    def run(self) -> None:
+        from recunlearn_jax.data import read_dataset, write_dataset
+        from recunlearn_jax.synthetic import toy
+
+        if self.toy:
+            dataset = toy(
+                self.users, self.items, pairs_per_user=self.pairs_per_user, clusters=self.clusters, modalities=self.modalities, seed=self.seed
+            )
+            write_dataset(dataset, self.folder)
+        dataset = read_dataset(self.folder)
+        print(dataset.summary())
+        for modality in dataset.modalities:
+            empty = int((~dataset.features[modality].any(axis=1)).sum())
+            source = "item graph from a file" if modality in dataset.similarities else "item graph will be built from the features"
+            print(f"  {modality}: {source}; {empty} items without the feature")
+        print(f"  checksum {dataset.checksum}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train a recommender. The same command resumes a run that was cut off, exactly."""
+
+    data: Path
+    """MMRec folder."""
+    out: Path
+    """Folder of the run."""
+    seed: int = 0
+    options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = Settings()
+
+    def run(self) -> None:
+        config = self.options.resolve()
+        from recunlearn_jax import checkpoint, runs
+        from recunlearn_jax.data import read_dataset
+        from recunlearn_jax.evaluate import held_out_task, report
+        from recunlearn_jax.train import embedding_of, fit
+
+        dataset = read_dataset(self.data)
+        print(dataset.summary())
+        runs.begin(self.out, dataset, self.data, config, self.seed)
+        if (self.out / checkpoint.MODEL).is_dir():
+            print(f"{self.out}: already trained; nothing to do")
+            return
+        with _progress(config.train.max_epochs) as on_epoch:
+            trained = fit(dataset, config, seed=self.seed, run=self.out, on_epoch=on_epoch)
+        tasks = {split: held_out_task(trained.dataset, split) for split in ("valid", "test")}
+        outcome = report(embedding_of(trained), tasks, (10, 20))
+        runs.finish(self.out, trained, outcome)
+        print(f"{len(trained.history)} epochs in {trained.seconds.total:.1f} s, {trained.seconds.compiling:.1f} s of them compiling")
+        print(f"best epoch {trained.best['epoch']}; {_metrics(outcome)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlearn:
+    """Answer a removal request: write a model that has forgotten it, with the retained data."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained or unlearned model."""
+    request: tyro.conf.Positional[tuple[str, ...]]
+    """What to forget: users:5% users:3,14 items:12,99 pairs:5% pairs:3-12 modality:audio modality:audio:12,99, or one .json file."""
+    out: Path
+    """New folder for the unlearned model."""
+    method: str = "mmrecun"
+    """mmrecun, surgery, finetune, or gold (retrain; exact)."""
+    seed: int = 0
+    """Of the method."""
+    request_seed: int = 0
+    """Of the draw of shares such as 5%."""
+    set: tuple[str, ...] = ()
+    """Settings that differ from those of the model, such as unlearn.steps=30."""
+
+    def run(self) -> None:
+        from recunlearn_jax.requests import parse
+
+        request = parse(self.request, self.request_seed)
+        import jax
+
+        from recunlearn_jax import runs
+        from recunlearn_jax.evaluate import forget_task, held_out_task, report
+        from recunlearn_jax.report import signatures
+        from recunlearn_jax.requests import forget_pairs, resolve, retained
+        from recunlearn_jax.train import embed, embedding_of
+        from recunlearn_jax.unlearn import METHODS
+
+        if self.method not in METHODS:
+            raise InputError(f"--method {self.method}: unknown; choose from {', '.join(METHODS)}")
+        if self.out.exists():
+            raise InputError(f"{self.out}: exists already; choose another folder, so that no earlier model is overwritten")
+        original = runs.load(self.model)
+        config = _override(original.config, self.set)
+        forget_set = resolve(request, original.dataset)
+        absent = forget_set.absent_pairs(original.dataset)
+        if len(absent):
+            print(f"note: {len(absent)} named pairs are not in train (first: {'-'.join(map(str, absent[0]))}); forgotten earlier, or a mistake?")
+        answer = METHODS[self.method](jax.random.key(self.seed), original, forget_set, config)
+        retain = retained(original.dataset, forget_set)
+        tasks = {split: held_out_task(retain, split) for split in ("valid", "test")}
+        tasks["forget"] = forget_task(retain, forget_pairs(original.dataset, forget_set))
+        before = report(embedding_of(original), tasks, (20,))
+        after = report(embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model), tasks, (20,))
+        gone = [m for m in original.dataset.modalities if m not in answer.dataset.modalities]
+        outcome = {"before": before, "after": after}
+        runs.release(self.out, answer, self.model, forget_set, self.method, self.seed, config, outcome)
+        print(f"{self.method} forgot {', '.join(f'{n:,} {what}' for what, n in forget_set.counts().items() if n)}; model in {self.out}")
+        for line in signatures(before, after, answer.seconds.total, gone):
+            print(f"  {line}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Ranking metrics of a model on valid, test and, beside its original, on what was forgotten."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained or unlearned model."""
+    original: Path | None = None
+    """Folder of the model it was unlearned from: the pairs in its train set and no longer in this one form the forget set."""
+    k: tuple[int, ...] = (10, 20)
+    """List lengths."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        from recunlearn_jax import runs
+        from recunlearn_jax.evaluate import forget_task, held_out_task, report
+        from recunlearn_jax.train import embedding_of
+
+        if not self.k or min(self.k) < 1:
+            raise InputError(f"--k {' '.join(map(str, self.k))}: list lengths of at least 1 are allowed")
+        model = runs.load(self.model)
+        tasks = {split: held_out_task(model.dataset, split) for split in ("valid", "test")}
+        if self.original:
+            before = runs.load(self.original).dataset
+            if (before.num_users, before.num_items) != (model.dataset.num_users, model.dataset.num_items):
+                raise InputError(f"{self.original}: is no original of {self.model}; its ids run over another range")
+            keys = [d.train[:, 0].astype(np.int64) * d.num_items + d.train[:, 1] for d in (before, model.dataset)]
+            tasks["forget"] = forget_task(model.dataset, before.train[~np.isin(*keys)])
+        metrics = report(embedding_of(model), tasks, self.k)
+        if self.json:
+            print(json.dumps(metrics, indent=1))
+        else:
+            for split, values in metrics.items():
+                print(split + "  " + "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommend:
+    """The best items for some users; nothing they already have, nothing that was removed."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a trained or unlearned model."""
+    users: tyro.conf.Positional[tuple[int, ...]]
+    """User ids."""
+    k: int = 20
+    """Length of the lists."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        from recunlearn_jax import runs
+        from recunlearn_jax.recommend import recommend
+        from recunlearn_jax.train import embedding_of
+
+        if not self.users:
+            raise InputError("no user named; give at least one user id")
+        model = runs.load(self.model)
+        lists = recommend(embedding_of(model), model.dataset, np.array(self.users), self.k)
+        for user, items in zip(self.users, lists, strict=True):
+            print(f"{user}\t{' '.join(str(item) for item in items if item >= 0)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Train, forget with each method, retrain Gold, and show a table. Cut off at any time, the same command goes on."""
+
+    data: Path
+    """MMRec folder."""
+    request: tuple[str, ...]
+    """What to forget, as for unlearn."""
+    out: Path
+    """Folder for models, results.json, table.md and plots."""
+    methods: tuple[str, ...] = ("surgery", "finetune", "mmrecun")
+    golds: int = 3
+    """Number of retrained models to compare with."""
+    canaries: int = 0
+    """Plant this many item pairs, each known to eight users who are forgotten too, and report what is left of them."""
+    seed: int = 0
+    """Of the original and of the methods; Gold seeds follow from it."""
+    request_seed: int = 0
+    """Of the draw of shares such as 5%."""
+    options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = Settings()
+
+    def run(self) -> None:
+        config = self.options.resolve()
+        from recunlearn_jax.requests import parse
+
+        request = parse(self.request, self.request_seed)
+        from rich.console import Console
+
+        from recunlearn_jax import report
+        from recunlearn_jax.compare import compare
+        from recunlearn_jax.data import read_dataset
+
+        dataset = read_dataset(self.data)
+        with _progress(config.train.max_epochs) as on_epoch:
+            results = compare(
+                dataset,
+                request,
+                config,
+                methods=self.methods,
+                golds=self.golds,
+                canaries=self.canaries,
+                seed=self.seed,
+                out=self.out,
+                tell=lambda line: print(line, flush=True),
+                on_epoch=on_epoch,
+            )
+        files = report.write(results, self.out)
+        Console(width=None if sys.stdout.isatty() else 160).print(report.terminal_table(results))
+        print(f"results in {self.out / 'results.json'}, {', '.join(str(f.name) for f in files)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowSettings:
+    """Print the settings of a preset as JSON: a file to edit and to pass as --settings."""
+
+    preset: tyro.conf.Positional[str] = "faithful"
+
+    def run(self) -> None:
+        print(json.dumps(to_dict(Settings(preset=self.preset).resolve()), indent=1))
+
+
+COMMANDS = {
+    "data": Data,
+    "train": Train,
+    "unlearn": Unlearn,
+    "evaluate": Evaluate,
+    "recommend": Recommend,
+    "compare": Compare,
+    "settings": ShowSettings,
+}
+
+
+def _override(config: Config, words: Sequence[str]) -> Config:
+    values = to_dict(config)
+    for word in words:
+        path, equals, text = word.partition("=")
+        group, dot, name = path.partition(".")
+        if not equals or not dot:
+            raise InputError(f"--set {word}: expected group.name=value, such as train.batch_size=512")
+        try:
+            value: Any = json.loads(text.lower() if text in {"True", "False"} else text)
+        except ValueError:
+            value = text
+        values.setdefault(group, {})[name] = value
+    return from_dict(values, Config, "--set")
+
+
+@contextlib.contextmanager
+def _progress(total: int):
+    """Show epochs on a terminal, nothing elsewhere; gives the callback for an epoch's log entry."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda entry: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("epoch", total=total)
+
+        def on_epoch(entry):
+            valid = f", valid Recall@20 {entry['recall@20']:.4f}" if "recall@20" in entry else ""
+            bar.update(task, completed=entry["epoch"], description=f"epoch {entry['epoch']}, loss {entry['loss']:.4f}{valid}")
+
+        yield on_epoch
+
+
+def _metrics(outcome: dict[str, Any]) -> str:
+    return "; ".join(f"{split} Recall@20 {v['recall@20']:.4f} NDCG@20 {v['ndcg@20']:.4f}" for split, v in outcome.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="recunlearn", description=__doc__, args=arguments)
+    try:
+        command.run()
+    except InputError as error:
+        print(f"recunlearn: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("recunlearn: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

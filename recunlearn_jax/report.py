@@ -1,0 +1,195 @@
+"""Tables and plots of a comparison, made from its results and nothing else."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from recunlearn_jax.compare import figure_of
+
+# title, figure, format
+_COLUMNS = (
+    ("valid Recall@20", "valid recall@20", "{:.4f}"),
+    ("valid NDCG@20", "valid ndcg@20", "{:.4f}"),
+    ("test Recall@20", "test recall@20", "{:.4f}"),
+    ("test NDCG@20", "test ndcg@20", "{:.4f}"),
+    ("forget Recall@20", "forget recall@20", "{:.4f}"),
+    ("gap to Gold", "", "{:+.4f}"),
+    ("divergence forget", "divergence forget", "{:.3g}"),
+    ("divergence retain", "divergence retain", "{:.3g}"),
+    ("canary rank", "canary median_rank", "{:.0f}"),
+    ("modality overlap", "modality_overlap", "{:.3f}"),
+    ("seconds", "seconds running", "{:.2f}"),
+    ("compile s", "seconds compiling", "{:.1f}"),
+    ("speed-up", "speed_up", "{:.1f}x"),
+)
+_ITEM_COLUMNS = tuple((f"forget Recall@{k}", f"forget recall@{k}", "{:.4f}") for k in (500, 1000, 1500))
+
+
+def method_names(results: dict[str, Any]) -> list[str]:
+    """Names of the models that are no Gold, in the order of the comparison."""
+    return [name for name in results["models"] if not name.startswith("gold-")]
+
+
+def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the table: the original, each method, the mean of the Golds and the half-width of their band.
+
+    Args:
+        results: of `compare.compare`.
+    """
+    models = results["models"]
+    golds = [row for name, row in models.items() if name.startswith("gold-")]
+    columns = list(_COLUMNS)
+    if results["forgotten"]["items"]:
+        columns[5:5] = _ITEM_COLUMNS
+    known = [c for c in columns if not c[1] or any(figure_of(row, c[1]) is not None for row in models.values())]
+    known = [c for c in known if c[1] or "forget recall@20" in results["gold"]]
+    table = []
+    for name in method_names(results):
+        cells = [name]
+        for title, figure, form in known:
+            if title == "gap to Gold":
+                value = figure_of(models[name], "forget recall@20")
+                value = None if value is None else value - results["gold"]["forget recall@20"]["mean"]
+            else:
+                value = figure_of(models[name], figure)
+            if name == "original" and title == "speed-up":
+                value = None
+            cells.append(_cell(value, form))
+        table.append(cells)
+    mean, band = [f"Gold, mean of {len(golds)}"], ["Gold, 95 % band +-"]
+    for title, figure, form in known:
+        values = [v for v in (figure_of(row, figure) for row in golds) if v is not None] if figure else []
+        mean.append(_cell(sum(values) / len(values) if values and title != "speed-up" else None, form))
+        limits = results["gold"].get(figure)
+        half = None if limits is None or math.isnan(limits["high"]) else limits["high"] - limits["mean"]
+        band.append(_cell(half, form))
+    return ["model", *[title for title, _, _ in known]], [*table, mean, band]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The table as Markdown, with a heading that says what was compared."""
+    header, table = rows(results)
+    lines = [f"**{heading(results)}**", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in table)]) + "\n"
+
+
+def heading(results: dict[str, Any]) -> str:
+    """What was compared, in one line."""
+    forgotten = ", ".join(f"{count:,} {name}" for name, count in results["forgotten"].items() if count)
+    seed = f"request seed {results['request']['seed']}, training seed {results['seed']}"
+    return f"{results['data']}: forget {forgotten} ({seed}, {results['environment']['device']}, {results['environment']['cores']} cores)"
+
+
+def terminal_table(results: dict[str, Any]) -> Table:
+    """The table for a terminal: one column a model, so that it fits."""
+    header, table = rows(results)
+    out = Table(title=heading(results))
+    out.add_column("")
+    for row in table:
+        out.add_column(row[0], justify="right")
+    for i, title in enumerate(header[1:], 1):
+        out.add_row(title, *[row[i] for row in table])
+    return out
+
+
+def plots(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Draw learning curves, forget against retain quality with the Gold band, and time bars.
+
+    Args:
+        results: of `compare.compare`.
+        folder: receives curves.png, quality.png and seconds.png.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+
+    def save(figure, name):
+        figure.suptitle(heading(results), fontsize=9)
+        figure.tight_layout()
+        figure.savefig(folder / name, dpi=120)
+        plt.close(figure)
+        drawn.append(folder / name)
+
+    figure, axis = plt.subplots(figsize=(7, 4))
+    for name, curve in results["curves"].items():
+        axis.plot(range(1, len(curve) + 1), curve, label=name)
+    axis.set(xlabel="epoch", ylabel="valid Recall@20")
+    axis.legend()
+    save(figure, "curves.png")
+
+    models = results["models"]
+    if "forget recall@20" in results["gold"] and "test recall@20" in results["gold"]:
+        figure, axis = plt.subplots(figsize=(7, 4.5))
+        across, up = results["gold"]["forget recall@20"], results["gold"]["test recall@20"]
+        if not math.isnan(across["low"]):
+            axis.axvspan(across["low"], across["high"], color="goldenrod", alpha=0.2, label="Gold band, forget")
+            axis.axhspan(up["low"], up["high"], color="goldenrod", alpha=0.1, label="Gold band, test")
+        for name, row in models.items():
+            gold = name.startswith("gold-")
+            label = None if gold and name != "gold-1" else ("Gold" if gold else name)
+            axis.scatter(row["forget"]["recall@20"], row["test"]["recall@20"], s=60, marker="*" if gold else "o",
+                         color="goldenrod" if gold else None, label=label, zorder=3)
+        axis.set(xlabel="forget Recall@20 (aim: Gold's)", ylabel="test Recall@20 (higher is better)")
+        axis.legend(fontsize=8)
+        save(figure, "quality.png")
+
+    figure, axis = plt.subplots(figsize=(7, 3.5))
+    names = [*[n for n in method_names(results) if n != "original"], *[n for n in models if n.startswith("gold-")]]
+    running = [models[n]["seconds"]["running"] for n in names]
+    compiling = [models[n]["seconds"]["compiling"] for n in names]
+    axis.barh(names, running, label="running")
+    axis.barh(names, compiling, left=running, color="lightgrey", label="compiling")
+    for i, (a, b) in enumerate(zip(running, compiling, strict=True)):
+        axis.text(a + b, i, f" {a:.2f} s + {b:.1f} s", va="center", fontsize=8)
+    axis.margins(x=0.25)
+    axis.invert_yaxis()
+    axis.set(xlabel="seconds")
+    axis.legend(loc="lower right")
+    save(figure, "seconds.png")
+    return drawn
+
+
+def write(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Write table.md and the plots of a comparison into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(markdown(results))
+    return [folder / "table.md", *plots(results, folder)]
+
+
+def signatures(before: dict[str, Any], after: dict[str, Any], seconds: float, gone: Sequence[str]) -> list[str]:
+    """The three failure signatures of MMRecUN in plain words: quality lost, forget pairs that persist, cost.
+
+    Args:
+        before, after: metric reports of the original and of the unlearned model, with "valid" and "forget" where they exist.
+        seconds: the answer took.
+        gone: modalities that were removed as a whole.
+    """
+    lines = []
+    if "valid" in after and "valid" in before:
+        a, b = before["valid"]["recall@20"], after["valid"]["recall@20"]
+        change = (b - a) / a if a else 0.0
+        lines.append(f"retain quality: valid Recall@20 {a:.4f} -> {b:.4f} ({change:+.1%})")
+    else:
+        lines.append("retain quality: not measured, no retained user has a valid pair")
+    if "forget" in after:
+        a, b = before["forget"]["recall@20"], after["forget"]["recall@20"]
+        unseen = f"; pairs never seen reach {after['valid']['recall@20']:.4f} (valid)" if "valid" in after else ""
+        lines.append(f"forget pairs that persist: forget Recall@20 {a:.4f} -> {b:.4f}{unseen}")
+    else:
+        lines.append("forget pairs that persist: the request has no interactions to forget")
+    if gone:
+        lines.append(f"modalities removed: {', '.join(gone)}")
+    lines.append(f"cost: {seconds:.2f} s from the request to a usable model")
+    lines.append("A low forget Recall is not a proof: `recunlearn compare --canaries 20` plants users and reads their trace in other rows.")
+    return lines
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None or (isinstance(value, float) and math.isnan(value)) else form.format(value)
