@@ -1,0 +1,51 @@
+"""recunlearn_jax: make a multi-modal recommender forget, and measure it against retraining.
+
+Names are imported when they are first used, so that `recunlearn_jax.losses` can be used without flax and the command line starts fast.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Config": "config",
+    "ModelConfig": "config",
+    "TrainConfig": "config",
+    "UnlearnConfig": "config",
+    "PRESETS": "config",
+    "load_config": "config",
+    "Dataset": "data",
+    "read_dataset": "data",
+    "write_dataset": "data",
+    "toy": "synthetic",
+    "Request": "requests",
+    "parse": "requests",
+    "read_request": "requests",
+    "resolve": "requests",
+    "retained": "requests",
+    "fit": "train",
+    "embed": "train",
+    "embedding_of": "train",
+    "METHODS": "unlearn",
+    "ranking_metrics": "evaluate",
+    "ranking_task": "evaluate",
+    "held_out_task": "evaluate",
+    "forget_task": "evaluate",
+    "recommend": "serving",
+    "compare": "comparison",
+    "InputError": "errors",
+}
+_MODULES = ("losses", "interop", "models", "graph", "propagate", "runs", "report", "audit")
+
+__all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

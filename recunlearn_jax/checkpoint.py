@@ -1,10 +1,10 @@
 """What a run leaves on disk: parameter trees (Orbax), its manifest, and its log. Nothing is ever half written.
 
-    RUN/manifest.json        what was run: data and its checksum, request, seeds, settings, versions, outcome
-    RUN/log.jsonl            one line an epoch
-    RUN/model/               the released parameters, nothing else (no optimizer moments)
-    RUN/data/                for an unlearned model: the retained data, see `data.write_dataset`
-    RUN/state/epoch-000NN/   while training: parameters, optimizer state and the best parameters so far
+RUN/manifest.json        what was run: data and its checksum, request, seeds, settings, versions, outcome
+RUN/log.jsonl            one line an epoch
+RUN/model/               the released parameters, nothing else (no optimizer moments)
+RUN/data/                for an unlearned model: the retained data, see `data.write_dataset`
+RUN/state/epoch-000NN/   while training: parameters, optimizer state and the best parameters so far
 """
 
 import json
@@ -29,7 +29,7 @@ def save_tree(path: Path, tree: Any) -> None:
     path = path.absolute()
     beside = path.with_name(path.name + ".writing")
     shutil.rmtree(beside, ignore_errors=True)
-    orbax.save(beside, tree)
+    orbax.save(str(beside), tree)
     if path.exists():
         old = path.with_name(path.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
@@ -55,9 +55,11 @@ def load_tree(path: Path, like: Any) -> Any:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
     try:
-        return orbax.load(path.absolute(), abstract)
+        return orbax.load(str(path.absolute()), abstract)
     except (ValueError, KeyError, OSError) as error:
-        raise InputError(f"{path}: the checkpoint does not fit this model and data, or is damaged ({str(error)[:200]})") from error
+        raise InputError(
+            f"{path}: the checkpoint does not fit this model and data, or is damaged ({str(error)[:200]})"
+        ) from error
 
 
 def saved_epochs(run: Path) -> list[int]:
@@ -135,5 +137,5 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(terse=True),
         "device": jax.devices()[0].device_kind,
         "devices": len(jax.devices()),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }

@@ -4,8 +4,8 @@ Arguments are parsed before jax is imported, so a mistake is told at once. Exit 
 interrupted; anything else is a defect of this program and shows its traceback.
 """
 
-import dataclasses
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -57,14 +57,23 @@ class Data:
 
         if self.toy:
             dataset = toy(
-                self.users, self.items, pairs_per_user=self.pairs_per_user, clusters=self.clusters, modalities=self.modalities, seed=self.seed
+                self.users,
+                self.items,
+                pairs_per_user=self.pairs_per_user,
+                clusters=self.clusters,
+                modalities=self.modalities,
+                seed=self.seed,
             )
             write_dataset(dataset, self.folder)
         dataset = read_dataset(self.folder)
         print(dataset.summary())
         for modality in dataset.modalities:
             empty = int((~dataset.features[modality].any(axis=1)).sum())
-            source = "item graph from a file" if modality in dataset.similarities else "item graph will be built from the features"
+            source = (
+                "item graph from a file"
+                if modality in dataset.similarities
+                else "item graph will be built from the features"
+            )
             print(f"  {modality}: {source}; {empty} items without the feature")
         print(f"  checksum {dataset.checksum}")
 
@@ -98,7 +107,9 @@ class Train:
         tasks = {split: held_out_task(trained.dataset, split) for split in ("valid", "test")}
         outcome = report(embedding_of(trained), tasks, (10, 20))
         runs.finish(self.out, trained, outcome)
-        print(f"{len(trained.history)} epochs in {trained.seconds.total:.1f} s, {trained.seconds.compiling:.1f} s of them compiling")
+        print(
+            f"{len(trained.history)} epochs in {trained.seconds.total:.1f} s, {trained.seconds.compiling:.1f} s of them compiling"
+        )
         print(f"best epoch {trained.best['epoch']}; {_metrics(outcome)}")
 
 
@@ -137,13 +148,17 @@ class Unlearn:
         if self.method not in METHODS:
             raise InputError(f"--method {self.method}: unknown; choose from {', '.join(METHODS)}")
         if self.out.exists():
-            raise InputError(f"{self.out}: exists already; choose another folder, so that no earlier model is overwritten")
+            raise InputError(
+                f"{self.out}: exists already; choose another folder, so that no earlier model is overwritten"
+            )
         original = runs.load(self.model)
         config = _override(original.config, self.set)
         forget_set = resolve(request, original.dataset)
         absent = forget_set.absent_pairs(original.dataset)
         if len(absent):
-            print(f"note: {len(absent)} named pairs are not in train (first: {'-'.join(map(str, absent[0]))}); forgotten earlier, or a mistake?")
+            print(
+                f"note: {len(absent)} named pairs are not in train (first: {'-'.join(map(str, absent[0]))}); forgotten earlier, or a mistake?"
+            )
         answer = METHODS[self.method](jax.random.key(self.seed), original, forget_set, config)
         retain = retained(original.dataset, forget_set)
         tasks = {split: held_out_task(retain, split) for split in ("valid", "test")}
@@ -153,7 +168,9 @@ class Unlearn:
         gone = [m for m in original.dataset.modalities if m not in answer.dataset.modalities]
         outcome = {"before": before, "after": after}
         runs.release(self.out, answer, self.model, forget_set, self.method, self.seed, config, outcome)
-        print(f"{self.method} forgot {', '.join(f'{n:,} {what}' for what, n in forget_set.counts().items() if n)}; model in {self.out}")
+        print(
+            f"{self.method} forgot {', '.join(f'{n:,} {what}' for what, n in forget_set.counts().items() if n)}; model in {self.out}"
+        )
         for line in signatures(before, after, answer.seconds.total, gone):
             print(f"  {line}")
 
@@ -251,7 +268,7 @@ class Compare:
         from rich.console import Console
 
         from recunlearn_jax import report
-        from recunlearn_jax.compare import compare
+        from recunlearn_jax.comparison import compare
         from recunlearn_jax.data import read_dataset
 
         dataset = read_dataset(self.data)
@@ -324,13 +341,17 @@ def _progress(total: int):
 
         def on_epoch(entry):
             valid = f", valid Recall@20 {entry['recall@20']:.4f}" if "recall@20" in entry else ""
-            bar.update(task, completed=entry["epoch"], description=f"epoch {entry['epoch']}, loss {entry['loss']:.4f}{valid}")
+            bar.update(
+                task, completed=entry["epoch"], description=f"epoch {entry['epoch']}, loss {entry['loss']:.4f}{valid}"
+            )
 
         yield on_epoch
 
 
 def _metrics(outcome: dict[str, Any]) -> str:
-    return "; ".join(f"{split} Recall@20 {v['recall@20']:.4f} NDCG@20 {v['ndcg@20']:.4f}" for split, v in outcome.items())
+    return "; ".join(
+        f"{split} Recall@20 {v['recall@20']:.4f} NDCG@20 {v['ndcg@20']:.4f}" for split, v in outcome.items()
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

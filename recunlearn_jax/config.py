@@ -78,8 +78,8 @@ class UnlearnConfig:
     """With scope touched: rows of touched items with at most this many train pairs move; 0 means no limit."""
     finetune_epochs: int = 5
     """Epochs of the method finetune."""
-    stop: Literal["margin", "none"] = "margin"
-    """margin: stop once forgotten pairs score like the valid pairs of retained users."""
+    stop: Literal["unseen", "none"] = "unseen"
+    """unseen: stop once forgotten pairs stand out no more often than the valid pairs of retained users, which no step has seen."""
 
 
 @dataclass(frozen=True)

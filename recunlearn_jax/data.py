@@ -113,7 +113,9 @@ def read_dataset(folder: str | Path) -> Dataset:
     num_users, num_items, removed_users, removed_items = _id_space(folder, rows, features)
     for path, array in ((folder / f"{m}_feat.npy", x) for m, x in features.items()):
         if len(array) != num_items:
-            raise InputError(f"{path}: {len(array)} feature rows, but the items are 0 to {num_items - 1} ({num_items} rows)")
+            raise InputError(
+                f"{path}: {len(array)} feature rows, but the items are 0 to {num_items - 1} ({num_items} rows)"
+            )
     splits = _split(rows, num_users, num_items, inter)
     return Dataset(
         name=inter.stem,
@@ -142,18 +144,24 @@ def _read_interactions(path: Path) -> np.ndarray:
         for number, line in enumerate(lines, 2):
             if line.count("\t") != len(header) - 1:
                 fields = line.count("\t") + 1
-                raise InputError(f"{path}: row {number} has {fields} fields, the header {len(header)}; is the file truncated?")
+                raise InputError(
+                    f"{path}: row {number} has {fields} fields, the header {len(header)}; is the file truncated?"
+                )
         lines.seek(first)
         try:
             rows = np.loadtxt(lines, dtype=np.int64, delimiter="\t", usecols=columns, ndmin=2, comments=None)
         except ValueError as error:
-            raise InputError(f"{path}: an id or label is not a whole number ({error}; row 0 follows the header)") from error
+            raise InputError(
+                f"{path}: an id or label is not a whole number ({error}; row 0 follows the header)"
+            ) from error
     if not len(rows):
         raise InputError(f"{path}: no interactions; at least one train pair is needed")
     bad = np.flatnonzero(~np.isin(rows[:, 2], (0, 1, 2)))
     if len(bad):
         row = bad[0]
-        raise InputError(f"{path}: row {row + 2} has x_label {rows[row, 2]}; allowed are 0 (train), 1 (valid), 2 (test)")
+        raise InputError(
+            f"{path}: row {row + 2} has x_label {rows[row, 2]}; allowed are 0 (train), 1 (valid), 2 (test)"
+        )
     return rows
 
 
@@ -170,7 +178,9 @@ def _id_space(folder: Path, rows: np.ndarray, features: Mapping[str, np.ndarray]
         users, items = np.zeros(num_users, bool), np.zeros(num_items, bool)
         users[space["removed_users"]], items[space["removed_items"]] = True, True
     except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise InputError(f"{path}: not readable as num_users, num_items, removed_users, removed_items ({error!r})") from error
+        raise InputError(
+            f"{path}: not readable as num_users, num_items, removed_users, removed_items ({error!r})"
+        ) from error
     return num_users, num_items, users, items
 
 
@@ -186,7 +196,9 @@ def _split(rows: np.ndarray, num_users: int, num_items: int, path: Path) -> dict
         first, second = order[twice[0]], order[twice[0] + 1]
         a, b = SPLITS[rows[first, 2]], SPLITS[rows[second, 2]]
         rule = f"a duplicate in {a}" if a == b else f"in both {a} and {b}; the splits must not overlap"
-        raise InputError(f"{path}: rows {first + 2} and {second + 2} hold the same pair {tuple(rows[first, :2].tolist())}, {rule}")
+        raise InputError(
+            f"{path}: rows {first + 2} and {second + 2} hold the same pair {tuple(rows[first, :2].tolist())}, {rule}"
+        )
     ordered = rows[order]
     splits = {s: np.ascontiguousarray(ordered[ordered[:, 2] == label, :2], np.int32) for label, s in enumerate(SPLITS)}
     if not len(splits["train"]):
@@ -198,7 +210,11 @@ def _read_features(path: Path) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        reason = "an object array, which would have to be unpickled" if "allow_pickle" in str(error) else f"unreadable or truncated: {error}"
+        reason = (
+            "an object array, which would have to be unpickled"
+            if "allow_pickle" in str(error)
+            else f"unreadable or truncated: {error}"
+        )
         raise InputError(f"{path}: {reason}; a plain float array with one row an item is allowed") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: shape {array.shape}, dtype {array.dtype}; a float array [items, width] is allowed")
@@ -209,13 +225,17 @@ def _read_features(path: Path) -> np.ndarray:
     return array
 
 
-def _read_similarities(folder: Path, features: Mapping[str, np.ndarray], num_items: int) -> dict[str, scipy.sparse.csr_array]:
+def _read_similarities(
+    folder: Path, features: Mapping[str, np.ndarray], num_items: int
+) -> dict[str, scipy.sparse.csr_array]:
     graphs = {}
     for path in sorted(folder.glob("*_adj.npz")):
         match = re.fullmatch(r"(.+)_knn\d+_adj\.npz", path.name)
         modality = match and match[1]
         if modality not in features:
-            raise InputError(f"{path}: no feature file {modality}_feat.npy beside it; graphs are named <modality>_knn<k>_adj.npz")
+            raise InputError(
+                f"{path}: no feature file {modality}_feat.npy beside it; graphs are named <modality>_knn<k>_adj.npz"
+            )
         if modality in graphs:
             raise InputError(f"{path}: a second item graph for {modality}; keep one of them in the folder")
         try:
@@ -271,7 +291,12 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Path:
     with (beside / f"{dataset.name}.inter").open("w") as lines:
         lines.write("userID\titemID\tx_label\n")
         for label, split in enumerate(SPLITS):
-            np.savetxt(lines, np.pad(getattr(dataset, split), ((0, 0), (0, 1)), constant_values=label), fmt="%d", delimiter="\t")
+            np.savetxt(
+                lines,
+                np.pad(getattr(dataset, split), ((0, 0), (0, 1)), constant_values=label),
+                fmt="%d",
+                delimiter="\t",
+            )
     for modality, array in dataset.features.items():
         np.save(beside / f"{modality}_feat.npy", array)
     for modality, graph in dataset.similarities.items():

@@ -1,6 +1,7 @@
 """Ranking metrics at any list of K from one top-k, in user blocks, and the reports built from them."""
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -57,7 +58,7 @@ def ranking_task(
         bounds = np.searchsorted(rows, np.arange(blocks + 1) * block)
         width = max(1, int(np.diff(bounds).max()))
         out = np.full((blocks, width, 2), (block, 0), np.int32)
-        for b, (low, high) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        for b, (low, high) in enumerate(itertools.pairwise(bounds)):
             out[b, : high - low, 0] = rows[low:high] - b * block
             out[b, : high - low, 1] = items[low:high]
         return jnp.asarray(out)
@@ -160,7 +161,7 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
 
 
 def held_out_task(dataset: Dataset, split: str, block: int = 1024) -> RankingTask | None:
-    """Valid or test as served: the user's train items are masked, removed items are shown to nobody, users without train pairs are left out.
+    """Valid or test as served: the user's train items are masked, removed items are hidden, users without train pairs are left out.
 
     Returns:
         None where no user has a pair to find.
@@ -189,6 +190,8 @@ def pair_scores(embedding: jax.Array, nodes: jax.Array) -> jax.Array:
     return jnp.sum(embedding[nodes[:, 0]] * embedding[nodes[:, 1]], axis=-1)
 
 
-def report(embedding: jax.Array, tasks: Mapping[str, RankingTask | None], ks: Sequence[int]) -> dict[str, dict[str, float]]:
+def report(
+    embedding: jax.Array, tasks: Mapping[str, RankingTask | None], ks: Sequence[int]
+) -> dict[str, dict[str, float]]:
     """`ranking_metrics` of every task that exists, by name."""
     return {name: ranking_metrics(embedding, task, ks) for name, task in tasks.items() if task is not None}

@@ -22,7 +22,10 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
         float32 [|U| + |I|, |U| + |I|] CSR, symmetric, 2 n entries.
     """
     users, items = pairs[:, 0], pairs[:, 1]
-    weight = _inverse_root(np.bincount(users, minlength=num_users))[users] * _inverse_root(np.bincount(items, minlength=num_items))[items]
+    weight = (
+        _inverse_root(np.bincount(users, minlength=num_users))[users]
+        * _inverse_root(np.bincount(items, minlength=num_items))[items]
+    )
     rows = np.concatenate([users, items + num_users])
     columns = np.concatenate([items + num_users, users])
     size = num_users + num_items

@@ -1,6 +1,7 @@
 """Parameters of the reference implementation (MMRec's MGCN in PyTorch) as parameters of ours."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +34,10 @@ def params_from_mmrec_state_dict(state: Mapping[str, np.ndarray]) -> dict:
         layer = {"kernel": take(f"{name}.weight").T}
         return layer | {"bias": take(f"{name}.bias")} if bias else layer
 
-    params = {"user_embedding": take("user_embedding.weight"), "item_embedding": take("item_id_embedding.weight")}
+    params: dict[str, Any] = {
+        "user_embedding": take("user_embedding.weight"),
+        "item_embedding": take("item_id_embedding.weight"),
+    }
     modalities = [m for m in _PURIFIERS if f"{m}_embedding.weight" in state]
     for m in modalities:
         params[f"{m}_features"] = take(f"{m}_embedding.weight")

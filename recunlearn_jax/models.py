@@ -5,18 +5,18 @@ fuser, 7 output (Yu et al. 2023, arXiv 2308.03588).
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import scipy.sparse
 
 from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import availability, bipartite, items_to_users, normalize
 from recunlearn_jax.losses import Views
 from recunlearn_jax.propagate import Graph, layout, propagate
-
 
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
 
@@ -56,18 +56,26 @@ def build_graphs(dataset: Dataset, config: ModelConfig, like: Dataset | None = N
     """
     like = like or dataset
     a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
-
-    def place(matrix, capacity):
-        return layout(matrix, config.layout, capacity)
-
+    user_item, item_user = user_item_graphs(a_hat, dataset.num_users, config, len(like.train))
     present = availability(dataset)
     everyone = jnp.ones(dataset.num_users, bool)
     return Graphs(
-        user_item=place(a_hat, 2 * len(like.train)),
-        item_user=place(items_to_users(a_hat, dataset.num_users), len(like.train)),
-        item_item={m: place(normalize(dataset.similarities[m]), like.similarities[m].nnz) for m in dataset.modalities},
+        user_item,
+        item_user,
+        item_item={
+            m: layout(normalize(dataset.similarities[m]), config.layout, like.similarities[m].nnz)
+            for m in dataset.modalities
+        },
         available={m: jnp.concatenate([everyone, jnp.asarray(present[m])]) for m in dataset.modalities},
     )
+
+
+def user_item_graphs(
+    a_hat: scipy.sparse.csr_array, num_users: int, config: ModelConfig, capacity: int
+) -> tuple[Graph, Graph]:
+    """A_hat and its edges from items to users in the layout of this device, padded to `capacity` pairs."""
+    both = layout(a_hat, config.layout, 2 * capacity)
+    return both, layout(items_to_users(a_hat, num_users), config.layout, capacity)
 
 
 def _fan_in_uniform(fan_in: int):
@@ -135,8 +143,12 @@ class MGCN(nn.Module):
         if not purified:
             return Propagated(content, {}, {})
         # WHY: one product for all modalities side by side reads the graph once.
-        nodes = jnp.concatenate([jnp.zeros_like(users, shape=(self.num_users, len(purified) * self.embedding_size)),
-                                 jnp.concatenate(purified, axis=1)])
+        nodes = jnp.concatenate(
+            [
+                jnp.zeros_like(users, shape=(self.num_users, len(purified) * self.embedding_size)),
+                jnp.concatenate(purified, axis=1),
+            ]
+        )
         seen = propagate(graphs.item_user, nodes)[: self.num_users]
         both = jnp.concatenate([seen, nodes[self.num_users :]])
         modal = dict(zip(self.modalities, jnp.split(both, len(purified), axis=1), strict=True))
@@ -162,13 +174,21 @@ class MGCN(nn.Module):
         preference = [nn.sigmoid(_dense(d, d, f"{m}_preference")(rows.content)) for m in self.modalities]
         specific = sum(g * a * (f - common) for g, a, f in zip(preference, present, modal, strict=True))
         side = (specific + common) / (1 + sum(present))
+        side = jnp.asarray(side)
         return Output(rows.content + side, side, rows.content)
 
     def __call__(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
         """Output rows of all nodes, users first."""
         return self.fuse(self.propagated(graphs, features))
 
-    def batch(self, graphs: Graphs, features: Mapping[str, jax.Array], users: jax.Array, positives: jax.Array, negatives: jax.Array) -> Views:
+    def batch(
+        self,
+        graphs: Graphs,
+        features: Mapping[str, jax.Array],
+        users: jax.Array,
+        positives: jax.Array,
+        negatives: jax.Array,
+    ) -> Views:
         """Views of a batch of triplets, int32 [B] each, for the losses. Exact: the fuser runs on the batch's rows only."""
         nodes = jnp.concatenate([users, self.num_users + positives, self.num_users + negatives])
         out = self.fuse(take_rows(self.propagated(graphs, features), nodes))
@@ -185,6 +205,24 @@ class MGCN(nn.Module):
 def take_rows(propagated: Propagated, nodes: jax.Array) -> Propagated:
     """The rows of some nodes, int32 [rows]."""
     return jax.tree.map(lambda table: table[nodes], propagated)
+
+
+def batch_views(
+    model: MGCN,
+    params: Any,
+    graphs: Graphs,
+    features: Mapping[str, jax.Array],
+    users: jax.Array,
+    positives: jax.Array,
+    negatives: jax.Array,
+) -> Views:
+    """`MGCN.batch` as a pure function of the parameters: views of a batch of triplets, int32 [B] each."""
+    return cast(Views, model.apply({"params": params}, graphs, features, users, positives, negatives, method="batch"))
+
+
+def output(model: MGCN, params: Any, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
+    """The full forward pass as a pure function of the parameters: rows of all nodes, users first."""
+    return cast(Output, model.apply({"params": params}, graphs, features))
 
 
 def build_model(dataset: Dataset, config: ModelConfig) -> MGCN:

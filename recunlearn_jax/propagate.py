@@ -48,7 +48,8 @@ def propagate(graph: Graph, x: jax.Array) -> jax.Array:
     """
     if isinstance(graph, CompressedRows):
         return _compressed(graph, x)
-    return jraph.segment_sum(graph.edges[:, None] * x[graph.senders], graph.receivers, x.shape[0], indices_are_sorted=True)
+    weights, senders, receivers = (jnp.asarray(part) for part in (graph.edges, graph.senders, graph.receivers))
+    return jraph.segment_sum(weights[:, None] * x[senders], receivers, x.shape[0], indices_are_sorted=True)
 
 
 @jax.custom_vjp
@@ -93,5 +94,9 @@ def layout(
 def _compress(matrix, capacity):
     matrix.sort_indices()
     padding = (0, (capacity or matrix.nnz) - matrix.nnz)
-    arrays = matrix.indptr.astype(np.int32), np.pad(matrix.indices.astype(np.int32), padding), np.pad(matrix.data, padding)
+    arrays = (
+        matrix.indptr.astype(np.int32),
+        np.pad(matrix.indices.astype(np.int32), padding),
+        np.pad(matrix.data, padding),
+    )
     return tuple(map(jnp.asarray, arrays))

@@ -40,7 +40,11 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     masked = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
     hidden = dataset.removed_items
     items = embedding[dataset.num_users :]
-    top = np.array(top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), jnp.asarray(hidden), min(k, dataset.num_items)))
+    top = np.array(
+        top_items(
+            embedding[jnp.asarray(users)], items, jnp.asarray(masked), jnp.asarray(hidden), min(k, dataset.num_items)
+        )
+    )
     shown = np.tile(~hidden, (len(users), 1))
     shown[masked[:, 0], masked[:, 1]] = False
     return np.where(np.take_along_axis(shown, top, axis=1), top, -1)

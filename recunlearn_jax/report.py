@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from recunlearn_jax.compare import figure_of
+from recunlearn_jax.comparison import figure_of
 
 # title, figure, format
 _COLUMNS = (
@@ -37,7 +37,7 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the table: the original, each method, the mean of the Golds and the half-width of their band.
 
     Args:
-        results: of `compare.compare`.
+        results: of `comparison.compare`.
     """
     models = results["models"]
     golds = [row for name, row in models.items() if name.startswith("gold-")]
@@ -99,7 +99,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     """Draw learning curves, forget against retain quality with the Gold band, and time bars.
 
     Args:
-        results: of `compare.compare`.
+        results: of `comparison.compare`.
         folder: receives curves.png, quality.png and seconds.png.
     """
     import matplotlib
@@ -134,8 +134,15 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
         for name, row in models.items():
             gold = name.startswith("gold-")
             label = None if gold and name != "gold-1" else ("Gold" if gold else name)
-            axis.scatter(row["forget"]["recall@20"], row["test"]["recall@20"], s=60, marker="*" if gold else "o",
-                         color="goldenrod" if gold else None, label=label, zorder=3)
+            axis.scatter(
+                row["forget"]["recall@20"],
+                row["test"]["recall@20"],
+                s=60,
+                marker="*" if gold else "o",
+                color="goldenrod" if gold else None,
+                label=label,
+                zorder=3,
+            )
         axis.set(xlabel="forget Recall@20 (aim: Gold's)", ylabel="test Recall@20 (higher is better)")
         axis.legend(fontsize=8)
         save(figure, "quality.png")
@@ -187,7 +194,9 @@ def signatures(before: dict[str, Any], after: dict[str, Any], seconds: float, go
     if gone:
         lines.append(f"modalities removed: {', '.join(gone)}")
     lines.append(f"cost: {seconds:.2f} s from the request to a usable model")
-    lines.append("A low forget Recall is not a proof: `recunlearn compare --canaries 20` plants users and reads their trace in other rows.")
+    lines.append(
+        "A low forget Recall is not a proof: `recunlearn compare --canaries 20` plants users and reads their trace in other rows."
+    )
     return lines
 
 

@@ -46,7 +46,10 @@ class Request:
     def describe(self) -> str:
         """Short text for titles and logs; long lists of ids are counted."""
         parts = [f"{kind}:{_brief(getattr(self, kind))}" for kind in KINDS[:3] if len(getattr(self, kind))]
-        parts += [f"modality:{name}" + ("" if chosen == "all" else f":{_brief(chosen)}") for name, chosen in self.modality.items()]
+        parts += [
+            f"modality:{name}" + ("" if chosen == "all" else f":{_brief(chosen)}")
+            for name, chosen in self.modality.items()
+        ]
         return " ".join(parts) or "nothing"
 
 
@@ -105,13 +108,17 @@ def parse(words: Sequence[str], seed: int = 0) -> Request:
     for word in words:
         kind, _, value = word.partition(":")
         if kind not in KINDS or not value:
-            raise InputError(f"request {word!r}: expected users:..., items:..., pairs:..., modality:NAME[:...] or one .json file")
+            raise InputError(
+                f"request {word!r}: expected users:..., items:..., pairs:..., modality:NAME[:...] or one .json file"
+            )
         target, key = chosen, kind
         if kind == "modality":
             key, _, value = value.partition(":")
             target, value = chosen["modality"], value or "all"
         if key in target:
-            raise InputError(f"request {word!r}: {kind} {key if kind == 'modality' else ''} is named twice; join the ids with commas")
+            raise InputError(
+                f"request {word!r}: {kind} {key if kind == 'modality' else ''} is named twice; join the ids with commas"
+            )
         target[key] = _parse_selection(value, kind, word)
     return Request(**chosen, seed=seed)
 
@@ -129,7 +136,9 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(values, dict) or not set(values) <= {*KINDS, "seed"}:
-        raise InputError(f"{path}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}")
+        raise InputError(
+            f"{path}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}"
+        )
     modality = values.get("modality", {})
     if not isinstance(modality, dict):
         modality = {name: "all" for name in ([modality] if isinstance(modality, str) else modality)}
@@ -205,8 +214,8 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
             known = ", ".join(dataset.modalities) or "none"
             raise InputError(f"request: the data has no modality {modality!r}; it has: {known}")
         present = np.flatnonzero(dataset.features[modality].any(axis=1))
-        chosen = np.arange(dataset.num_items) if chosen == "all" else chosen
-        features[modality] = _mask(chosen, present, dataset.num_items, "item", rng)
+        everything = chosen == "all"
+        features[modality] = _mask(() if everything else chosen, present, dataset.num_items, "item", rng) | everything
     if forget.all():
         raise InputError(
             f"request {request.describe()}: it forgets all {len(train)} train pairs and leaves nothing to train on; "
@@ -243,7 +252,9 @@ def _pairs(chosen: Selection, dataset: Dataset, rng: np.random.Generator) -> np.
 def _among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
     """bool [len(pairs)]: which pairs stand among the others."""
     base = 1 + max(pairs[:, 1].max(initial=0), others[:, 1].max(initial=0))
-    return np.isin(pairs[:, 0].astype(np.int64) * base + pairs[:, 1], others[:, 0].astype(np.int64) * base + others[:, 1])
+    return np.isin(
+        pairs[:, 0].astype(np.int64) * base + pairs[:, 1], others[:, 0].astype(np.int64) * base + others[:, 1]
+    )
 
 
 def _share(share: str, population: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:

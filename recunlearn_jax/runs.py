@@ -35,7 +35,9 @@ def begin(run: Path, dataset: Dataset, folder: Path, config: Config, seed: int) 
         earlier = checkpoint.read_json(run / checkpoint.MANIFEST)
         different = [key for key in ("kind", "data_checksum", "config", "seed") if earlier.get(key) != manifest[key]]
         if different:
-            raise InputError(f"{run}: holds a run with another {different[0]}; choose another folder, or the same settings to resume")
+            raise InputError(
+                f"{run}: holds a run with another {different[0]}; choose another folder, or the same settings to resume"
+            )
         return
     if run.exists() and any(run.iterdir()):
         raise InputError(f"{run}: is not empty and holds no run; choose a new folder")
@@ -49,7 +51,16 @@ def finish(run: Path, trained: Trained, outcome: dict[str, Any]) -> None:
     checkpoint.write_json(run / checkpoint.MANIFEST, manifest | {"best": trained.best, "outcome": outcome})
 
 
-def release(run: Path, unlearned: Unlearned, original: Path, forget_set: ForgetSet, method: str, seed: int, config: Config, outcome) -> None:
+def release(
+    run: Path,
+    unlearned: Unlearned,
+    original: Path,
+    forget_set: ForgetSet,
+    method: str,
+    seed: int,
+    config: Config,
+    outcome,
+) -> None:
     """Save a model that has answered a request: parameters, retained data, manifest; nothing of what was forgotten.
 
     Raises:

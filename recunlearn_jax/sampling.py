@@ -52,10 +52,14 @@ def build_sampler(
     full = np.flatnonzero(degree[pairs[:, 0]] >= len(items))
     if len(full):
         user = pairs[full[0], 0]
-        raise InputError(f"user {user} has interacted with all {len(items)} items of the train set, so no negative can be drawn for it")
+        raise InputError(
+            f"user {user} has interacted with all {len(items)} items of the train set, so no negative can be drawn for it"
+        )
 
     def padded(array, size):
-        return jnp.asarray(np.pad(array.astype(np.int32), [(0, (size or len(array)) - len(array))] + [(0, 0)] * (array.ndim - 1)))
+        return jnp.asarray(
+            np.pad(array.astype(np.int32), [(0, (size or len(array)) - len(array))] + [(0, 0)] * (array.ndim - 1))
+        )
 
     return Sampler(
         pairs=padded(pairs, capacity),

@@ -44,7 +44,9 @@ def toy(
     rng = np.random.default_rng(seed)
     chosen = np.concatenate(
         [
-            _distinct_items(rng, np.arange(start, min(start + 65536, num_users)), num_items, pairs_per_user, clusters, taste)
+            _distinct_items(
+                rng, np.arange(start, min(start + 65536, num_users)), num_items, pairs_per_user, clusters, taste
+            )
             for start in range(0, num_users, 65536)
         ]
     )
@@ -70,7 +72,9 @@ def _distinct_items(rng, users, num_items, count, clusters, taste) -> np.ndarray
         shape = (len(todo), 2 * count)
         cluster = np.where(rng.random(shape) < taste, users[todo, None] % clusters, rng.integers(clusters, size=shape))
         members = (num_items - cluster + clusters - 1) // clusters
-        items = (members * rng.random(shape) ** 2).astype(np.int64) * clusters + cluster  # density of a rank r: 1 / sqrt(r)
+        items = (members * rng.random(shape) ** 2).astype(
+            np.int64
+        ) * clusters + cluster  # density of a rank r: 1 / sqrt(r)
         order = np.argsort(items, axis=1, kind="stable")
         ordered = np.take_along_axis(items, order, axis=1)
         repeated = np.pad(ordered[:, 1:] == ordered[:, :-1], ((0, 0), (1, 0)))

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from recunlearn_jax import checkpoint, losses
-from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.config import PRESETS, Config, TrainConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.models import MGCN, Graphs, build_graphs, build_model, init_params
+from recunlearn_jax.models import MGCN, Graphs, batch_views, build_graphs, build_model, init_params, output
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_order
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 
@@ -78,10 +78,12 @@ def init_state(params: Any) -> TrainState:
     return TrainState(params, OPTIMIZER.init(params), jnp.int32(0))
 
 
-def batch_loss(params: Any, model: MGCN, data: TrainData, batch: tuple[jax.Array, ...], config: TrainConfig) -> jax.Array:
+def batch_loss(
+    params: Any, model: MGCN, data: TrainData, batch: tuple[jax.Array, ...], config: TrainConfig
+) -> jax.Array:
     """MGCN's loss of one batch (users, positives, negatives, weights), each [B]."""
     users, positives, negatives, weights = batch
-    views = model.apply({"params": params}, data.graphs, data.features, users, positives, negatives, method="batch")
+    views = batch_views(model, params, data.graphs, data.features, users, positives, negatives)
     return losses.mgcn(
         views,
         contrast_weight=config.contrast_weight if model.modalities else 0,
@@ -140,7 +142,7 @@ def train_epoch(
 @functools.partial(jax.jit, static_argnames="model")
 def embed(params: Any, graphs: Graphs, features: Mapping[str, jax.Array], *, model: MGCN) -> jax.Array:
     """Output rows Z of all nodes, users first, float32 [|U| + |I|, d]."""
-    return model.apply({"params": params}, graphs, features).embedding
+    return output(model, params, graphs, features).embedding
 
 
 def best_entry(history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def should_stop(history: list[dict[str, Any]], config: TrainConfig) -> bool:
 
 def fit(
     dataset: Dataset,
-    config: Config = Config(),
+    config: Config = PRESETS["faithful"],
     *,
     seed: int = 0,
     run: Path | None = None,
@@ -198,7 +200,9 @@ def fit(
             if run:
                 checkpoint.append_log(run, entry)
                 if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, config.train):
-                    checkpoint.save_tree(checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best})
+                    checkpoint.save_tree(
+                        checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best}
+                    )
                     checkpoint.keep_only(run, entry["epoch"])
             on_epoch(entry)
         jax.block_until_ready(best)

@@ -29,7 +29,9 @@ def close(ours, theirs, relative=1e-5):
 
 
 def oracle_params(prefix):
-    return params_from_mmrec_state_dict({k.removeprefix(prefix): ORACLE[k] for k in ORACLE.files if k.startswith(prefix)})
+    return params_from_mmrec_state_dict(
+        {k.removeprefix(prefix): ORACLE[k] for k in ORACLE.files if k.startswith(prefix)}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,9 @@ def test_user_item_graph(dataset):
 
 @pytest.mark.parametrize("modality", ["image", "text"])
 def test_item_graphs(modality):
-    theirs = scipy.sparse.coo_array((ORACLE[f"{modality}_adj/value"], ORACLE[f"{modality}_adj/index"]), shape=(ITEMS, ITEMS))
+    theirs = scipy.sparse.coo_array(
+        (ORACLE[f"{modality}_adj/value"], ORACLE[f"{modality}_adj/index"]), shape=(ITEMS, ITEMS)
+    )
     close(normalize(knn_similarities(ORACLE[f"{modality}_feat"], CONFIG["knn_k"])).toarray(), theirs.toarray())
 
 

@@ -43,7 +43,9 @@ def plant(dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, see
     # Items that a few users know: they have a place in the model, and eight canaries can be seen in it.
     eligible = np.flatnonzero((popularity >= 3) & (popularity <= 20) & ~dataset.removed_items)
     if count < 1 or 2 * count > len(eligible):
-        raise InputError(f"{count} canaries asked for; with {len(eligible)} items of 3 to 20 interactions, 1 to {len(eligible) // 2} are possible")
+        raise InputError(
+            f"{count} canaries asked for; with {len(eligible)} items of 3 to 20 interactions, 1 to {len(eligible) // 2} are possible"
+        )
     chosen = rng.permutation(eligible)
     history = [set() for _ in range(dataset.num_items)]
     for user, item in train.tolist():

@@ -9,7 +9,9 @@ import numpy as np
 from recunlearn_jax.data import Dataset
 
 
-def modality_overlap(embedding: jax.Array, original: Dataset, features: Mapping[str, np.ndarray], block: int = 1024) -> float:
+def modality_overlap(
+    embedding: jax.Array, original: Dataset, features: Mapping[str, np.ndarray], block: int = 1024
+) -> float:
     """Share of an item's neighbours in the forgotten modality's graph that are among as many nearest items by output cosine.
 
     Args:

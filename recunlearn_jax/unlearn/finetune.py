@@ -16,7 +16,9 @@ def finetune(key: jax.Array, original: Trained, forget_set: ForgetSet, config: C
         retain = edit(original, forget_set, config)
         reset_key, train_key = jax.random.split(key)
         params = reset_rows(reset_key, strip(original.params, retain), forget_set)
-        state = init_state(jax.tree.map(jnp.copy, params))  # the epoch is donated its state; the original's arrays must live on
+        state = init_state(
+            jax.tree.map(jnp.copy, params)
+        )  # the epoch is donated its state; the original's arrays must live on
         for _ in range(config.unlearn.finetune_epochs):
             state, _ = train_epoch(state, retain.data, train_key, model=retain.model, config=config.train)
         params = jax.block_until_ready(state.params)

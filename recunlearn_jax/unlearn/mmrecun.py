@@ -9,7 +9,7 @@ F_m that the original computed from the forgotten modality.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,10 @@ import numpy as np
 from recunlearn_jax import losses
 from recunlearn_jax.config import Config, UnlearnConfig
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.models import MGCN, Graphs
+from recunlearn_jax.graph import bipartite
+from recunlearn_jax.models import MGCN, Graphs, Propagated, batch_views, user_item_graphs
 from recunlearn_jax.requests import ForgetSet, forget_pairs
-from recunlearn_jax.sampling import Sampler, build_sampler, draw_pairs
+from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import OPTIMIZER, TrainData, Trained, descend
 from recunlearn_jax.unlearn.base import Retain, Unlearned, edit, reset_rows, strip
@@ -36,7 +37,8 @@ class Work(NamedTuple):
     branch: jax.Array  # float32 [|I|, d], sum of the F_m rows of forgotten modality data
     branch_items: jax.Array  # int32 [|I|], the items concerned; the first num_branch_items are real
     num_branch_items: jax.Array  # int32 scalar
-    target: jax.Array  # float32 scalar, margin at which forgotten pairs count as forgotten; -inf: never
+    forget_degree: jax.Array  # float32 [|U|], number of forget pairs of each user
+    unseen: jax.Array  # float32 scalar, margin of pairs never trained on; -inf: do not stop early
 
 
 class State(NamedTuple):
@@ -45,7 +47,7 @@ class State(NamedTuple):
     params: Any
     opt_state: Any
     step: jax.Array  # int32 scalar
-    forget_margin: jax.Array  # float32 scalar, mean d over the last forget batch
+    margin: jax.Array  # float32 scalar, mean over users of the margin d of their forget pairs, in the last batch
 
 
 def init(params: Any, config: UnlearnConfig) -> State:
@@ -68,7 +70,7 @@ def step(key: jax.Array, state: State, work: Work, *, model: MGCN, config: Unlea
         params = {**state.params, **moving}
 
         def views(data, batch):
-            return model.apply({"params": params}, data.graphs, data.features, *batch, method="batch")
+            return batch_views(model, params, data.graphs, data.features, *batch)
 
         forget = views(work.forget, forget_batch)
         loss = losses.mmrecun(
@@ -89,10 +91,13 @@ def step(key: jax.Array, state: State, work: Work, *, model: MGCN, config: Unlea
             lambda: jnp.float32(0),
         )
         positive, negative = losses.scores(forget)
-        margin = jnp.sum((positive - negative) * forget_weights) / jnp.maximum(jnp.sum(forget_weights), 1)
-        return loss - (1 - config.alpha) * config.forget_contrast * branch, margin
+        return loss - (1 - config.alpha) * config.forget_contrast * branch, positive - negative
 
-    (loss, margin), gradients = jax.value_and_grad(objective, has_aux=True)(_moving(state.params, config))
+    (loss, margins), gradients = jax.value_and_grad(objective, has_aux=True)(_moving(state.params, config))
+    users = forget_weights / jnp.maximum(
+        work.forget_degree[forget_batch[0]], 1
+    )  # every user counts once, not every pair
+    margin = jnp.sum(margins * users) / jnp.maximum(jnp.sum(users), 1e-12)
     if config.scope == "touched":
         masks = {"user_embedding": work.moving_users, "item_embedding": work.moving_items}
         gradients = jax.tree.map(jnp.multiply, gradients, masks)
@@ -104,7 +109,9 @@ def branch_contrast(key: jax.Array, params: Any, work: Work, model: MGCN, config
     """InfoNCE between output rows of items and the forgotten modality's branch; it enters the objective negated."""
     rows = jax.random.randint(key, (config.batch_size,), 0, jnp.maximum(work.num_branch_items, 1))
     items = work.branch_items[rows]
-    out = model.apply({"params": params}, work.retain.graphs, work.retain.features, items, method="items")
+    out = cast(
+        jax.Array, model.apply({"params": params}, work.retain.graphs, work.retain.features, items, method="items")
+    )
     return losses.info_nce(out, work.branch[items], temperature=config.temperature)
 
 
@@ -118,7 +125,7 @@ def run(key: jax.Array, params: Any, work: Work, *, model: MGCN, config: Unlearn
 
     def unfinished(carry):
         state, _ = carry
-        return (state.step < config.steps) & (state.forget_margin > work.target)
+        return (state.step < config.steps) & (state.margin > work.unseen)
 
     def body(carry):
         return step(key, carry[0], work, model=model, config=config)
@@ -144,8 +151,8 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
     info = {
         "steps": int(state.step),
         "loss": float(loss),
-        "forget_margin": float(state.forget_margin),
-        "target_margin": float(work.target),
+        "forget_margin": float(state.margin),
+        "unseen_margin": float(work.unseen),
     }
     return Unlearned(retain.model, params, retain.dataset, retain.data, info, seconds)
 
@@ -176,7 +183,7 @@ def prepare(original: Trained, forget_set: ForgetSet, retain: Retain, params: An
     if config.forget_graph == "original":
         graphs = _restrict(original.data.graphs, model.modalities)
     branch, concerned = forgotten_branch(original, forget_set)
-    target = margin_of_unseen(original, retain, params) if config.stop == "margin" and len(forgotten) else -jnp.inf
+    stops = config.stop == "unseen" and config.forget_graph == "original" and len(forgotten) > 0
     return Work(
         retain=retain.data._replace(sampler=sampler(repair)),
         forget=TrainData(graphs, retain.data.features, sampler(forgotten)),
@@ -185,7 +192,8 @@ def prepare(original: Trained, forget_set: ForgetSet, retain: Retain, params: An
         branch=branch,
         branch_items=jnp.asarray(np.pad(concerned, (0, data.num_items - len(concerned))), jnp.int32),
         num_branch_items=jnp.int32(len(concerned)),
-        target=jnp.asarray(target, jnp.float32),
+        forget_degree=jnp.asarray(np.bincount(forgotten[:, 0], minlength=data.num_users), jnp.float32),
+        unseen=margin_of_unseen(original, retain, params) if stops else jnp.float32(-jnp.inf),
     )
 
 
@@ -205,22 +213,37 @@ def touched_rows(data: Dataset, forgotten: np.ndarray, limit: int) -> tuple[np.n
 
 
 def margin_of_unseen(original: Trained, retain: Retain, params: Any) -> jax.Array:
-    """Mean margin d of the valid pairs of retained users before the first step: how pairs score that the model never saw."""
-    pairs = retain.dataset.valid
-    pairs = pairs[np.isin(pairs[:, 0], retain.dataset.train[:, 0])]
+    """Mean over users of the margin of retained valid pairs whose edges are put into the graph, before the first step.
+
+    The forget terms see forgotten pairs with their edges in place. This is the same situation for pairs that no training step has seen:
+    the graph knows them, the parameters do not. A forgotten pair with this margin stands out no more than they do. On tiktok it comes
+    within 8 % of what a Gold model gives the forgotten pairs on that graph, for users:5% and for pairs:5% (docs/unlearning.md).
+
+    Returns:
+        float32 scalar; -inf where there is no such pair, so that all steps are done.
+    """
+    data = retain.dataset
+    pairs = data.valid[np.isin(data.valid[:, 0], data.train[:, 0])]
     if not len(pairs):
-        return jnp.float32(0)
-    return _mean_margin(params, retain.data, jax.random.key(0), jnp.asarray(pairs), model=retain.model)
+        return jnp.float32(-jnp.inf)
+    capacity = len(original.dataset.train) + len(original.dataset.valid)
+    linked = bipartite(np.concatenate([data.train, pairs]), data.num_users, data.num_items)
+    user_item, item_user = user_item_graphs(linked, data.num_users, original.config.model, capacity)
+    graphs = retain.data.graphs._replace(user_item=user_item, item_user=item_user)
+    rows = np.pad(pairs, ((0, len(original.dataset.valid) - len(pairs)), (0, 0)))
+    weights = 1 / np.bincount(pairs[:, 0], minlength=data.num_users)[rows[:, 0]] * (np.arange(len(rows)) < len(pairs))
+    seen = retain.data._replace(graphs=graphs)
+    return _mean_margin(
+        jax.random.key(0), params, seen, jnp.asarray(rows), jnp.asarray(weights, jnp.float32), model=retain.model
+    )
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _mean_margin(params, data: TrainData, key, pairs, *, model):
-    from recunlearn_jax.sampling import draw_negatives
-
-    negatives = draw_negatives(key, data.sampler, pairs[:, 0])
-    views = model.apply({"params": params}, data.graphs, data.features, pairs[:, 0], pairs[:, 1], negatives, method="batch")
-    positive, negative = losses.scores(views)
-    return jnp.mean(positive - negative)
+def _mean_margin(key, params, data: TrainData, pairs, weights, *, model):
+    users, items = pairs.T
+    negatives = draw_negatives(key, data.sampler, users)
+    positive, negative = losses.scores(batch_views(model, params, data.graphs, data.features, users, items, negatives))
+    return jnp.sum((positive - negative) * weights) / jnp.sum(weights)
 
 
 def forgotten_branch(original: Trained, forget_set: ForgetSet) -> tuple[jax.Array, np.ndarray]:
@@ -229,7 +252,9 @@ def forgotten_branch(original: Trained, forget_set: ForgetSet) -> tuple[jax.Arra
     total = jnp.zeros((model.num_items, model.embedding_size))
     concerned = np.zeros(model.num_items, bool)
     if forget_set.features:
-        views = model.apply({"params": original.params}, data.graphs, data.features, method="propagated")
+        views = cast(
+            Propagated, model.apply({"params": original.params}, data.graphs, data.features, method="propagated")
+        )
         for m, rows in forget_set.features.items():
             total = total + views.modal[m][model.num_users :] * jnp.asarray(rows[:, None], jnp.float32)
             concerned |= rows

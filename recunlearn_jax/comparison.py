@@ -18,7 +18,7 @@ import scipy.stats
 from recunlearn_jax import checkpoint
 from recunlearn_jax.audit.canary import Canaries, canary_ranks, plant
 from recunlearn_jax.audit.modality import modality_overlap
-from recunlearn_jax.config import Config, to_dict
+from recunlearn_jax.config import PRESETS, Config, to_dict
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, pair_scores, report
@@ -61,7 +61,11 @@ def make_case(dataset: Dataset, request: Request, config: Config, canaries: int 
     dataset = with_item_graphs(dataset, config.model.neighbours)
     planted = None
     if canaries:
-        users = np.flatnonzero(resolve(request, dataset).users) if request.describe() != "nothing" else np.zeros(0, np.int64)
+        users = (
+            np.flatnonzero(resolve(request, dataset).users)
+            if request.describe() != "nothing"
+            else np.zeros(0, np.int64)
+        )
         dataset, planted = plant(dataset, canaries, seed=request.seed)
         request = dataclasses.replace(request, users=[*users.tolist(), *planted.users.tolist()])
     forget_set = resolve(request, dataset)
@@ -71,7 +75,7 @@ def make_case(dataset: Dataset, request: Request, config: Config, canaries: int 
 def compare(
     dataset: Dataset,
     request: Request,
-    config: Config = Config(),
+    config: Config = PRESETS["faithful"],
     *,
     methods: Sequence[str] = ("surgery", "finetune", "mmrecun"),
     golds: int = 3,
@@ -103,7 +107,9 @@ def compare(
     """
     unknown = [m for m in methods if m not in METHODS or m == "gold"]
     if unknown:
-        raise InputError(f"method {unknown[0]!r} is not known; choose from {', '.join(m for m in METHODS if m != 'gold')}")
+        raise InputError(
+            f"method {unknown[0]!r} is not known; choose from {', '.join(m for m in METHODS if m != 'gold')}"
+        )
     if golds < 1:
         raise InputError(f"golds is {golds}; at least 1 Gold model is needed to compare with")
     identity = {
@@ -132,7 +138,9 @@ def compare(
     for i in range(1, golds + 1):
         folder = out / PARTS / f"gold-{i}"
         parts[f"gold-{i}"] = _trained(folder, case.retain, config, seed + 100 * i, case.dataset, on_epoch)[1]
-        tell(f"gold {i} of {golds}: best epoch {parts[f'gold-{i}'].info['best_epoch']}, {parts[f'gold-{i}'].seconds.total:.1f} s")
+        tell(
+            f"gold {i} of {golds}: best epoch {parts[f'gold-{i}'].info['best_epoch']}, {parts[f'gold-{i}'].seconds.total:.1f} s"
+        )
     results = {
         **identity,
         "forgotten": case.forget_set.counts(),
@@ -170,13 +178,19 @@ def measure(case: Case, parts: dict[str, Part]) -> dict[str, dict[str, Any]]:
         row: dict[str, Any] = report(part.embedding, tasks, KS)
         others = [z for other, z in golds.items() if other != name]
         row["divergence"] = {
-            side: float(np.mean([bpr_divergence_jit(pair_scores(part.embedding, p), pair_scores(z, p)) for z in others]))
+            side: float(
+                np.mean([bpr_divergence_jit(pair_scores(part.embedding, p), pair_scores(z, p)) for z in others])
+            )
             for side, p in pairs.items()
             if others and len(p)
         }
         if case.canaries is not None:
             ranks = canary_ranks(part.embedding, case.canaries, case.dataset.num_users)
-            row["canary"] = {"median_rank": float(np.median(ranks)), "in_top_20": float(np.mean(ranks <= 20)), "ranks": ranks.tolist()}
+            row["canary"] = {
+                "median_rank": float(np.median(ranks)),
+                "in_top_20": float(np.mean(ranks <= 20)),
+                "ranks": ranks.tolist(),
+            }
         if case.forget_set.features:
             row["modality_overlap"] = modality_overlap(part.embedding, case.dataset, case.forget_set.features)
         row["seconds"] = dataclasses.asdict(part.seconds) | {"running": part.seconds.running}
@@ -198,7 +212,11 @@ def gold_band(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
         values = [v for v in (figure_of(row, figure) for row in golds) if v is not None]
         if values:
             n, mean = len(values), float(np.mean(values))
-            half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n)) if n > 1 else float("nan")
+            half = (
+                float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
+                if n > 1
+                else float("nan")
+            )
             band[figure] = {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
     return band
 

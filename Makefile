@@ -1,0 +1,32 @@
+# Two commands do everything on a machine with Python >= 3.11, make and a package index:
+#   make demo   train, forget, retrain and compare on generated data; prints the table
+#   make test   lint-free set-up and all tests
+# PYTHON=python3.12 make test   chooses another interpreter; delete .venv when changing it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/ready
+	rm -rf runs/demo
+	$(BIN)/recunlearn data runs/demo/data --toy
+	$(BIN)/recunlearn compare --data runs/demo/data --request users:5% --out runs/demo/compare --preset toy
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) runs

@@ -1,0 +1,316 @@
+"""Ranking metrics against the reference's own numbers and a slow Python oracle; tasks; serving."""
+
+import json
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recunlearn_jax import recommend
+from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import (
+    METRICS,
+    forget_task,
+    held_out_task,
+    metrics_at_k,
+    pair_scores,
+    ranking_metrics,
+    ranking_task,
+    report,
+    top_items,
+)
+from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.interop import params_from_mmrec_state_dict
+from recunlearn_jax.models import build_graphs, build_model
+
+ORACLE = np.load(Path(__file__).parent / "fixtures" / "mgcn_small.npz", allow_pickle=False)
+USERS, ITEMS = 7, 12
+KS = (1, 3, 5, 12, 40)  # 40 is more than there are items
+NO_PAIRS = np.zeros((0, 2), np.int32)
+
+top_items_of = jax.jit(top_items, static_argnames="k")
+
+
+# The reference's evaluation of the model that it trained for five steps.
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Data set and Z of the reference's trained parameters."""
+    config = json.loads(str(ORACLE["config"]))
+    rows = ORACLE["interactions"]
+    splits = {s: rows[rows[:, 2] == label, :2].astype(np.int32) for label, s in enumerate(("train", "valid", "test"))}
+    features = {m: ORACLE[f"{m}_feat"] for m in ("image", "text")}
+    plain = Dataset(name="oracle", num_users=90, num_items=60, **splits, features=features)
+    dataset = with_item_graphs(plain, config["knn_k"])
+    settings = ModelConfig(embedding_size=config["embedding_size"])
+    state = {k.removeprefix("adam/param/"): ORACLE[k] for k in ORACLE.files if k.startswith("adam/param/")}
+    model, graphs = build_model(dataset, settings), build_graphs(dataset, settings)
+    out = jax.jit(model.apply)({"params": params_from_mmrec_state_dict(state)}, graphs, features)
+    return dataset, out.embedding
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_lists_of_the_reference(reference, split):
+    dataset, embedding = reference
+    task = held_out_task(dataset, split)
+    users = ORACLE[f"eval_users/{split}"]
+    np.testing.assert_array_equal(task.users[0], users)
+    top = top_items_of(embedding[task.users[0]], embedding[90:], task.masked[0], task.hidden, k=20)
+    np.testing.assert_array_equal(top, ORACLE[f"top20/{split}"])
+    np.testing.assert_array_equal(recommend(embedding, dataset, users, 20), ORACLE[f"top20/{split}"])
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_metrics_of_the_reference(reference, split):
+    """The lists are the same, so only rounding is left: their means are float64, ours float32 sums of 88 numbers in [0, 1]."""
+    dataset, embedding = reference
+    ours = ranking_metrics(embedding, held_out_task(dataset, split), (5, 10, 20))
+    for metric in ("recall", "ndcg", "precision", "map"):
+        for k in (5, 10, 20):
+            assert ours[f"{metric}@{k}"] == pytest.approx(float(ORACLE[f"metrics/{split}/{metric}@{k}"]), abs=1e-6)
+
+
+# A slow oracle on small random data. Embeddings are small whole numbers: scores are exact and often tie.
+
+
+def oracle_list(embedding, user, excluded):
+    """All candidates of a user, best first; the lower id wins a tie."""
+    scores = embedding[USERS:] @ embedding[user]
+    return sorted((item for item in range(ITEMS) if item not in excluded), key=lambda item: (-scores[item], item))
+
+
+def oracle_metrics(embedding, relevant, masked, users, ks, hidden=()):
+    totals = {f"{name}@{k}": 0.0 for name in METRICS for k in ks}
+    for user in users:
+        wanted = {item for u, item in relevant.tolist() if u == user}
+        own = {item for u, item in masked.tolist() if u == user}
+        ranked = oracle_list(embedding, user, own | set(hidden))
+        for k in ks:
+            cut = min(k, ITEMS)
+            hits = [item in wanted for item in ranked[:cut]]
+            if not wanted:
+                continue
+            possible = min(len(wanted), cut)
+            gain = sum(1 / math.log2(rank + 2) for rank, hit in enumerate(hits) if hit)
+            ideal = sum(1 / math.log2(rank + 2) for rank in range(possible))
+            precisions = [sum(hits[: rank + 1]) / (rank + 1) for rank, hit in enumerate(hits) if hit]
+            totals[f"recall@{k}"] += sum(hits) / len(wanted)
+            totals[f"precision@{k}"] += sum(hits) / cut
+            totals[f"ndcg@{k}"] += gain / ideal
+            totals[f"map@{k}"] += sum(precisions) / possible
+            totals[f"hit@{k}"] += any(hits)
+    return {name: total / len(users) for name, total in totals.items()}
+
+
+def random_case(seed):
+    """Embedding, relevant and masked pairs (disjoint); always as many of each, so that everything compiles once."""
+    rng = np.random.default_rng(seed)
+    embedding = rng.integers(-2, 3, (USERS + ITEMS, 3)).astype(np.float32)
+    pairs = rng.permutation(np.stack(np.divmod(np.arange(USERS * ITEMS), ITEMS), axis=1)).astype(np.int32)
+    return embedding, pairs[:20], pairs[20:45]
+
+
+def agree(ours, theirs):
+    assert ours == pytest.approx(theirs, abs=2e-6)  # float32 against float64
+
+
+@settings(deadline=None, max_examples=30, database=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_metrics_on_random_data(seed):
+    """Everyone is ranked for, with or without something to find; the largest K is beyond the number of items."""
+    embedding, relevant, masked = random_case(seed)
+    hidden = np.isin(np.arange(ITEMS), [seed % ITEMS, 5])
+    for gone in (np.zeros(ITEMS, bool), hidden):
+        shown = relevant[~gone[relevant[:, 1]]]
+        task = ranking_task(shown, masked, ITEMS, users=np.arange(USERS), hidden=gone)
+        # the width of the padding does not matter, and one width compiles once
+        task = task._replace(
+            relevant=jnp.pad(task.relevant, ((0, 0), (0, 20 - len(shown)), (0, 0)), constant_values=USERS)
+        )
+        theirs = oracle_metrics(embedding, shown, masked, range(USERS), KS, np.flatnonzero(gone))
+        agree(ranking_metrics(jnp.asarray(embedding), task, KS), theirs)
+
+
+def test_items_that_cannot_be_shown_are_never_found():
+    """With fewer candidates than K, masked and hidden items fill the end of the list; they are no hits even where they are relevant."""
+    embedding, relevant, masked = random_case(0)
+    hidden = np.isin(np.arange(ITEMS), relevant[:3, 1])
+    masked = np.concatenate([masked[3:], relevant[5:8]])
+    theirs = oracle_metrics(embedding, relevant, masked, range(USERS), KS, np.flatnonzero(hidden))
+    assert theirs["recall@12"] < 0.8
+    task = ranking_task(relevant, masked, ITEMS, users=np.arange(USERS), hidden=hidden)
+    agree(ranking_metrics(jnp.asarray(embedding), task, KS), theirs)
+
+
+def test_more_to_find_than_ranks():
+    """A user with every item relevant: all ranks are hits, and NDCG and MAP are 1."""
+    embedding, *_ = random_case(1)
+    relevant = np.stack([np.full(ITEMS, 3), np.arange(ITEMS)], axis=1)
+    ours = ranking_metrics(jnp.asarray(embedding), ranking_task(relevant, NO_PAIRS, ITEMS), KS)
+    agree(ours, oracle_metrics(embedding, relevant, NO_PAIRS, [3], KS))
+    assert ours["ndcg@3"] == ours["map@3"] == ours["precision@40"] == 1
+    assert ours["recall@3"] == pytest.approx(3 / ITEMS)
+
+
+def test_users_to_rank_for():
+    """By default everyone with something to find; a subset in any order; pairs of others are not looked at."""
+    embedding, relevant, masked = random_case(2)
+    relevant = relevant[relevant[:, 0] != 6]
+    for users in (None, np.array([5, 0, 6])):
+        ranked = np.unique(relevant[:, 0]) if users is None else users
+        task = ranking_task(relevant, masked, ITEMS, users=users)
+        assert int(task.real.sum()) == len(ranked)
+        agree(
+            ranking_metrics(jnp.asarray(embedding), task, KS),
+            oracle_metrics(embedding, relevant, masked, ranked, KS),
+        )
+
+
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_block_size_does_not_matter(block):
+    """Blocks of users, the last one padded: 7 users in blocks of 1, 3 and 7."""
+    embedding, relevant, masked = random_case(3)
+    task = ranking_task(relevant, masked, ITEMS, users=np.arange(USERS), block=block)
+    assert task.users.shape == (-(-USERS // block), block)
+    agree(
+        ranking_metrics(jnp.asarray(embedding), task, KS), oracle_metrics(embedding, relevant, masked, range(USERS), KS)
+    )
+
+
+def test_vmap_over_k_is_one_k_at_a_time():
+    rng = np.random.default_rng(4)
+    hits, found = jnp.asarray(rng.random((USERS, ITEMS)) < 0.3), jnp.asarray(rng.integers(0, 9, USERS), jnp.int32)
+    ks = jnp.array([1, 2, 7, 12], jnp.int32)
+    together = jax.jit(jax.vmap(metrics_at_k, (None, None, 0)))(hits, found, ks)
+    one = jax.jit(metrics_at_k)
+    for k, ours in zip(ks, together, strict=True):
+        np.testing.assert_allclose(ours, one(hits, found, k), rtol=1e-6)
+    embedding, relevant, masked = random_case(4)
+    task = ranking_task(relevant, masked, ITEMS, users=np.arange(USERS))
+    several = ranking_metrics(jnp.asarray(embedding), task, KS)
+    alone = ranking_metrics(jnp.asarray(embedding), task, (3,))
+    agree(alone, {name: several[name] for name in alone})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masked_and_hidden_items_are_in_no_list(seed):
+    embedding, _, masked = random_case(seed)
+    hidden = np.isin(np.arange(ITEMS), [1, 8])
+    own = [{item for u, item in masked.tolist() if u == user} for user in range(USERS)]
+    task = ranking_task(np.stack([np.arange(USERS)] * 2, axis=1), masked, ITEMS, hidden=hidden)
+    k = ITEMS - 2 - max(map(len, own))
+    top = top_items_of(embedding[:USERS], embedding[USERS:], task.masked[0], jnp.asarray(hidden), k=k)
+    assert k >= 2
+    for user in range(USERS):
+        assert top[user].tolist() == oracle_list(embedding, user, own[user] | {1, 8})[:k]
+
+
+# Tasks
+
+
+def small_dataset(**changes):
+    train = np.array([[0, 0], [0, 1], [1, 2], [2, 0], [2, 3], [5, 4]], np.int32)
+    valid = np.array([[0, 2], [1, 3], [4, 1]], np.int32)  # user 4 has no train pair
+    plain = Dataset("small", USERS, ITEMS, train, valid, np.array([[1, 4], [5, 0]], np.int32))
+    return plain.replace(**changes)
+
+
+def pairs_in(task, part):
+    """(user, item) pairs of a task of one block, without padding."""
+    rows = np.asarray(getattr(task, part)[0])
+    rows = rows[rows[:, 0] < task.users.shape[1]]
+    return {(int(task.users[0, row]), int(item)) for row, item in rows}
+
+
+def test_held_out_task():
+    removed = np.isin(np.arange(ITEMS), [3])
+    task = held_out_task(small_dataset(removed_items=removed), "valid")
+    assert task.users.tolist() == [[0, 1]]
+    assert pairs_in(task, "relevant") == {(0, 2), (1, 3)}
+    assert pairs_in(task, "masked") == {(0, 0), (0, 1), (1, 2)}
+    np.testing.assert_array_equal(task.hidden, removed)
+    assert pairs_in(held_out_task(small_dataset(), "test"), "relevant") == {(1, 4), (5, 0)}
+    assert held_out_task(small_dataset(valid=NO_PAIRS), "valid") is None
+    assert held_out_task(small_dataset(train=np.array([[3, 3]], np.int32)), "valid") is None
+
+
+def test_forget_task():
+    """Retained train items are masked; forgotten ones stay candidates, even where the item is shown to nobody any more."""
+    data = small_dataset()
+    forgotten = data.train[[1, 4]]
+    retain = data.replace(train=np.delete(data.train, [1, 4], axis=0), removed_items=np.isin(np.arange(ITEMS), [3]))
+    task = forget_task(retain, forgotten)
+    assert task.users.tolist() == [[0, 2]]
+    assert pairs_in(task, "relevant") == {(0, 1), (2, 3)}
+    assert pairs_in(task, "masked") == {(0, 0), (2, 0)}
+    assert not task.hidden.any()
+    # Users 0 and 2 like item 0 best, which they keep, then what they forgot.
+    embedding = np.zeros((USERS + ITEMS, 2), np.float32)
+    embedding[[0, 2]] = 1
+    embedding[USERS : USERS + 4] = np.float32([[9, 9], [5, 5], [1, 1], [6, 6]])
+    ours = ranking_metrics(jnp.asarray(embedding), task, (1, 2))
+    assert ours["recall@1"] == 0.5  # item 3 is ahead of item 1, which user 2 never had
+    assert ours["recall@2"] == 1
+    assert forget_task(retain, NO_PAIRS) is None
+
+
+def test_report_leaves_out_what_there_is_not():
+    embedding, relevant, masked = random_case(5)
+    task = ranking_task(relevant, masked, ITEMS, users=np.arange(USERS))
+    ours = report(jnp.asarray(embedding), {"valid": task, "test": None}, KS)
+    assert ours == {"valid": ranking_metrics(jnp.asarray(embedding), task, KS)}
+    assert set(ours["valid"]) == {f"{name}@{k}" for name in METRICS for k in KS}
+
+
+def test_pair_scores():
+    embedding, *_ = random_case(6)
+    nodes = np.array([[0, USERS], [3, USERS + 5], [USERS, USERS + 1]], np.int32)
+    theirs = [embedding[a] @ embedding[b] for a, b in nodes]
+    np.testing.assert_array_equal(pair_scores(jnp.asarray(embedding), jnp.asarray(nodes)), theirs)
+
+
+# Serving
+
+
+@pytest.mark.parametrize("k", [1, 4, ITEMS, 50])
+def test_recommend(k):
+    """Best first, nothing the user has and no removed item; -1 where nothing is left."""
+    embedding, *_ = random_case(7)
+    dataset = small_dataset(removed_items=np.isin(np.arange(ITEMS), [2, 9]))
+    users = np.array([5, 0, 2])
+    ours = recommend(jnp.asarray(embedding), dataset, users, k)
+    size = min(k, ITEMS)
+    assert ours.shape == (3, size)
+    for user, row in zip(users, ours, strict=True):
+        own = {item for u, item in dataset.train.tolist() if u == user}
+        best = oracle_list(embedding, user, own | {2, 9})[:size]
+        assert row.tolist() == best + [-1] * (size - len(best))
+
+
+def test_recommend_by_default_gives_20_or_all():
+    embedding, *_ = random_case(8)
+    assert recommend(jnp.asarray(embedding), small_dataset(), np.array([1])).shape == (1, ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("users", "k", "message"),
+    [
+        ([0, 3], 2, "user 3 has no interaction"),  # in the id space, without train pairs
+        ([99], 2, "user 99 has no interaction"),
+        ([0, -1], 2, "user -1 has no interaction"),
+        ([0, 1, 0], 2, "named twice"),
+        ([0], 0, "k is 0; at least 1"),
+    ],
+)
+def test_recommend_refuses(users, k, message):
+    embedding, *_ = random_case(9)
+    with pytest.raises(InputError, match=message):
+        recommend(jnp.asarray(embedding), small_dataset(), np.array(users), k)

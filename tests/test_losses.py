@@ -1,0 +1,498 @@
+"""Every loss against a slow float64 oracle: values, gradients, weights, extremes, signs."""
+
+import doctest
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recunlearn_jax import losses
+from recunlearn_jax.losses import Views
+
+ROWS, FORGET_ROWS, WIDTH = 8, 7, 3
+PADDED = [1, 2, 5, 6]  # rows of weight 0 in the tests of padding
+GARBAGE = (np.nan, np.inf, -np.inf, 1e30)  # what they may hold
+
+
+# The oracle: the formulas of the docstrings in numpy float64, one row after another where that is clearest.
+
+
+def oracle_mean(values, weights):
+    return np.sum(values * weights) / np.sum(weights)
+
+
+def oracle_bpr(positive, negative, weights):
+    return oracle_mean(-np.log(1 / (1 + np.exp(negative - positive))), weights)
+
+
+def oracle_reverse_bpr(forget, negative, weights, form="swap"):
+    margin = forget - negative
+    swap, ascent = -np.log(1 / (1 + np.exp(margin))), np.log(1 / (1 + np.exp(-margin)))
+    return oracle_mean(swap if form == "swap" else ascent, weights)
+
+
+def oracle_info_nce(x, y, weights, temperature=0.2):
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    y = y / np.linalg.norm(y, axis=1, keepdims=True)
+    values = np.zeros(len(x))
+    for i, row in enumerate(x):
+        logits = y @ row / temperature
+        top = logits.max()
+        values[i] = top + np.log(np.sum(weights * np.exp(logits - top))) - logits[i]
+    return oracle_mean(values, weights)
+
+
+def oracle_row_l2(*tables_and_weights, batch_size=None):
+    *tables, weights = tables_and_weights
+    squares = sum(np.sum(table**2, axis=1) for table in tables)
+    return 0.5 * np.sum(squares * weights) / (np.sum(weights) if batch_size is None else batch_size)
+
+
+def oracle_contrast(views, weights, temperature=0.2):
+    items = oracle_info_nce(views.positive_side, views.positive_content, weights, temperature)
+    return items + oracle_info_nce(views.user_side, views.user_content, weights, temperature)
+
+
+def oracle_scores(views):
+    return np.einsum("bd,bd->b", views.user, views.positive), np.einsum("bd,bd->b", views.user, views.negative)
+
+
+def oracle_mgcn(views, weights, contrast_weight=0.01, l2_weight=1e-4, temperature=0.2, batch_size=None):
+    size = oracle_row_l2(views.user, views.positive, views.negative, weights, batch_size=batch_size)
+    loss = oracle_bpr(*oracle_scores(views), weights) + l2_weight * size
+    return loss + contrast_weight * oracle_contrast(views, weights, temperature)
+
+
+def oracle_mmrecun(
+    retain,
+    forget,
+    retain_weights,
+    forget_weights,
+    alpha=0.5,
+    retain_contrast=0.01,
+    forget_contrast=0.01,
+    l2_weight=1e-4,
+    temperature=0.2,
+    reverse="swap",
+):
+    keep = oracle_bpr(*oracle_scores(retain), retain_weights)
+    keep += retain_contrast * oracle_contrast(retain, retain_weights, temperature)
+    lose = oracle_reverse_bpr(*oracle_scores(forget), forget_weights, reverse)
+    lose -= forget_contrast * oracle_contrast(forget, forget_weights, temperature)
+    size = oracle_row_l2(retain.user, retain.positive, retain.negative, retain_weights)
+    size += oracle_row_l2(forget.user, forget.positive, forget.negative, forget_weights)
+    return alpha * keep + (1 - alpha) * lose + l2_weight * size
+
+
+def oracle_bpr_divergence(a, b, weights):
+    return oracle_mean((a - b) ** 2, weights)
+
+
+class Case(NamedTuple):
+    """A loss with its settings, its oracle, and what its batch looks like."""
+
+    loss: Callable
+    jitted: Callable
+    oracle: Callable  # (*batch, *weights, **settings) -> float
+    kind: str  # of batch, see `batch_of`
+    settings: Mapping[str, Any] = MappingProxyType({})
+    huge: float = 1e20  # largest input whose value float32 can hold: a loss that squares rows ends at 1e19
+
+    @property
+    def weight_names(self):
+        return ("retain_weights", "forget_weights") if self.kind == "two views" else ("weights",)
+
+
+CASES = {
+    "bpr": Case(losses.bpr, losses.bpr_jit, oracle_bpr, "scores"),
+    "reverse_bpr": Case(losses.reverse_bpr, losses.reverse_bpr_jit, oracle_reverse_bpr, "scores"),
+    "reverse_bpr ascent": Case(
+        losses.reverse_bpr, losses.reverse_bpr_jit, oracle_reverse_bpr, "scores", {"form": "ascent"}
+    ),
+    "info_nce": Case(losses.info_nce, losses.info_nce_jit, oracle_info_nce, "two tables"),
+    "info_nce cold": Case(losses.info_nce, losses.info_nce_jit, oracle_info_nce, "two tables", {"temperature": 0.01}),
+    "row_l2": Case(losses.row_l2, losses.row_l2_jit, oracle_row_l2, "two tables", huge=1e18),
+    "row_l2 of a batch": Case(
+        losses.row_l2, losses.row_l2_jit, oracle_row_l2, "two tables", {"batch_size": 16}, huge=1e18
+    ),
+    "contrast": Case(losses.contrast, losses.contrast_jit, oracle_contrast, "views"),
+    "mgcn": Case(
+        losses.mgcn,
+        losses.mgcn_jit,
+        oracle_mgcn,
+        "views",
+        {"contrast_weight": 0.7, "l2_weight": 0.3, "temperature": 0.01, "batch_size": 16},
+        huge=1e18,
+    ),
+    "mmrecun": Case(
+        losses.mmrecun,
+        losses.mmrecun_jit,
+        oracle_mmrecun,
+        "two views",
+        {
+            "alpha": 0.3,
+            "retain_contrast": 0.6,
+            "forget_contrast": 0.4,
+            "l2_weight": 0.2,
+            "temperature": 0.1,
+            "reverse": "ascent",
+        },
+        huge=1e18,
+    ),
+    "bpr_divergence": Case(
+        losses.bpr_divergence, losses.bpr_divergence_jit, oracle_bpr_divergence, "scores", huge=1e18
+    ),
+}
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def batch_of(case: Case, seed: int, lead: tuple[int, ...] = ()) -> tuple:
+    """Random float32 arguments of a loss, numpy."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return rng.normal(size=(*lead, *shape)).astype(np.float32)
+
+    def views(rows):
+        return Views(*(normal(rows, WIDTH) for _ in Views._fields))
+
+    if case.kind == "scores":
+        return normal(ROWS), normal(ROWS)
+    if case.kind == "two tables":
+        return normal(ROWS, WIDTH), normal(ROWS, WIDTH)
+    return (views(ROWS),) if case.kind == "views" else (views(ROWS), views(FORGET_ROWS))
+
+
+def weights_of(case: Case, seed: int, lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
+    """Random weights with a zero among them, by the loss's own keyword."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, rows in zip(case.weight_names, (ROWS, FORGET_ROWS), strict=False):
+        weights[name] = rng.uniform(0.2, 2, (*lead, rows)).astype(np.float32)
+        weights[name][..., 1] = 0
+    return weights
+
+
+def wide(tree):
+    """float64 copies, for the oracle."""
+    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
+
+
+def expected(case: Case, batch, weights) -> float:
+    ones = (np.ones(ROWS), np.ones(FORGET_ROWS))[: len(case.weight_names)]
+    weights = ones if weights is None else [weights[name] for name in case.weight_names]
+    return case.oracle(*wide(batch), *wide(weights), **case.settings)
+
+
+@functools.cache
+def compiled_gradient(name: str) -> Callable:
+    """Value and gradient in all arrays of a batch, compiled once a shape for this file."""
+    case = CASES[name]
+    return jax.jit(jax.value_and_grad(lambda batch, weights: case.loss(*batch, **weights, **case.settings)))
+
+
+def numeric_gradient(function, tree):
+    """Central differences in float64, entry by entry."""
+    leaves, structure = jax.tree.flatten(wide(tree))
+    gradients = []
+    for leaf in leaves:
+        gradient = np.zeros_like(leaf)
+        for index in np.ndindex(leaf.shape):
+            kept = leaf[index]
+            around = []
+            for shift in (1e-6, -1e-6):
+                leaf[index] = kept + shift
+                around.append(function(jax.tree.unflatten(structure, leaves)))
+            leaf[index] = kept
+            gradient[index] = (around[0] - around[1]) / 2e-6
+        gradients.append(gradient)
+    return jax.tree.unflatten(structure, gradients)
+
+
+def close(ours, theirs, relative=2e-5):
+    """Relative to the largest entry of each array; float32 logits of 100 have an absolute error of 1e-5."""
+
+    def check(a, b):
+        scale = max(1e-3, np.abs(b).max(initial=0))
+        np.testing.assert_allclose(np.asarray(a), b, rtol=relative, atol=relative * scale)
+
+    jax.tree.map(check, ours, theirs)
+
+
+def finite(tree) -> bool:
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+@every_case
+def test_value(case):
+    """Plain, without and with weights; jitted; and for several batches at once."""
+    batch, weights = batch_of(case, 0), weights_of(case, 1)
+    close(case.loss(*batch, **case.settings), expected(case, batch, None))
+    theirs = expected(case, batch, weights)
+    close(case.loss(*batch, **weights, **case.settings), theirs)
+    close(case.jitted(*batch, **weights, **case.settings), theirs)
+
+
+@every_case
+def test_vmap_is_a_loop(case):
+    batch, weights = batch_of(case, 2, lead=(3,)), weights_of(case, 3, lead=(3,))
+    together = jax.vmap(lambda batch, weights: case.jitted(*batch, **weights, **case.settings))(batch, weights)
+    alone = [expected(case, *jax.tree.map(lambda x, i=i: x[i], (batch, weights))) for i in range(3)]
+    close(together, np.array(alone))
+
+
+@pytest.mark.parametrize(
+    ("jitted", "oracle", "kind"),
+    [(losses.mgcn_jit, oracle_mgcn, "mgcn"), (losses.mmrecun_jit, oracle_mmrecun, "mmrecun")],
+)
+def test_default_settings(jitted, oracle, kind):
+    batch = batch_of(CASES[kind], 15)
+    ones = (np.ones(ROWS), np.ones(FORGET_ROWS))[: len(batch)]
+    close(jitted(*batch), oracle(*wide(batch), *ones))
+
+
+@pytest.mark.parametrize("name", ["info_nce", "info_nce cold"])
+def test_vmapped_gradient_is_a_loop(name):
+    """The hand-written backward pass has batching rules of its own."""
+    case = CASES[name]
+    batch, weights = batch_of(case, 2, lead=(3,)), weights_of(case, 3, lead=(3,))
+    together = jax.vmap(compiled_gradient(name))(batch, weights)
+    for i in range(3):
+        alone = compiled_gradient(name)(*jax.tree.map(lambda x, i=i: x[i], (batch, weights)))
+        close(jax.tree.map(lambda x, i=i: x[i], together), alone)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradient(name, weighted):
+    case = CASES[name]
+    batch = batch_of(case, 4)
+    weights = weights_of(case, 5) if weighted else None
+    _, ours = compiled_gradient(name)(batch, weights or {})
+    close(ours, numeric_gradient(lambda batch: expected(case, batch, weights), batch), 1e-4)
+
+
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
+def naive_info_nce(x, y, temperature, weights):
+    x, y = (table / jnp.linalg.norm(table, axis=1, keepdims=True) for table in (x, y))
+    logits = x @ y.T / temperature
+    columns = jnp.broadcast_to(weights, logits.shape)
+    values = jax.scipy.special.logsumexp(logits, axis=1, b=columns) - jnp.diag(logits)
+    return 3 * jnp.sum(values * weights) / jnp.sum(weights)
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.01, "traced"])
+def test_info_nce_backward_is_that_of_the_naive_form(temperature):
+    """32 rows; the bounded path, the row-maximum path, and a temperature that is itself differentiated."""
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(2, 32, 8)).astype(np.float32)
+    x[3] = 2 * y[3]  # a logit at its bound
+    traced = temperature == "traced"
+    value = np.float32(0.07 if traced else temperature)
+
+    def scaled(x, y, tau, weights):
+        return 3 * losses.info_nce(x, y, temperature=tau if traced else temperature, weights=weights)
+
+    ours = jax.jit(jax.value_and_grad(scaled, (0, 1, 2) if traced else (0, 1)))
+    random = rng.uniform(0, 1, 32).astype(np.float32) * (np.arange(32) % 5 > 0)
+    for weights in (None, random):
+        ours_value, ours_gradient = ours(x, y, value, weights)
+        theirs_value, theirs_gradient = naive_info_nce(
+            x, y, value, np.ones(32, np.float32) if weights is None else weights
+        )
+        close(ours_value, theirs_value)
+        close(ours_gradient, theirs_gradient[: len(ours_gradient)], 1e-4)
+
+
+def rows_of(tree, rows):
+    return jax.tree.map(lambda x: x[rows], tree)
+
+
+def with_padding(case, batch, content):
+    """Rows overwritten with content, and weights of 0 for them and 1 for the others."""
+
+    def overwrite(x):
+        x = x.copy()
+        x[PADDED] = np.reshape(np.float32(content), (-1,) + (1,) * (x.ndim - 1))
+        return x
+
+    weights = {}
+    for name, rows in zip(case.weight_names, (ROWS, FORGET_ROWS), strict=False):
+        weights[name] = (~np.isin(np.arange(rows), PADDED)).astype(np.float32)
+    return jax.tree.map(overwrite, batch), weights
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_padded_rows_do_not_count(name):
+    """Value and gradient are those of the batch without them, to the bit the same whatever they hold; their own gradient is 0."""
+    case = CASES[name]
+    batch = batch_of(case, 7)
+
+    def alone(batch):
+        real = jax.tree.map(lambda x: np.delete(x, PADDED, axis=0), batch)
+        weights = [np.ones(rows - len(PADDED)) for rows in (ROWS, FORGET_ROWS)][: len(case.weight_names)]
+        return case.oracle(*wide(real), *weights, **case.settings)
+
+    value, gradient = compiled_gradient(name)(*with_padding(case, batch, np.zeros(4)))
+    close(value, alone(batch))
+    close(gradient, numeric_gradient(alone, batch), 1e-4)
+    assert all((g == 0).all() for g in jax.tree.leaves(rows_of(gradient, np.array(PADDED))))
+    for content in ((1, -2, 3, 40), GARBAGE):
+        again = compiled_gradient(name)(*with_padding(case, batch, content))
+        jax.tree.map(np.testing.assert_array_equal, again, (value, gradient))
+
+
+def test_padding_beside_opposite_rows():
+    """All real cosines are near -1: at temperature 0.01 a padded column's logit of 0 lies 100 above the largest real one."""
+    rows = 6
+    x = np.tile(np.float32([[1, 0.5, 0]]), (rows, 1))
+    x[:, 2] = np.linspace(0, 0.2, rows)
+    pad = ((0, 2), (0, 0))
+    cold = jax.jit(jax.value_and_grad(functools.partial(losses.info_nce, temperature=0.01), (0, 1)))
+    value, gradient = cold(x, -x)
+    padded_value, padded_gradient = cold(
+        np.pad(x, pad), np.pad(-x, pad), weights=np.pad(np.ones(rows, np.float32), (0, 2))
+    )
+    close(padded_value, value)
+    close(rows_of(padded_gradient, slice(rows)), gradient, 1e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_of_zero_give_zero(name):
+    case = CASES[name]
+    batch, weights = with_padding(case, batch_of(case, 8), GARBAGE)
+    value, gradient = compiled_gradient(name)(batch, jax.tree.map(np.zeros_like, weights))
+    assert float(value) == 0
+    assert finite(gradient)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_extreme_inputs_stay_finite(name):
+    """Huge, tiny and zero rows, each kind alone and side by side."""
+    case = CASES[name]
+    batch = batch_of(case, 9)
+
+    def scaled(scales):
+        return jax.tree.map(lambda x: (x.T * np.resize(np.float32(scales), len(x))).T, batch)
+
+    for scales in ([case.huge], [1e-12], [1e-20], [1e-38], [0], [case.huge, 0, 1e-20, 1, 1e-12]):
+        value, gradient = compiled_gradient(name)(scaled(scales), {})
+        assert finite(value), scales
+        assert finite(gradient), scales
+
+
+@pytest.mark.parametrize("name", ["info_nce", "info_nce cold"])
+def test_info_nce_does_not_depend_on_length(name):
+    x, y = batch_of(CASES[name], 10)
+    value, _ = compiled_gradient(name)((x, y), {})
+    close(compiled_gradient(name)((x * np.float32(1e20), y * np.float32(1e-10)), {})[0], value)
+
+
+@pytest.mark.parametrize("form", ["swap", "ascent"])
+def test_descent_on_reverse_bpr_lowers_forgotten_pairs(form):
+    rng = np.random.default_rng(11)
+    tables = tuple(jnp.asarray(rng.normal(size=(6, 4)), jnp.float32) for _ in range(3))
+
+    def margins(tables):
+        user, forgotten, negative = tables
+        return jnp.sum(user * forgotten, axis=1), jnp.sum(user * negative, axis=1)
+
+    @jax.jit
+    def step(tables):
+        gradients = jax.grad(lambda t: losses.reverse_bpr(*margins(t), form=form))(tables)
+        return jax.tree.map(lambda t, g: t - 0.1 * g, tables, gradients)
+
+    before = margins(tables)
+    for _ in range(20):
+        tables = step(tables)
+    after = margins(tables)
+    assert (after[0] - after[1] < before[0] - before[1]).all()
+    assert losses.reverse_bpr(*after, form=form) < losses.reverse_bpr(*before, form=form)
+    assert losses.bpr(*after) > losses.bpr(*before)
+
+
+@functools.cache
+def mmrecun_gradient():
+    """Gradient of MMRecUN in both batches with every setting traced: one program for the tests below."""
+    names = ("alpha", "retain_contrast", "forget_contrast", "l2_weight")
+    gradient = jax.grad(lambda batch, settings: losses.mmrecun(*batch, **dict(zip(names, settings, strict=True))))
+    return jax.jit(gradient)
+
+
+@pytest.mark.parametrize(("alpha", "silent"), [(1, 1), (0, 0)])
+def test_alpha_at_its_ends_leaves_only_l2_of_the_other_side(alpha, silent):
+    batches = batch_of(CASES["mmrecun"], 12)
+    batch = batches[silent]
+    gradients = mmrecun_gradient()(batches, np.float32([alpha, 0.5, 0.5, 0.25]))
+    for name in ("user", "positive", "negative"):
+        close(getattr(gradients[silent], name), 0.25 * getattr(batch, name) / len(batch.user))
+    for name in ("user_side", "user_content", "positive_side", "positive_content"):
+        np.testing.assert_array_equal(getattr(gradients[silent], name), 0)
+    assert all(np.abs(g).max() > 1e-3 for g in gradients[1 - silent])
+    without_l2 = mmrecun_gradient()(batches, np.float32([alpha, 0.5, 0.5, 0]))
+    assert all((g == 0).all() for g in without_l2[silent])
+
+
+def test_contrast_is_negated_on_the_forget_set():
+    """Side and content rows enter by the contrast alone, so their gradient is its gradient, times + or - its weight."""
+    batches = batch_of(CASES["mmrecun"], 12)
+    gradients = mmrecun_gradient()(batches, np.float32([0.25, 0.8, 0.4, 0]))
+    for batch, gradient, factor in zip(batches, gradients, (0.25 * 0.8, -0.75 * 0.4), strict=True):
+        ones = np.ones(len(batch.user))
+        plain = numeric_gradient(lambda views, ones=ones: oracle_contrast(views, ones), batch)
+        for name in ("user_side", "user_content", "positive_side", "positive_content"):
+            close(getattr(gradient, name), factor * getattr(plain, name), 1e-4)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, np.zeros((), np.float32)], ids=["int", "float", "array"])
+def test_contrast_weight_of_zero(zero):
+    """A Python 0 leaves the term out, an array of 0 multiplies it; the value is the same."""
+    (views,) = batch_of(CASES["mgcn"], 13)
+    ones = np.ones(ROWS)
+    size = oracle_row_l2(*wide((views.user, views.positive, views.negative)), ones)
+    close(losses.mgcn(views, contrast_weight=zero), oracle_bpr(*oracle_scores(wide(views)), ones) + 1e-4 * size)
+    retain, forget = batch_of(CASES["mmrecun"], 13)
+    ours = losses.mmrecun(retain, forget, retain_contrast=zero, forget_contrast=zero)
+    theirs = CASES["mmrecun"].oracle(
+        *wide((retain, forget)), ones, np.ones(FORGET_ROWS), retain_contrast=0, forget_contrast=0
+    )
+    close(ours, theirs)
+
+
+def test_unknown_form():
+    scores = jnp.zeros(2)
+    for loss in (losses.reverse_bpr, losses.reverse_bpr_jit):
+        with pytest.raises(ValueError, match="form 'backwards' is not one of 'swap', 'ascent'"):
+            loss(scores, scores, form="backwards")
+    retain, forget = batch_of(CASES["mmrecun"], 14)
+    with pytest.raises(ValueError, match="backwards"):
+        losses.mmrecun(retain, forget, reverse="backwards")
+
+
+def test_docstring_examples():
+    result = doctest.testmod(losses)
+    assert result.attempted >= 5
+    assert result.failed == 0
+
+
+def test_needs_neither_flax_nor_optax():
+    program = """
+import sys
+for name in ("flax", "optax", "jraph", "scipy"):
+    sys.modules[name] = None
+from recunlearn_jax import losses
+import jax.numpy as jnp
+print(float(losses.row_l2(jnp.array([[3.0, 4.0]]))))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "12.5"
