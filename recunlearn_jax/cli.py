@@ -228,7 +228,7 @@ class Recommend:
         import numpy as np
 
         from recunlearn_jax import runs
-        from recunlearn_jax.recommend import recommend
+        from recunlearn_jax.serving import recommend
         from recunlearn_jax.train import embedding_of
 
         if not self.users:

@@ -89,16 +89,17 @@ def metrics_at_k(hits: jax.Array, num_relevant: jax.Array, k: jax.Array) -> jax.
 
     Reference: MMRec's TopKEvaluator.
     """
-    rank = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)
+    rank = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)[None]
+    k = k.astype(jnp.float32)
     inside = hits & (rank <= k)
     found = jnp.cumsum(inside, axis=1, dtype=jnp.float32)
     total = found[:, -1]
     positives = jnp.maximum(num_relevant, 1).astype(jnp.float32)
-    possible = jnp.minimum(positives, k.astype(jnp.float32))
-    discount = 1 / jnp.log2(rank + 1)
+    possible = jnp.minimum(positives, k)
+    discount = 1 / jnp.log2(rank[0] + 1)
     ideal = jnp.cumsum(discount)
     # more positives than ranks: the ideal list is cut at N
-    ndcg = (inside @ discount) / ideal[jnp.minimum(possible.astype(jnp.int32), hits.shape[1]) - 1]
+    ndcg = (inside.astype(jnp.float32) @ discount) / ideal[jnp.minimum(possible.astype(jnp.int32), hits.shape[1]) - 1]
     average = jnp.sum(jnp.where(inside, found / rank, 0), axis=1) / possible
     return jnp.stack([total / positives, total / k, ndcg, average, jnp.minimum(total, 1)])
 
@@ -114,12 +115,13 @@ def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hi
         k: static, at most |I|.
 
     Returns:
-        int32 [B, k]; the tail holds masked items only where fewer than k candidates are left.
+        int32 [B, k]; -1 where fewer than k candidates are left.
     """
     scores = user_rows @ item_table.T
-    scores = jnp.where(hidden, -jnp.inf, scores)
+    scores = jnp.where(hidden[None], -jnp.inf, scores)
     scores = scores.at[masked[:, 0], masked[:, 1]].set(-jnp.inf, mode="drop")
-    return jax.lax.top_k(scores, k)[1]
+    best, items = jax.lax.top_k(scores, k)
+    return jnp.where(jnp.isneginf(best), -1, items)
 
 
 @functools.partial(jax.jit, static_argnames="largest")
@@ -134,14 +136,14 @@ def _rank(embedding: jax.Array, task: RankingTask, ks: jax.Array, largest: int) 
         users, masked, relevant = block
         top = top_items(embedding[users], items, masked, task.hidden, largest)
         wanted = jnp.zeros((size, num_items), bool).at[relevant[:, 0], relevant[:, 1]].set(True, mode="drop")
-        hits = jnp.take_along_axis(wanted, top, axis=1)
+        hits = jnp.take_along_axis(wanted, jnp.maximum(top, 0), axis=1) & (top >= 0)
         count = jnp.sum(wanted, axis=1)
         return jax.vmap(lambda k: metrics_at_k(hits, count, k))(ks)
 
     values = jax.lax.map(one_block, (task.users, task.masked, task.relevant))  # [blocks, K, 5, block]
     real = task.real[:, None, None, :]
     total = jnp.sum(jnp.where(real, values, 0), axis=(0, 3))
-    return (total / jnp.maximum(jnp.sum(task.real), 1)).T
+    return (total / jnp.maximum(jnp.sum(task.real, dtype=jnp.float32), 1)).T
 
 
 def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) -> dict[str, float]:

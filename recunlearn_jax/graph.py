@@ -77,6 +77,13 @@ def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     return _csr(edges.data * scale[edges.row] * scale[edges.col], edges.row, edges.col, similarities.shape[0])
 
 
+def keep_items(similarities: scipy.sparse.csr_array, kept: np.ndarray) -> scipy.sparse.csr_array:
+    """An item graph without the rows and columns of the items that are not kept, bool [|I|]."""
+    edges = similarities.tocoo()
+    inside = kept[edges.row] & kept[edges.col]
+    return _csr(edges.data[inside], edges.row[inside], edges.col[inside], similarities.shape[0])
+
+
 def with_item_graphs(dataset: Dataset, neighbours: int) -> Dataset:
     """Attach a kNN item graph to every modality that has none from a file."""
     missing = [m for m in dataset.modalities if m not in dataset.similarities]

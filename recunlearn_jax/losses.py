@@ -38,7 +38,8 @@ def bpr(positive_scores: jax.Array, negative_scores: jax.Array, *, weights: jax.
     >>> round(float(bpr(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 4)
     0.41
     """
-    return _mean(jax.nn.softplus(negative_scores - positive_scores), weights)
+    margin = _counted(positive_scores, weights) - _counted(negative_scores, weights)
+    return _mean(jax.nn.softplus(-margin), weights)
 
 
 def reverse_bpr(
@@ -72,7 +73,7 @@ def reverse_bpr(
     """
     if form not in {"swap", "ascent"}:
         raise ValueError(f"form {form!r} is not one of 'swap', 'ascent'")
-    margin = forget_scores - negative_scores
+    margin = _counted(forget_scores, weights) - _counted(negative_scores, weights)
     return _mean(jax.nn.softplus(margin) if form == "swap" else -jax.nn.softplus(-margin), weights)
 
 
@@ -96,11 +97,8 @@ def info_nce(x: jax.Array, y: jax.Array, *, temperature: float = 0.2, weights: j
     >>> round(float(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)), 4)
     0.3133
     """
-    if weights is None:
-        columns = jnp.ones(x.shape[0], x.dtype)
-    else:
-        columns = weights
-        x, y = jnp.where(weights[:, None] > 0, x, 0), jnp.where(weights[:, None] > 0, y, 0)
+    columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights
+    x, y = _counted(x, weights), _counted(y, weights)
     x, y = _unit(x) / temperature, _unit(y)
     # Cosines are at most 1, so 1 / tau bounds every logit: while exp(-2 / tau) is a normal float32 no row maximum is needed, and the
     # passes over the B x B matrix that it costs are saved.
@@ -125,8 +123,7 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
     >>> float(row_l2(jnp.array([[3.0, 4.0]])))
     12.5
     """
-    squares = sum(jnp.sum(jnp.square(table), axis=-1) for table in tables)
-    squares = jnp.asarray(squares)
+    squares = jnp.asarray(sum(jnp.sum(jnp.square(_counted(table, weights)), axis=-1) for table in tables))
     if batch_size is None:
         return 0.5 * _mean(squares, weights)
     total = jnp.sum(squares if weights is None else squares * weights)
@@ -188,6 +185,7 @@ def mgcn(
 
     Reference: arXiv 2308.03588, final objective.
     """
+    views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     loss = bpr(*scores(views), weights=weights)
     loss += l2_weight * row_l2(views.user, views.positive, views.negative, batch_size=batch_size, weights=weights)
     if isinstance(contrast_weight, (int, float)) and contrast_weight == 0:
@@ -229,6 +227,8 @@ def mmrecun(
 
     Reference: arXiv 2405.15328, objective; the place of alpha and of the weights is our reading.
     """
+    retain = jax.tree.map(lambda rows: _counted(rows, retain_weights), retain)
+    forget = jax.tree.map(lambda rows: _counted(rows, forget_weights), forget)
     keep = mgcn(retain, contrast_weight=retain_contrast, l2_weight=0.0, temperature=temperature, weights=retain_weights)
     lose = reverse_bpr(*scores(forget), form=reverse, weights=forget_weights)
     if not (isinstance(forget_contrast, (int, float)) and forget_contrast == 0):
@@ -253,16 +253,22 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
     >>> float(bpr_divergence(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
     2.0
     """
-    return _mean(jnp.square(scores_a - scores_b), weights)
+    return _mean(jnp.square(_counted(scores_a, weights) - _counted(scores_b, weights)), weights)
 
 
 def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """Weighted mean; 0 where the weights sum to 0, and values of weight 0 never count, finite or not."""
+    """Weighted mean; 0 where the weights sum to 0."""
     if weights is None:
         return jnp.mean(values)
     total = jnp.sum(weights)
-    used = jnp.where(weights > 0, values, 0)
-    return jnp.sum(used * weights) / jnp.where(total > 0, total, 1)
+    return jnp.sum(values * weights) / jnp.where(total > 0, total, 1)
+
+
+def _counted(rows: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """The rows with those of weight 0 set to 0, so that whatever padding holds, inf and NaN too, reaches neither value nor gradient."""
+    if weights is None:
+        return rows
+    return jnp.where((weights > 0).reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
 
 
 def _unit(x: jax.Array) -> jax.Array:
@@ -289,7 +295,8 @@ def _log_sum_exp(x: jax.Array, y: jax.Array, columns: jax.Array, shift: jax.Arra
 
 
 def _log_sum_exp_forward(x, y, columns, shift):
-    exponentials = jnp.exp(x @ y.T - shift[:, None])
+    # No counted logit lies above its shift; a padded one may, and must not overflow.
+    exponentials = jnp.exp(jnp.minimum(x @ y.T - shift[:, None], 0))
     total = exponentials @ columns
     total = jnp.where(total > 0, total, 1)
     return shift + jnp.log(total), (x, y, columns, exponentials, total)

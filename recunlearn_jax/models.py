@@ -14,7 +14,7 @@ import scipy.sparse
 
 from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import availability, bipartite, items_to_users, normalize
+from recunlearn_jax.graph import availability, bipartite, items_to_users, keep_items, normalize
 from recunlearn_jax.losses import Views
 from recunlearn_jax.propagate import Graph, layout, propagate
 
@@ -63,7 +63,7 @@ def build_graphs(dataset: Dataset, config: ModelConfig, like: Dataset | None = N
         user_item,
         item_user,
         item_item={
-            m: layout(normalize(dataset.similarities[m]), config.layout, like.similarities[m].nnz)
+            m: layout(normalize(keep_items(dataset.similarities[m], present[m])), config.layout, like.similarities[m].nnz)
             for m in dataset.modalities
         },
         available={m: jnp.concatenate([everyone, jnp.asarray(present[m])]) for m in dataset.modalities},
@@ -137,6 +137,7 @@ class MGCN(nn.Module):
                 raw = self.param(f"{m}_features", lambda _, x: x, raw)
             projected = _dense(self.embedding_size, raw.shape[1], f"{m}_projection")(raw)
             p = items * nn.sigmoid(_dense(self.embedding_size, self.embedding_size, f"{m}_purifier")(projected))  # 3
+            p = jnp.where(graphs.available[m][self.num_users :, None], p, 0)
             for _ in range(self.item_item_layers):
                 p = propagate(graphs.item_item[m], p)  # 5
             purified.append(p)

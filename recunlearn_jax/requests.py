@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.graph import keep_items
 
 KINDS = ("users", "items", "pairs", "modality")
 Selection = str | Sequence[int] | Sequence[Sequence[int]]  # "5%", "all" or explicit ids
@@ -287,10 +287,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
             continue
         features[modality] = kept_rows
         if modality in dataset.similarities:
-            keep = scipy.sparse.diags_array((~gone).astype(np.float32))
-            graph = scipy.sparse.csr_array(keep @ dataset.similarities[modality] @ keep)
-            graph.eliminate_zeros()
-            similarities[modality] = graph
+            similarities[modality] = keep_items(dataset.similarities[modality], ~gone)
     return dataset.replace(
         train=dataset.train[~forget_set.forget],
         valid=outside(dataset.valid),

@@ -57,8 +57,9 @@ def build_sampler(
         )
 
     def padded(array, size):
+        size = max(size or len(array), 1)  # a gather from an empty array cannot be compiled
         return jnp.asarray(
-            np.pad(array.astype(np.int32), [(0, (size or len(array)) - len(array))] + [(0, 0)] * (array.ndim - 1))
+            np.pad(array.astype(np.int32), [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
         )
 
     return Sampler(

@@ -96,7 +96,8 @@ def batch_loss(
 
 def descend(gradients: Any, opt_state: Any, params: Any, learning_rate: float | jax.Array) -> tuple[Any, Any]:
     """One Adam step; the learning rate may be traced."""
-    updates, opt_state = OPTIMIZER.update(gradients, opt_state, params)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer count
+        updates, opt_state = OPTIMIZER.update(gradients, opt_state, params)
     return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), opt_state
 
 
@@ -121,7 +122,7 @@ def train_epoch(
     order = draw_order(jax.random.fold_in(key, 0), data.sampler)
     order = jnp.pad(order, (0, size))
     steps = (data.sampler.num_pairs + size - 1) // size
-    learning_rate = config.learning_rate * config.decay ** (state.epoch / config.decay_epochs)
+    learning_rate = config.learning_rate * config.decay ** (state.epoch.astype(jnp.float32) / config.decay_epochs)
 
     def step(i, carry):
         params, opt_state, total = carry
@@ -136,7 +137,7 @@ def train_epoch(
         return params, opt_state, total + loss
 
     params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
-    return TrainState(params, opt_state, state.epoch + 1), total / steps
+    return TrainState(params, opt_state, state.epoch + 1), total / steps.astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -19,4 +19,5 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_configure(config):
+    # No exceptions so far; one for a third party's deprecation stands below this line, with the reason beside it.
     config.addinivalue_line("filterwarnings", "error")

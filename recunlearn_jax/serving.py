@@ -38,13 +38,6 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     row[users] = np.arange(len(users))
     own = dataset.train[row[dataset.train[:, 0]] >= 0]
     masked = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
-    hidden = dataset.removed_items
     items = embedding[dataset.num_users :]
-    top = np.array(
-        top_items(
-            embedding[jnp.asarray(users)], items, jnp.asarray(masked), jnp.asarray(hidden), min(k, dataset.num_items)
-        )
-    )
-    shown = np.tile(~hidden, (len(users), 1))
-    shown[masked[:, 0], masked[:, 1]] = False
-    return np.where(np.take_along_axis(shown, top, axis=1), top, -1)
+    hidden = jnp.asarray(dataset.removed_items)
+    return np.asarray(top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), hidden, min(k, dataset.num_items)))

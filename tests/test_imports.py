@@ -1,0 +1,133 @@
+"""The shape of the package: who may import whom, what needs what, and nothing that would run foreign data as code."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import recunlearn_jax
+
+PACKAGE = Path(recunlearn_jax.__file__).parent
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+
+# A module imports only from modules before it.
+ORDER = (
+    "errors",
+    "config",
+    "data",
+    "synthetic",
+    "graph",
+    "requests",
+    "propagate",
+    "losses",
+    "models",
+    "interop",
+    "sampling",
+    "stopwatch",
+    "evaluate",
+    "serving",
+    "checkpoint",
+    "train",
+    "unlearn",
+    "audit",
+    "runs",
+    "comparison",
+    "report",
+    "cli",
+)
+
+
+def part_of(path: Path) -> str:
+    """Module or subpackage right below the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def package_imports(tree: ast.AST) -> set[str]:
+    """Modules and subpackages right below the package that are imported anywhere, in functions too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    ours = [name.split(".") for name in found if name.split(".")[0] == PACKAGE.name]
+    assert all(len(parts) > 1 for parts in ours), "a module imports the whole package"
+    return {parts[1] for parts in ours}
+
+
+def parsed(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / name).read_text(), name)
+
+
+def test_every_module_has_its_place():
+    assert {part_of(path) for path in FILES} == set(ORDER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_only_go_down(name):
+    own = part_of(PACKAGE / name)
+    earlier = set(ORDER[: ORDER.index(own)])
+    allowed = earlier | ({own} if (PACKAGE / own).is_dir() else set())
+    assert package_imports(parsed(name)) <= allowed
+
+
+def test_losses_stand_alone():
+    assert package_imports(parsed("losses.py")) == set()
+
+
+def test_the_package_itself_imports_nothing_at_once():
+    assert package_imports(parsed("__init__.py")) == set()
+
+
+FOREIGN_CODE = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+
+
+@pytest.mark.parametrize("name", ["__init__.py", *NAMES])
+def test_nothing_runs_foreign_data_as_code(name):
+    for node in ast.walk(parsed(name)):
+        if isinstance(node, ast.Import):
+            assert not {alias.name.split(".")[0] for alias in node.names} & FOREIGN_CODE
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] not in FOREIGN_CODE
+        elif isinstance(node, ast.Call):
+            called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            assert not (isinstance(node.func, ast.Name) and called in {"eval", "exec", "compile", "__import__"})
+            for keyword in node.keywords:
+                if keyword.arg == "allow_pickle":
+                    assert isinstance(keyword.value, ast.Constant)
+                    assert keyword.value.value is False
+
+
+def test_losses_without_flax():
+    """And without anything else of the training machinery."""
+    absent = ("flax", "optax", "orbax", "jraph", "scipy")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import recunlearn_jax.losses as l; l.bpr"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_blocking_a_module_works():
+    """What the test above relies on."""
+    code = "import sys; sys.modules['flax'] = None; import recunlearn_jax.models"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "flax" in done.stderr
+
+
+def test_public_names():
+    """All of them are there, also once every module has been imported: a module must not hide a function of its name."""
+    for name in NAMES:
+        path = Path(name)
+        parts = path.parent.parts if path.name == "__init__.py" else path.with_suffix("").parts
+        importlib.import_module(".".join((PACKAGE.name, *parts)))
+    assert set(dir(recunlearn_jax)) == set(recunlearn_jax.__all__)
+    for name in recunlearn_jax.__all__:
+        is_module = isinstance(getattr(recunlearn_jax, name), types.ModuleType)
+        assert is_module == (name in recunlearn_jax._MODULES), name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = recunlearn_jax.nothing

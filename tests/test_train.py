@@ -1,0 +1,164 @@
+"""Training: reproducible to the bit, resumable after a kill at any moment, and learning what a toy data set shows."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from recunlearn_jax import checkpoint
+from recunlearn_jax.config import Config, ModelConfig, TrainConfig
+from recunlearn_jax.data import write_dataset
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import held_out_task, ranking_metrics
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import best_entry, embedding_of, fit, should_stop
+
+CONFIG = Config(
+    model=ModelConfig(embedding_size=16, neighbours=5),
+    train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=8, patience=3, checkpoint_every=2),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return toy(150, 80, pairs_per_user=8, clusters=4, feature_size=8)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset):
+    return fit(dataset, CONFIG)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def test_same_seed_same_bits_other_seed_other_model(dataset, trained):
+    assert same(trained.params, fit(dataset, CONFIG).params)
+    assert not same(trained.params, fit(dataset, CONFIG, seed=1).params)
+
+
+def test_training_finds_the_clusters(dataset):
+    long = Config(model=CONFIG.model, train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=25, patience=25))
+    model = fit(dataset, long)
+    items = embedding_of(model)[dataset.num_users :]
+    users = embedding_of(model)[: dataset.num_users]
+    scores = np.asarray(users @ items.T)
+    own = np.arange(dataset.num_users)[:, None] % 4 == np.arange(dataset.num_items)[None] % 4
+    assert scores[own].mean() > scores[~own].mean() + scores.std()
+    found = ranking_metrics(embedding_of(model), held_out_task(dataset, "test"), (20,))["recall@20"]
+    assert found > 2 * 20 / dataset.num_items  # twice what chance finds
+
+
+def test_loss_falls_and_the_best_epoch_is_kept(trained):
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+    valid = [entry["recall@20"] for entry in trained.history]
+    assert trained.best["recall@20"] == max(valid)
+    now = ranking_metrics(embedding_of(trained), held_out_task(trained.dataset, "valid"), (20,))["recall@20"]
+    assert now == trained.best["recall@20"]
+
+
+def test_a_smaller_data_set_reuses_the_compiled_epoch(dataset, trained):
+    smaller = dataset.replace(train=dataset.train[:-300], similarities=trained.dataset.similarities)
+    again = fit(smaller, CONFIG, like=trained.dataset)
+    compiled = [entry["compile_seconds"] for entry in again.history[1:]]
+    assert max(compiled) == 0
+    alone = fit(smaller, CONFIG)  # its own array sizes: the padding must change nothing but the last bits
+    assert again.history[0]["loss"] == pytest.approx(alone.history[0]["loss"], rel=0.02)
+
+
+def test_early_stopping_counts_epochs_without_improvement():
+    def history(*values):
+        return [{"epoch": i, "recall@20": v} for i, v in enumerate(values, 1)]
+
+    config = TrainConfig(patience=2, max_epochs=10)
+    assert not should_stop(history(0.1, 0.3, 0.2, 0.2), config)
+    assert should_stop(history(0.1, 0.3, 0.2, 0.2, 0.2), config)
+    assert not should_stop(history(0.1, 0.3, 0.2, 0.2, 0.31), config)
+    assert best_entry(history(0.1, 0.3, 0.3))["epoch"] == 2
+    assert should_stop([{"epoch": i} for i in range(1, 11)], config)
+
+
+def test_without_valid_pairs_all_epochs_are_done(dataset):
+    few = Config(model=CONFIG.model, train=TrainConfig(batch_size=256, max_epochs=2))
+    model = fit(dataset.replace(valid=dataset.valid[:0]), few)
+    assert model.best["epoch"] == 2
+
+
+def test_divergence_is_told(dataset):
+    wild = Config(model=CONFIG.model, train=TrainConfig(batch_size=256, learning_rate=1e30, max_epochs=3))
+    with pytest.raises(InputError, match=r"loss is (nan|inf).*learning rate"):
+        fit(dataset, wild)
+
+
+@pytest.mark.parametrize("modalities", [(), ("audio",), ("audio", "image", "text")])
+def test_any_number_of_modalities_trains(modalities):
+    data = toy(60, 40, pairs_per_user=5, clusters=4, modalities=modalities, feature_size=4)
+    model = fit(data, Config(model=ModelConfig(embedding_size=8), train=TrainConfig(batch_size=128, max_epochs=2)))
+    assert np.isfinite(model.history[-1]["loss"])
+
+
+def test_resume_from_a_checkpoint_is_exact(dataset, trained, tmp_path):
+    class Cut(Exception):
+        pass
+
+    def cut_after_five(entry):
+        if entry["epoch"] == 5:
+            raise Cut
+
+    with pytest.raises(Cut):
+        fit(dataset, CONFIG, run=tmp_path / "run", on_epoch=cut_after_five)
+    assert checkpoint.saved_epochs(tmp_path / "run") == [4]
+    resumed = fit(dataset, CONFIG, run=tmp_path / "run")
+    assert same(trained.params, resumed.params)
+    assert [e["loss"] for e in resumed.history] == [e["loss"] for e in trained.history]
+
+
+def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(dataset, tmp_path):
+    """SIGKILL at random times of whole processes that save after every epoch, so that many kills hit a save."""
+    data, settings = tmp_path / "data", tmp_path / "settings.json"
+    write_dataset(dataset, data)
+    config = {
+        "model": {"embedding_size": 16, "neighbours": 5},
+        "train": {"batch_size": 64, "learning_rate": 0.005, "max_epochs": 25, "patience": 25, "checkpoint_every": 1},
+    }
+    settings.write_text(json.dumps(config))
+
+    def command(run):
+        words = ["train", "--data", str(data), "--out", str(run), "--settings", str(settings), "--seed", "3"]
+        return [sys.executable, "-m", "recunlearn_jax.cli", *words]
+
+    whole = tmp_path / "whole"
+    subprocess.run(command(whole), check=True, capture_output=True, timeout=240)
+    cut = tmp_path / "cut"
+    draw = random.Random(7)
+    kills = 0
+    for _ in range(12):
+        process = subprocess.Popen(command(cut), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        before = len(list(checkpoint.read_log(cut))) if (cut / checkpoint.LOG).exists() else 0
+        while process.poll() is None and len(list(checkpoint.read_log(cut))) < min(25, before + draw.randint(2, 9)):
+            time.sleep(0.01)
+        time.sleep(draw.random() * 0.1)  # lands in an epoch, in a save, or between the two
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        _, errors = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors.decode()
+    else:
+        subprocess.run(command(cut), check=True, capture_output=True, timeout=240)
+    assert kills >= 3
+    outcome = [checkpoint.read_json(run / checkpoint.MANIFEST) for run in (whole, cut)]
+    assert outcome[0]["outcome"] == outcome[1]["outcome"]
+    from recunlearn_jax import runs
+
+    first, second = runs.load(whole), runs.load(cut)
+    assert same(first.params, second.params)
+    assert [e["loss"] for e in first.history] == [e["loss"] for e in second.history]

@@ -1,0 +1,183 @@
+"""Unlearning: the contract of every method, what a released model must not hold, and that forgetting really lowers forgotten pairs."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from recunlearn_jax.audit.canary import canary_ranks, plant
+from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfig
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import forget_task, ranking_metrics
+from recunlearn_jax.graph import from_jraph, with_item_graphs
+from recunlearn_jax.serving import recommend
+from recunlearn_jax.requests import forget_pairs, parse, resolve
+from recunlearn_jax.stopwatch import stopwatch
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import embed, fit
+from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.unlearn.mmrecun import mmrecun, touched_rows
+
+CONFIG = Config(
+    model=ModelConfig(embedding_size=16, neighbours=5, layout="segment"),
+    train=TrainConfig(batch_size=256, learning_rate=1e-2, max_epochs=30, patience=30),
+    unlearn=UnlearnConfig(steps=15, batch_size=256, finetune_epochs=1),
+)
+WORDS = ["users:3,4,5", "items:7", "pairs:5%", "modality:image:1,2,3"]
+
+
+@pytest.fixture(scope="module")
+def original():
+    return fit(with_item_graphs(toy(150, 80, pairs_per_user=8, clusters=4, feature_size=8), 5), CONFIG)
+
+
+def rows_of(answer):
+    return np.asarray(embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model))
+
+
+def forget_recall(answer, original, forget_set):
+    task = forget_task(answer.dataset, forget_pairs(original.dataset, forget_set))
+    return ranking_metrics(rows_of(answer), task, (20,))["recall@20"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_contract_and_nothing_forgotten_is_released(method, original):
+    forget_set = resolve(parse(WORDS), original.dataset)
+    before = jax.tree.map(np.array, original.params)
+    answer = METHODS[method](jax.random.key(0), original, forget_set, CONFIG)
+    params, data = answer.params, answer.dataset
+
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+    for name, ids in (("user_embedding", [3, 4, 5]), ("item_embedding", [7])):
+        for i in ids:  # no forgotten row is left, and none is a scaled copy
+            old, new = before[name][i], np.asarray(params[name][i])
+            assert abs(old @ new) / (np.linalg.norm(old) * np.linalg.norm(new)) < 0.9
+    for row in (1, 2, 3, 7):
+        assert not np.asarray(params["image_features"][row]).any()
+        assert not data.features["image"][row].any()
+    assert not np.isin(data.train[:, 0], [3, 4, 5]).any()
+    assert not (data.train[:, 1] == 7).any()
+    edges = from_jraph(answer.data.graphs.user_item)
+    assert edges.nnz == 2 * len(data.train)
+    assert not edges[:, [3, 4, 5]].nnz
+    assert not from_jraph(answer.data.graphs.item_item["image"])[:, [1, 2, 3, 7]].nnz
+    served = recommend(rows_of(answer), data, np.unique(data.train[:, 0]), 20)
+    assert not (served == 7).any()
+    # the original is as it was: nothing was donated or edited in place
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(original.params), strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_whole_modality_can_go(method, original):
+    forget_set = resolve(parse(["modality:image"]), original.dataset)
+    answer = METHODS[method](jax.random.key(0), original, forget_set, CONFIG)
+    assert answer.model.modalities == ("text",)
+    assert not [name for name in answer.params if name.startswith("image")]
+    assert np.isfinite(rows_of(answer)).all()
+
+
+def test_all_modalities_can_go(original):
+    forget_set = resolve(parse(["modality:image", "modality:text"]), original.dataset)
+    answer = METHODS["surgery"](jax.random.key(0), original, forget_set, CONFIG)
+    assert sorted(answer.params) == ["item_embedding", "user_embedding"]
+
+
+@pytest.mark.parametrize("reverse", ["swap", "ascent"])
+@pytest.mark.parametrize("forget_graph", ["original", "edited"])
+def test_mmrecun_lowers_forgotten_pairs_beyond_surgery(reverse, forget_graph, original):
+    """The sign of the reverse term: public re-implementations have raised the scores they meant to lower."""
+    forget_set = resolve(parse(["pairs:10%"]), original.dataset)
+    changes = {
+        "reverse": reverse,
+        "forget_graph": forget_graph,
+        "stop": "none",
+        "learning_rate": 3e-2,
+        "touched_degree": 0,
+    }
+    config = dataclasses.replace(CONFIG, unlearn=dataclasses.replace(CONFIG.unlearn, **changes))
+    cut = METHODS["surgery"](jax.random.key(0), original, forget_set, config)
+    answer = mmrecun(jax.random.key(0), original, forget_set, config)
+    assert forget_recall(answer, original, forget_set) < 0.8 * forget_recall(cut, original, forget_set)
+
+
+def test_only_touched_rows_move(original):
+    forget_set = resolve(parse(["pairs:2%"]), original.dataset)
+    answer = mmrecun(jax.random.key(0), original, forget_set, CONFIG)
+    users, items = touched_rows(
+        original.dataset, forget_pairs(original.dataset, forget_set), CONFIG.unlearn.touched_degree
+    )
+    for name, moving in (("user_embedding", users), ("item_embedding", items)):
+        changed = (np.asarray(answer.params[name]) != np.asarray(original.params[name])).any(axis=1)
+        assert changed[moving].all()
+        assert not changed[~moving].any()
+    assert np.array_equal(answer.params["attention_hidden"]["kernel"], original.params["attention_hidden"]["kernel"])
+
+
+def test_the_stop_needs_fewer_steps_when_there_is_less_to_forget(original):
+    """The margin of pairs never trained on is reached: the last step's margin is below it, and steps are left."""
+    config = dataclasses.replace(CONFIG, unlearn=dataclasses.replace(CONFIG.unlearn, steps=200))
+    forget_set = resolve(parse(["pairs:5%"]), original.dataset)
+    info = mmrecun(jax.random.key(0), original, forget_set, config).info
+    assert info["steps"] < 200
+    assert info["forget_margin"] <= info["unseen_margin"]
+
+
+def test_requests_of_any_kind_share_one_program(original):
+    """users -> pairs -> items at 1 % and 10 %: after the first request nothing is compiled for the steps."""
+    mmrecun(jax.random.key(0), original, resolve(parse(["users:5%"]), original.dataset), CONFIG)
+    for words in (
+        ["pairs:1%"],
+        ["pairs:10%"],
+        ["users:10%"],
+        ["items:10%"],
+        ["users:2%", "items:3", "modality:text:4"],
+    ):
+        forget_set = resolve(parse(words), original.dataset)
+        with stopwatch() as seconds:
+            mmrecun(jax.random.key(0), original, forget_set, CONFIG)
+        assert seconds.compiling < 2, f"{words}: {seconds}"
+
+
+def test_forgetting_twice_is_harmless(original):
+    forget_set = resolve(parse(["users:3,4"]), original.dataset)
+    once = METHODS["surgery"](jax.random.key(0), original, forget_set, CONFIG)
+    again = original._replace(params=once.params, dataset=once.dataset, data=once.data, model=once.model)
+    twice = METHODS["surgery"](jax.random.key(0), again, resolve(parse(["users:3,4"]), once.dataset), CONFIG)
+    assert twice.dataset.checksum == once.dataset.checksum
+    kept = np.setdiff1d(np.arange(150), [3, 4])
+    assert np.array_equal(rows_of(once)[kept], rows_of(twice)[kept])
+
+
+def test_same_key_same_answer(original):
+    forget_set = resolve(parse(WORDS), original.dataset)
+    a, b = (mmrecun(jax.random.key(5), original, forget_set, CONFIG) for _ in range(2))
+    assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True))
+
+
+def test_canaries_are_planted_as_described():
+    dataset = toy(300, 200, pairs_per_user=8, clusters=4, modalities=())
+    planted, canaries = plant(dataset, 5, group=6, fillers=2, seed=3)
+    assert planted.num_users == 330
+    own = planted.train[planted.train[:, 0] >= 300]
+    assert np.array_equal(np.bincount(own[:, 0])[300:], np.full(30, 4))
+    history = {user: set(dataset.train[dataset.train[:, 0] == user, 1]) for user in range(300)}
+    for group, (a, b) in enumerate(canaries.pairs):
+        members = canaries.users[6 * group : 6 * group + 6]
+        assert all({a, b} <= set(own[own[:, 0] == user, 1]) for user in members)
+        assert not any({a, b} <= items for items in history.values())
+    with pytest.raises(InputError, match="500 canaries"):
+        plant(dataset, 500)
+
+
+def test_canary_rank_is_the_rank_by_cosine():
+    dataset = toy(300, 200, pairs_per_user=8, clusters=4, modalities=())
+    _, canaries = plant(dataset, 3)
+    embedding = np.random.default_rng(0).normal(size=(310, 6)).astype(np.float32)
+    items = embedding[110:] / np.linalg.norm(embedding[110:], axis=1, keepdims=True)
+    for (a, b), rank in zip(canaries.pairs, canary_ranks(jax.numpy.asarray(embedding), canaries, 110), strict=True):
+        cosine = items @ items[a]
+        cosine[a] = -np.inf
+        assert rank == 1 + np.sum(cosine > cosine[b])
