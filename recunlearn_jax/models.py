@@ -63,7 +63,9 @@ def build_graphs(dataset: Dataset, config: ModelConfig, like: Dataset | None = N
         user_item,
         item_user,
         item_item={
-            m: layout(normalize(keep_items(dataset.similarities[m], present[m])), config.layout, like.similarities[m].nnz)
+            m: layout(
+                normalize(keep_items(dataset.similarities[m], present[m])), config.layout, like.similarities[m].nnz
+            )
             for m in dataset.modalities
         },
         available={m: jnp.concatenate([everyone, jnp.asarray(present[m])]) for m in dataset.modalities},

@@ -58,9 +58,7 @@ def build_sampler(
 
     def padded(array, size):
         size = max(size or len(array), 1)  # a gather from an empty array cannot be compiled
-        return jnp.asarray(
-            np.pad(array.astype(np.int32), [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
-        )
+        return jnp.asarray(np.pad(array.astype(np.int32), [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)))
 
     return Sampler(
         pairs=padded(pairs, capacity),

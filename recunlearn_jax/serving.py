@@ -40,4 +40,6 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     masked = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
     items = embedding[dataset.num_users :]
     hidden = jnp.asarray(dataset.removed_items)
-    return np.asarray(top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), hidden, min(k, dataset.num_items)))
+    return np.asarray(
+        top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), hidden, min(k, dataset.num_items))
+    )

@@ -144,7 +144,7 @@ def test_metrics_on_random_data(seed):
 
 
 def test_items_that_cannot_be_shown_are_never_found():
-    """With fewer candidates than K, masked and hidden items fill the end of the list; they are no hits even where they are relevant."""
+    """With fewer candidates than K the end of a list is empty; a relevant item that is masked or hidden is no hit there."""
     embedding, relevant, masked = random_case(0)
     hidden = np.isin(np.arange(ITEMS), relevant[:3, 1])
     masked = np.concatenate([masked[3:], relevant[5:8]])
@@ -204,16 +204,17 @@ def test_vmap_over_k_is_one_k_at_a_time():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_masked_and_hidden_items_are_in_no_list(seed):
+@pytest.mark.parametrize("k", [3, ITEMS])
+def test_masked_and_hidden_items_are_in_no_list(seed, k):
+    """Best first, -1 where candidates run out."""
     embedding, _, masked = random_case(seed)
     hidden = np.isin(np.arange(ITEMS), [1, 8])
-    own = [{item for u, item in masked.tolist() if u == user} for user in range(USERS)]
-    task = ranking_task(np.stack([np.arange(USERS)] * 2, axis=1), masked, ITEMS, hidden=hidden)
-    k = ITEMS - 2 - max(map(len, own))
-    top = top_items_of(embedding[:USERS], embedding[USERS:], task.masked[0], jnp.asarray(hidden), k=k)
-    assert k >= 2
+    task = task_of(np.zeros((0, 2), int), masked, hidden)
+    top = top_items_of(embedding[:USERS], embedding[USERS:], task.masked[0], hidden, k=k)
     for user in range(USERS):
-        assert top[user].tolist() == oracle_list(embedding, user, own[user] | {1, 8})[:k]
+        own = {item for u, item in masked.tolist() if u == user}
+        best = oracle_list(embedding, user, own | {1, 8})[:k]
+        assert top[user].tolist() == best + [-1] * (k - len(best))
 
 
 # Tasks

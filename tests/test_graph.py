@@ -11,6 +11,7 @@ from recunlearn_jax.graph import (
     bipartite,
     from_jraph,
     items_to_users,
+    keep_items,
     knn_similarities,
     normalize,
     to_jraph,
@@ -159,6 +160,16 @@ def test_normalize_leaves_rows_without_edges():
     assert np.isfinite(ours).all()
     assert not ours[[1, 5]].any()
     assert not ours[:, [1, 5]].any()
+
+
+def test_keep_items():
+    similarities = knn_similarities(random_features(10), 4)
+    kept = ~np.isin(np.arange(11), [0, 3, 10])
+    ours = keep_items(similarities, kept)
+    np.testing.assert_array_equal(ours.toarray(), similarities.toarray() * kept[:, None] * kept)
+    assert ours.nnz == np.count_nonzero(ours.toarray())
+    assert keep_items(similarities, np.ones(11, bool)).nnz == similarities.nnz
+    assert keep_items(similarities, np.zeros(11, bool)).nnz == 0
 
 
 @pytest.mark.parametrize("capacity", [None, 9, 20])

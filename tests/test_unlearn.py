@@ -11,8 +11,8 @@ from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfi
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, ranking_metrics
 from recunlearn_jax.graph import from_jraph, with_item_graphs
-from recunlearn_jax.serving import recommend
 from recunlearn_jax.requests import forget_pairs, parse, resolve
+from recunlearn_jax.serving import recommend
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import embed, fit
