@@ -9,6 +9,7 @@ cut off is resumed from runs/quality, so the same command goes on where it stopp
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 from recunlearn_jax import checkpoint
 from recunlearn_jax.config import Config, ModelConfig, to_dict
@@ -31,7 +32,7 @@ def main(parent: Path, cases: list[str]) -> None:
     for case in cases:
         folder, modalities, trainable = CASES[case]
         path = RESULTS / f"quality_{case}.json"
-        done = checkpoint.read_json(path) if path.exists() else {"runs": []}
+        done: dict[str, Any] = checkpoint.read_json(path) if path.exists() else {"runs": []}
         dataset = read_dataset(parent / folder)
         if not modalities:
             dataset = dataset.replace(features={}, similarities={})

@@ -156,9 +156,8 @@ class Unlearn:
         forget_set = resolve(request, original.dataset)
         absent = forget_set.absent_pairs(original.dataset)
         if len(absent):
-            print(
-                f"note: {len(absent)} named pairs are not in train (first: {'-'.join(map(str, absent[0]))}); forgotten earlier, or a mistake?"
-            )
+            first = "-".join(map(str, absent[0]))
+            print(f"note: {len(absent)} named pairs are not in train (first: {first}); forgotten earlier, or a mistake?")
         answer = METHODS[self.method](jax.random.key(self.seed), original, forget_set, config)
         retain = retained(original.dataset, forget_set)
         tasks = {split: held_out_task(retain, split) for split in ("valid", "test")}
@@ -203,8 +202,8 @@ class Evaluate:
             before = runs.load(self.original).dataset
             if (before.num_users, before.num_items) != (model.dataset.num_users, model.dataset.num_items):
                 raise InputError(f"{self.original}: is no original of {self.model}; its ids run over another range")
-            keys = [d.train[:, 0].astype(np.int64) * d.num_items + d.train[:, 1] for d in (before, model.dataset)]
-            tasks["forget"] = forget_task(model.dataset, before.train[~np.isin(*keys)])
+            had, has = (d.train[:, 0].astype(np.int64) * d.num_items + d.train[:, 1] for d in (before, model.dataset))
+            tasks["forget"] = forget_task(model.dataset, before.train[~np.isin(had, has)])
         metrics = report(embedding_of(model), tasks, self.k)
         if self.json:
             print(json.dumps(metrics, indent=1))

@@ -5,6 +5,7 @@ Removing edges never changes a shape: the arrays keep the capacity they are give
 last node, so that one compiled function serves every request.
 """
 
+import jax.numpy as jnp
 import jraph
 import numpy as np
 import scipy.sparse
@@ -66,7 +67,8 @@ def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -
         columns.append(present[nearest].reshape(-1))
         values.append(np.take_along_axis(similarity, nearest, axis=1).reshape(-1))
     if not rows:
-        return scipy.sparse.csr_array((num_items, num_items), dtype=np.float32)
+        nothing = np.zeros(0, np.int64)
+        return _csr(nothing, nothing, nothing, num_items)
     return _csr(np.concatenate(values), np.concatenate(rows), np.concatenate(columns), num_items)
 
 
@@ -93,7 +95,7 @@ def with_item_graphs(dataset: Dataset, neighbours: int) -> Dataset:
 
 def availability(dataset: Dataset) -> dict[str, np.ndarray]:
     """modality -> bool [|I|]: items that have the modality, i.e. a feature row that is not all zero."""
-    return {m: dataset.features[m].any(axis=1) for m in dataset.modalities}
+    return {m: np.any(dataset.features[m] != 0, axis=1) for m in dataset.modalities}
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:
@@ -112,21 +114,20 @@ def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jra
     receivers = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr))
     return jraph.GraphsTuple(
         nodes=None,
-        edges=np.pad(matrix.data.astype(np.float32), padding),
-        senders=np.pad(matrix.indices.astype(np.int32), padding),
-        receivers=np.pad(receivers, padding, constant_values=matrix.shape[0] - 1),
+        edges=jnp.asarray(np.pad(matrix.data.astype(np.float32), padding)),
+        senders=jnp.asarray(np.pad(matrix.indices.astype(np.int32), padding)),
+        receivers=jnp.asarray(np.pad(receivers, padding, constant_values=matrix.shape[0] - 1)),
         globals=None,
-        n_node=np.array([matrix.shape[0]], np.int32),
-        n_edge=np.array([matrix.nnz], np.int32),
+        n_node=jnp.array([matrix.shape[0]], jnp.int32),
+        n_edge=jnp.array([matrix.nnz], jnp.int32),
     )
 
 
 def from_jraph(graph: jraph.GraphsTuple) -> scipy.sparse.csr_array:
     """The CSR matrix of a GraphsTuple in the form `to_jraph` gives; padding is dropped."""
     edges = int(np.sum(graph.n_edge))
-    size = int(np.sum(graph.n_node))
-    take = [np.asarray(x)[:edges] for x in (graph.edges, graph.receivers, graph.senders)]
-    return _csr(*take, size)
+    weights, receivers, senders = (np.asarray(x)[:edges] for x in (graph.edges, graph.receivers, graph.senders))
+    return _csr(weights, receivers, senders, int(np.sum(graph.n_node)))
 
 
 def _inverse_root(degree: np.ndarray) -> np.ndarray:

@@ -87,7 +87,7 @@ def layout(
     if kind == "auto":
         kind = "csr" if jax.default_backend() == "cpu" else "segment"
     if kind == "segment":
-        return jax.tree.map(jnp.asarray, host_graph.to_jraph(matrix, capacity))
+        return host_graph.to_jraph(matrix, capacity)
     return CompressedRows(*_compress(matrix, capacity), *_compress(matrix.T.tocsr(), capacity))
 
 

@@ -36,7 +36,7 @@ def begin(run: Path, dataset: Dataset, folder: Path, config: Config, seed: int) 
         different = [key for key in ("kind", "data_checksum", "config", "seed") if earlier.get(key) != manifest[key]]
         if different:
             raise InputError(
-                f"{run}: holds a run with another {different[0]}; choose another folder, or the same settings to resume"
+                f"{run}: holds a run with another {' and another '.join(different)}; choose another folder, or the same settings to resume"
             )
         return
     if run.exists() and any(run.iterdir()):

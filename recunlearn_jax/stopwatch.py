@@ -35,10 +35,10 @@ def stopwatch() -> Iterator[Seconds]:
     # Only the outermost compiler event counts: tracing of inner functions lies inside that of outer ones.
     spans: list[tuple[float, float]] = []
 
-    def listen(event: str, duration: float, **_) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event in _COMPILER_EVENTS:
             now = time.perf_counter()
-            spans.append((now - duration, now))
+            spans.append((now - duration_secs, now))
             seconds.programs += event == _COMPILER_EVENTS[-1]
 
     jax.monitoring.register_event_duration_secs_listener(listen)

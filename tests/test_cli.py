@@ -108,7 +108,8 @@ def test_compare_writes_everything_and_resumes(folder):
         (["unlearn", "RUN", "users:5%", "--out", "NEW", "--set", "unlearn.stepz=3"], "did you mean 'steps'"),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW"], "is this the folder of a run?"),
         (["train", "--data", "NOWHERE", "--out", "NEW"], "no such folder"),
-        (["train", "--data", "DATA", "--out", "RUN", "--seed", "8"], "holds a run with another seed"),
+        (["train", "--data", "DATA", "--out", "RUN", "--settings", "SETTINGS", "--seed", "8"], "holds a run with another seed"),
+        (["train", "--data", "DATA", "--out", "RUN", "--seed", "8"], "another config and another seed"),
         (["train", "--data", "DATA", "--out", "DATA"], "is not empty"),
         (["train", "--data", "DATA", "--out", "NEW", "--preset", "fast"], "choose from faithful"),
         (["train", "--data", "DATA", "--out", "NEW", "--set", "train.batch_size=many"], "'many' is not of type int"),
@@ -123,6 +124,7 @@ def test_compare_writes_everything_and_resumes(folder):
 )
 def test_mistakes_end_with_one_sentence_and_leave_nothing(folder, capsys, words, message):
     places = {"RUN": folder / "run", "DATA": folder / "data", "NEW": folder / "new", "NOWHERE": folder / "nowhere"}
+    places["SETTINGS"] = folder / "settings.json"
     assert main([str(places.get(word, word)) for word in words]) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -143,7 +145,10 @@ def test_changed_data_is_noticed(folder, tmp_path, capsys):
 
 
 def test_help_is_quick_and_imports_no_jax():
-    probe = "import sys\nfrom recunlearn_jax.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'jax' not in sys.modules"
+    probe = (
+        "import sys\nfrom recunlearn_jax.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nassert 'jax' not in sys.modules"
+    )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     for command in ("data", "train", "unlearn", "evaluate", "recommend", "compare"):
