@@ -157,7 +157,9 @@ class Unlearn:
         absent = forget_set.absent_pairs(original.dataset)
         if len(absent):
             first = "-".join(map(str, absent[0]))
-            print(f"note: {len(absent)} named pairs are not in train (first: {first}); forgotten earlier, or a mistake?")
+            print(
+                f"note: {len(absent)} named pairs are not in train (first: {first}); forgotten earlier, or a mistake?"
+            )
         answer = METHODS[self.method](jax.random.key(self.seed), original, forget_set, config)
         retain = retained(original.dataset, forget_set)
         tasks = {split: held_out_task(retain, split) for split in ("valid", "test")}

@@ -5,6 +5,9 @@ Removing edges never changes a shape: the arrays keep the capacity they are give
 last node, so that one compiled function serves every request.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import jraph
 import numpy as np
@@ -93,9 +96,66 @@ def with_item_graphs(dataset: Dataset, neighbours: int) -> Dataset:
     return dataset.replace(similarities={**dataset.similarities, **built}) if built else dataset
 
 
-def availability(dataset: Dataset) -> dict[str, np.ndarray]:
-    """modality -> bool [|I|]: items that have the modality, i.e. a feature row that is not all zero."""
-    return {m: np.any(dataset.features[m] != 0, axis=1) for m in dataset.modalities}
+class HostGraphs(NamedTuple):
+    """The graphs of a data set as host matrices; nodes are users, then items."""
+
+    num_users: int
+    user_item: scipy.sparse.csr_array  # A_hat [|U| + |I|, |U| + |I|]
+    item_item: Mapping[str, scipy.sparse.csr_array]  # modality -> S_m [|I|, |I|]
+    available: Mapping[str, np.ndarray]  # modality -> bool [|U| + |I|]; users have every modality of the data
+
+
+def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> HostGraphs:
+    """A_hat and every S_m of a data set with item graphs attached (`with_item_graphs`).
+
+    Args:
+        dataset: an all-zero feature row means that the item lacks the modality; it has no place in that item graph.
+        modalities: by default the data set's; one that the data set lacks gets a graph without edges and is available to nobody, so that
+            a model that knows it computes what a model without it would.
+    """
+    item_item, available = {}, {}
+    for m in dataset.modalities if modalities is None else modalities:
+        if m in dataset.features:
+            present = np.any(dataset.features[m] != 0, axis=1)
+            item_item[m] = normalize(keep_items(dataset.similarities[m], present))
+            available[m] = np.concatenate([np.ones(dataset.num_users, bool), present])
+        else:
+            item_item[m] = scipy.sparse.csr_array((dataset.num_items, dataset.num_items), dtype=np.float32)
+            available[m] = np.zeros(dataset.num_users + dataset.num_items, bool)
+    a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
+    return HostGraphs(dataset.num_users, a_hat, item_item, available)
+
+
+def subgraph(graphs: HostGraphs, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> HostGraphs:
+    """The graphs among some nodes, weights as they were.
+
+    Args:
+        graphs: of the whole data set.
+        users, items: ids that stay; the i-th becomes user i or item i.
+        num_users, num_items: nodes of the result, at least as many; further ones have no edge.
+    """
+    node = np.full(graphs.user_item.shape[0], -1)
+    node[users] = np.arange(len(users))
+    node[graphs.num_users + items] = num_users + np.arange(len(items))
+    item = node[graphs.num_users :] - num_users
+
+    def among(matrix, place, size):
+        edges = matrix.tocoo()
+        rows, columns = place[edges.row], place[edges.col]
+        inside = (rows >= 0) & (columns >= 0)
+        return _csr(edges.data[inside], rows[inside], columns[inside], size)
+
+    available = {}
+    for m, whole in graphs.available.items():
+        available[m] = np.zeros(num_users + num_items, bool)
+        available[m][: len(users)] = whole[users]
+        available[m][num_users : num_users + len(items)] = whole[graphs.num_users + items]
+    return HostGraphs(
+        num_users,
+        among(graphs.user_item, node, num_users + num_items),
+        {m: among(matrix, item, num_items) for m, matrix in graphs.item_item.items()},
+        available,
+    )
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:

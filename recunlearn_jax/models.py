@@ -10,11 +10,10 @@ from typing import Any, NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import scipy.sparse
 
 from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import availability, bipartite, items_to_users, keep_items, normalize
+from recunlearn_jax.graph import HostGraphs, host_graphs, items_to_users
 from recunlearn_jax.losses import Views
 from recunlearn_jax.propagate import Graph, layout, propagate
 
@@ -27,7 +26,7 @@ class Graphs(NamedTuple):
     user_item: Graph  # A_hat over |U| + |I| nodes
     item_user: Graph  # its edges from items to users, R_hat
     item_item: Mapping[str, Graph]  # S_m over |I| nodes
-    available: Mapping[str, jax.Array]  # modality -> bool [|U| + |I|]; users have every modality
+    available: Mapping[str, jax.Array]  # modality -> bool [|U| + |I|]; users have every modality of the data
 
 
 class Propagated(NamedTuple):
@@ -55,29 +54,25 @@ def build_graphs(dataset: Dataset, config: ModelConfig, like: Dataset | None = N
         like: a larger data set (the original of an edited one) whose array sizes are kept, so that nothing compiles anew.
     """
     like = like or dataset
-    a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
-    user_item, item_user = user_item_graphs(a_hat, dataset.num_users, config, len(like.train))
-    present = availability(dataset)
-    everyone = jnp.ones(dataset.num_users, bool)
+    neighbours = {m: like.similarities[m].nnz for m in dataset.modalities}
+    return device_graphs(host_graphs(dataset), config, len(like.train), neighbours)
+
+
+def device_graphs(host: HostGraphs, config: ModelConfig, pairs: int, neighbours: Mapping[str, int]) -> Graphs:
+    """Graphs in the layout of this device.
+
+    Args:
+        host: the matrices.
+        config: for the layout.
+        pairs: user-item pairs to pad to.
+        neighbours: modality -> edges of its item graph to pad to.
+    """
     return Graphs(
-        user_item,
-        item_user,
-        item_item={
-            m: layout(
-                normalize(keep_items(dataset.similarities[m], present[m])), config.layout, like.similarities[m].nnz
-            )
-            for m in dataset.modalities
-        },
-        available={m: jnp.concatenate([everyone, jnp.asarray(present[m])]) for m in dataset.modalities},
+        user_item=layout(host.user_item, config.layout, 2 * pairs),
+        item_user=layout(items_to_users(host.user_item, host.num_users), config.layout, pairs),
+        item_item={m: layout(matrix, config.layout, neighbours[m]) for m, matrix in host.item_item.items()},
+        available={m: jnp.asarray(rows) for m, rows in host.available.items()},
     )
-
-
-def user_item_graphs(
-    a_hat: scipy.sparse.csr_array, num_users: int, config: ModelConfig, capacity: int
-) -> tuple[Graph, Graph]:
-    """A_hat and its edges from items to users in the layout of this device, padded to `capacity` pairs."""
-    both = layout(a_hat, config.layout, 2 * capacity)
-    return both, layout(items_to_users(a_hat, num_users), config.layout, capacity)
 
 
 def _fan_in_uniform(fan_in: int):
@@ -114,12 +109,28 @@ class MGCN(nn.Module):
     trainable_features: bool = True
 
     @nn.compact
-    def propagated(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Propagated:
-        """Steps 3 to 5 for all nodes: the part whose cost follows the graph.
+    def gates(self, features: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Step 3 without the id table, sigmoid(W2 (W1 X_m + b1) + b2): all that the features decide, modality -> [|I|, d].
+
+        Args:
+            features: modality -> float32 [|I|, d_m]; only their shapes matter after `init` where they are trainable.
+        """
+        gates = {}
+        for m in self.modalities:
+            raw = features[m]
+            if self.trainable_features:
+                raw = self.param(f"{m}_features", lambda _, x: x, raw)
+            projected = _dense(self.embedding_size, raw.shape[1], f"{m}_projection")(raw)
+            gates[m] = nn.sigmoid(_dense(self.embedding_size, self.embedding_size, f"{m}_purifier")(projected))
+        return gates
+
+    @nn.compact
+    def propagated(self, graphs: Graphs, gates: Mapping[str, jax.Array]) -> Propagated:
+        """Steps 3 to 5 for all nodes: the part whose cost follows the graph. It is linear in the id tables.
 
         Args:
             graphs: of the data set.
-            features: modality -> float32 [|I|, d_m]; only their shapes matter after `init` where they are trainable.
+            gates: from `gates`.
         """
         table = nn.initializers.xavier_uniform()
         users = self.param("user_embedding", table, (self.num_users, self.embedding_size))
@@ -134,11 +145,7 @@ class MGCN(nn.Module):
 
         purified = []
         for m in self.modalities:
-            raw = features[m]
-            if self.trainable_features:
-                raw = self.param(f"{m}_features", lambda _, x: x, raw)
-            projected = _dense(self.embedding_size, raw.shape[1], f"{m}_projection")(raw)
-            p = items * nn.sigmoid(_dense(self.embedding_size, self.embedding_size, f"{m}_purifier")(projected))  # 3
+            p = items * gates[m]  # 3
             p = jnp.where(graphs.available[m][self.num_users :, None], p, 0)
             for _ in range(self.item_item_layers):
                 p = propagate(graphs.item_item[m], p)  # 5
@@ -182,7 +189,7 @@ class MGCN(nn.Module):
 
     def __call__(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
         """Output rows of all nodes, users first."""
-        return self.fuse(self.propagated(graphs, features))
+        return self.fuse(self.propagated(graphs, self.gates(features)))
 
     def batch(
         self,
@@ -193,8 +200,12 @@ class MGCN(nn.Module):
         negatives: jax.Array,
     ) -> Views:
         """Views of a batch of triplets, int32 [B] each, for the losses. Exact: the fuser runs on the batch's rows only."""
+        return self.views(self.propagated(graphs, self.gates(features)), users, positives, negatives)
+
+    def views(self, propagated: Propagated, users: jax.Array, positives: jax.Array, negatives: jax.Array) -> Views:
+        """`batch` for rows that are propagated already."""
         nodes = jnp.concatenate([users, self.num_users + positives, self.num_users + negatives])
-        out = self.fuse(take_rows(self.propagated(graphs, features), nodes))
+        out = self.fuse(take_rows(propagated, nodes))
         user, positive, negative = jnp.split(out.embedding, 3)
         user_side, positive_side, _ = jnp.split(out.side, 3)
         user_content, positive_content, _ = jnp.split(out.content, 3)
@@ -202,7 +213,7 @@ class MGCN(nn.Module):
 
     def items(self, graphs: Graphs, features: Mapping[str, jax.Array], items: jax.Array) -> jax.Array:
         """Output rows of some items, int32 [B] -> float32 [B, d]."""
-        return self.fuse(take_rows(self.propagated(graphs, features), self.num_users + items)).embedding
+        return self.fuse(take_rows(self.propagated(graphs, self.gates(features)), self.num_users + items)).embedding
 
 
 def take_rows(propagated: Propagated, nodes: jax.Array) -> Propagated:
@@ -221,6 +232,23 @@ def batch_views(
 ) -> Views:
     """`MGCN.batch` as a pure function of the parameters: views of a batch of triplets, int32 [B] each."""
     return cast(Views, model.apply({"params": params}, graphs, features, users, positives, negatives, method="batch"))
+
+
+def propagated_rows(model: MGCN, params: Any, graphs: Graphs, gates: Mapping[str, jax.Array]) -> Propagated:
+    """`MGCN.propagated` as a pure function of the parameters: rows of all nodes before the fuser."""
+    return cast(Propagated, model.apply({"params": params}, graphs, gates, method="propagated"))
+
+
+def fused_views(
+    model: MGCN, params: Any, rows: Propagated, users: jax.Array, positives: jax.Array, negatives: jax.Array
+) -> Views:
+    """`MGCN.views` as a pure function of the parameters: views of a batch of triplets, int32 [B] each, among propagated rows."""
+    return cast(Views, model.apply({"params": params}, rows, users, positives, negatives, method="views"))
+
+
+def fused_rows(model: MGCN, params: Any, rows: Propagated, nodes: jax.Array) -> Output:
+    """`MGCN.fuse` as a pure function of the parameters, for some nodes, int32 [n], among propagated rows."""
+    return cast(Output, model.apply({"params": params}, take_rows(rows, nodes), method="fuse"))
 
 
 def output(model: MGCN, params: Any, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:

@@ -108,7 +108,10 @@ def test_compare_writes_everything_and_resumes(folder):
         (["unlearn", "RUN", "users:5%", "--out", "NEW", "--set", "unlearn.stepz=3"], "did you mean 'steps'"),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW"], "is this the folder of a run?"),
         (["train", "--data", "NOWHERE", "--out", "NEW"], "no such folder"),
-        (["train", "--data", "DATA", "--out", "RUN", "--settings", "SETTINGS", "--seed", "8"], "holds a run with another seed"),
+        (
+            ["train", "--data", "DATA", "--out", "RUN", "--settings", "SETTINGS", "--seed", "8"],
+            "holds a run with another seed",
+        ),
         (["train", "--data", "DATA", "--out", "RUN", "--seed", "8"], "another config and another seed"),
         (["train", "--data", "DATA", "--out", "DATA"], "is not empty"),
         (["train", "--data", "DATA", "--out", "NEW", "--preset", "fast"], "choose from faithful"),

@@ -9,6 +9,7 @@ F_m that the original computed from the forgotten modality.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -18,44 +19,81 @@ import numpy as np
 from recunlearn_jax import losses
 from recunlearn_jax.config import Config, UnlearnConfig
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import bipartite
-from recunlearn_jax.models import MGCN, Graphs, Propagated, batch_views, user_item_graphs
+from recunlearn_jax.graph import HostGraphs, bipartite, host_graphs, items_to_users
+from recunlearn_jax.models import MGCN, Graphs, Propagated, device_graphs, fused_rows, fused_views, propagated_rows
+from recunlearn_jax.propagate import layout
 from recunlearn_jax.requests import ForgetSet, forget_pairs
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
-from recunlearn_jax.train import OPTIMIZER, TrainData, Trained, descend
+from recunlearn_jax.train import OPTIMIZER, Trained, descend
 from recunlearn_jax.unlearn.base import Retain, Unlearned, edit, reset_rows, strip
+from recunlearn_jax.unlearn.neighbourhood import Neighbourhood, Nodes, gather, neighbourhood, reach, room
+
+TABLES = ("user_embedding", "item_embedding")
+MOST_NEGATIVES = 16384  # beyond so many items, negatives come from a random part of them, drawn once a request
+
+
+class Side(NamedTuple):
+    """One of the two graphs, with the pairs that are drawn on it."""
+
+    sampler: Sampler
+    hood: Neighbourhood
 
 
 class Work(NamedTuple):
-    """Everything a step reads; an argument of the compiled program. Shapes follow the original data set, never the request."""
+    """Everything a step reads beside the parameters; an argument of the compiled program. S users and T items, padded (see `Nodes`).
 
-    retain: TrainData  # edited graphs; its sampler holds the retained pairs to repair with
-    forget: TrainData  # graphs of the forget terms; its sampler holds D_f
-    moving_users: jax.Array  # float32 [|U|, 1], 1 for rows of the user table that move
-    moving_items: jax.Array  # float32 [|I|, 1]
-    branch: jax.Array  # float32 [|I|, d], sum of the F_m rows of forgotten modality data
-    branch_items: jax.Array  # int32 [|I|], the items concerned; the first num_branch_items are real
+    With scope touched these are the nodes of the request's neighbourhood, with scope all every node.
+    """
+
+    retain: Side  # edited graph; pairs to repair with
+    forget: Side  # graph of the forget terms; D_f
+    gates: Mapping[
+        str, jax.Array
+    ]  # modality -> [T, d] of the original, the part of it that scope touched never changes
+    features: Mapping[str, jax.Array]  # modality -> [|I|, d_m]; read with scope all only
+    moving: dict[str, jax.Array]  # table -> float32 [S, 1] or [T, 1], 1 for rows that move
+    branch: jax.Array  # float32 [T, d], sum of the F_m rows of forgotten modality data
+    branch_items: jax.Array  # int32 [T], the items concerned; the first num_branch_items are real
     num_branch_items: jax.Array  # int32 scalar
-    forget_degree: jax.Array  # float32 [|U|], number of forget pairs of each user
+    forget_degree: jax.Array  # float32 [S], number of forget pairs of each user
     unseen: jax.Array  # float32 scalar, margin of pairs never trained on; -inf: do not stop early
 
 
 class State(NamedTuple):
     """What a step changes."""
 
-    params: Any
+    moved: Any  # scope touched: what is added to the rows of the two id tables; scope all: the parameters
     opt_state: Any
     step: jax.Array  # int32 scalar
     margin: jax.Array  # float32 scalar, mean over users of the margin d of their forget pairs, in the last batch
 
 
-def init(params: Any, config: UnlearnConfig) -> State:
+def init(moved: Any) -> State:
     """State before the first step."""
-    return State(params, OPTIMIZER.init(_moving(params, config)), jnp.int32(0), jnp.float32(jnp.inf))
+    return State(moved, OPTIMIZER.init(moved), jnp.int32(0), jnp.float32(jnp.inf))
 
 
-def step(key: jax.Array, state: State, work: Work, *, model: MGCN, config: UnlearnConfig) -> tuple[State, jax.Array]:
+def touched_only(model: MGCN, params: Any, moved: Any, work: Work, side: Side) -> Propagated:
+    """Rows before the fuser when only id rows move: the constant of the request and what the moved rows add."""
+    added = propagated_rows(model, {**params, **moved}, side.hood.graphs, work.gates)
+    base = side.hood.base
+    modal = {m: base.modal[m] + added.modal[m] for m in base.modal}
+    return Propagated(base.content + added.content, modal, base.available)
+
+
+def everything(model: MGCN, params: Any, moved: Any, work: Work, side: Side) -> Propagated:
+    """Rows before the fuser when all parameters move."""
+    gates = cast(dict, model.apply({"params": moved}, work.features, method="gates"))
+    return propagated_rows(model, moved, side.hood.graphs, gates)
+
+
+ROWS = {"touched": touched_only, "all": everything}
+
+
+def step(
+    key: jax.Array, state: State, params: Any, work: Work, *, model: MGCN, config: UnlearnConfig
+) -> tuple[State, jax.Array]:
     """One step of the objective on a retain batch and a forget batch.
 
     Returns:
@@ -65,16 +103,14 @@ def step(key: jax.Array, state: State, work: Work, *, model: MGCN, config: Unlea
     *retain_batch, retain_weights = draw_pairs(retain_key, work.retain.sampler, config.batch_size)
     *forget_batch, forget_weights = draw_pairs(forget_key, work.forget.sampler, config.batch_size)
     contrast = (config.retain_contrast, config.forget_contrast) if model.modalities else (0, 0)
+    rows = ROWS[config.scope]
 
-    def objective(moving):
-        params = {**state.params, **moving}
-
-        def views(data, batch):
-            return batch_views(model, params, data.graphs, data.features, *batch)
-
-        forget = views(work.forget, forget_batch)
+    def objective(moved):
+        every = {**params, **moved}
+        retain_rows = rows(model, params, moved, work, work.retain)
+        forget = fused_views(model, every, rows(model, params, moved, work, work.forget), *forget_batch)
         loss = losses.mmrecun(
-            views(work.retain, retain_batch),
+            fused_views(model, every, retain_rows, *retain_batch),
             forget,
             alpha=config.alpha,
             retain_contrast=contrast[0],
@@ -87,36 +123,36 @@ def step(key: jax.Array, state: State, work: Work, *, model: MGCN, config: Unlea
         )
         branch = jax.lax.cond(
             work.num_branch_items > 0,
-            lambda: branch_contrast(branch_key, params, work, model, config),
+            lambda: branch_contrast(branch_key, every, retain_rows, work, model, config),
             lambda: jnp.float32(0),
         )
         positive, negative = losses.scores(forget)
         return loss - (1 - config.alpha) * config.forget_contrast * branch, positive - negative
 
-    (loss, margins), gradients = jax.value_and_grad(objective, has_aux=True)(_moving(state.params, config))
-    users = forget_weights / jnp.maximum(
-        work.forget_degree[forget_batch[0]], 1
-    )  # every user counts once, not every pair
+    (loss, margins), gradients = jax.value_and_grad(objective, has_aux=True)(state.moved)
+    # Every user counts once, not every pair.
+    users = forget_weights / jnp.maximum(work.forget_degree[forget_batch[0]], 1)
     margin = jnp.sum(margins * users) / jnp.maximum(jnp.sum(users), 1e-12)
     if config.scope == "touched":
-        masks = {"user_embedding": work.moving_users, "item_embedding": work.moving_items}
-        gradients = jax.tree.map(jnp.multiply, gradients, masks)
-    moved, opt_state = descend(gradients, state.opt_state, _moving(state.params, config), config.learning_rate)
-    return State({**state.params, **moved}, opt_state, state.step + 1, margin), loss
+        gradients = jax.tree.map(jnp.multiply, gradients, work.moving)
+    moved, opt_state = descend(gradients, state.opt_state, state.moved, config.learning_rate)
+    return State(moved, opt_state, state.step + 1, margin), loss
 
 
-def branch_contrast(key: jax.Array, params: Any, work: Work, model: MGCN, config: UnlearnConfig) -> jax.Array:
+def branch_contrast(
+    key: jax.Array, params: Any, rows: Propagated, work: Work, model: MGCN, config: UnlearnConfig
+) -> jax.Array:
     """InfoNCE between output rows of items and the forgotten modality's branch; it enters the objective negated."""
-    rows = jax.random.randint(key, (config.batch_size,), 0, jnp.maximum(work.num_branch_items, 1))
-    items = work.branch_items[rows]
-    out = cast(
-        jax.Array, model.apply({"params": params}, work.retain.graphs, work.retain.features, items, method="items")
-    )
-    return losses.info_nce(out, work.branch[items], temperature=config.temperature)
+    chosen = jax.random.randint(key, (config.batch_size,), 0, jnp.maximum(work.num_branch_items, 1))
+    items = work.branch_items[chosen]
+    out = fused_rows(model, params, rows, model.num_users + items)
+    return losses.info_nce(out.embedding, work.branch[items], temperature=config.temperature)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "config"))
-def run(key: jax.Array, params: Any, work: Work, *, model: MGCN, config: UnlearnConfig) -> tuple[State, jax.Array]:
+def run(
+    key: jax.Array, moved: Any, params: Any, work: Work, *, model: MGCN, config: UnlearnConfig
+) -> tuple[State, jax.Array]:
     """Steps until the stopping rule or `config.steps`; one compiled program for requests of any kind and size.
 
     Returns:
@@ -128,9 +164,9 @@ def run(key: jax.Array, params: Any, work: Work, *, model: MGCN, config: Unlearn
         return (state.step < config.steps) & (state.margin > work.unseen)
 
     def body(carry):
-        return step(key, carry[0], work, model=model, config=config)
+        return step(key, carry[0], params, work, model=model, config=config)
 
-    return jax.lax.while_loop(unfinished, body, (init(params, config), jnp.float32(0)))
+    return jax.lax.while_loop(unfinished, body, (init(moved), jnp.float32(0)))
 
 
 def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
@@ -141,60 +177,120 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
     settings = config.unlearn
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)
-        params = strip(original.params, retain)
         reset_key, run_key = jax.random.split(key)
+        params = original.params
         if settings.surgery_first:
             params = reset_rows(jax.random.fold_in(reset_key, 1), params, forget_set)
-        work = prepare(original, forget_set, retain, params, settings)
-        state, loss = run(run_key, params, work, model=retain.model, config=settings)
-        params = jax.block_until_ready(reset_rows(reset_key, state.params, forget_set))
+        nodes, work = prepare(original, forget_set, retain, params, settings)
+        model = original.model.clone(num_users=nodes.num_users, num_items=nodes.num_items)
+        moved = params
+        if settings.scope == "touched":
+            moved = {name: jnp.zeros((len(work.moving[name]), model.embedding_size)) for name in TABLES}
+        rest = {name: value for name, value in params.items() if name not in moved}
+        state, loss = run(run_key, moved, rest, work, model=model, config=settings)
+        answer = state.moved
+        if settings.scope == "touched":
+            ids = dict(zip(TABLES, (nodes.users, nodes.items), strict=True))
+            added = {name: params[name].at[ids[name]].add(state.moved[name][: len(ids[name])]) for name in TABLES}
+            answer = {**params, **added}
+        answer = jax.block_until_ready(reset_rows(reset_key, strip(answer, retain), forget_set))
     info = {
         "steps": int(state.step),
         "loss": float(loss),
         "forget_margin": float(state.margin),
         "unseen_margin": float(work.unseen),
+        "moving_rows": int(sum(x.sum() for x in work.moving.values())),
+        "neighbourhood": [len(nodes.users), len(nodes.items)],
     }
-    return Unlearned(retain.model, params, retain.dataset, retain.data, info, seconds)
+    return Unlearned(retain.model, answer, retain.dataset, retain.data, info, seconds)
 
 
-def prepare(original: Trained, forget_set: ForgetSet, retain: Retain, params: Any, config: UnlearnConfig) -> Work:
-    """Samplers, graphs and masks of a request, in arrays as large as the original's."""
-    data, model = original.dataset, retain.model
+def prepare(
+    original: Trained, forget_set: ForgetSet, retain: Retain, params: Any, config: UnlearnConfig
+) -> tuple[Nodes, Work]:
+    """Everything the steps of a request read, in arrays whose sizes follow the original data set."""
+    data, model, settings = original.dataset, original.model, original.config.model
     forgotten = forget_pairs(data, forget_set)
+    concerned = np.logical_or.reduce([np.zeros(data.num_items, bool), *forget_set.features.values()])
     moving_users, moving_items = touched_rows(data, forgotten, config.touched_degree)
-    moving_users |= forget_set.users
+    moving_users, moving_items = moving_users | forget_set.users, moving_items | concerned
+    # The whole graphs, for every modality of the original, so that one program serves requests of all kinds.
+    before, after = host_graphs(data), host_graphs(retain.dataset, model.modalities)
+    neighbours = {m: matrix.nnz for m, matrix in before.item_item.items()}
+    edited = device_graphs(after, settings, len(data.train), neighbours)
+    gates = cast(dict, _gates(params, original.data.features, model=model))
+
     repair = retain.dataset.train
+    candidates = np.unique(repair[:, 1])
+    if len(candidates) > MOST_NEGATIVES:
+        candidates = np.sort(np.random.default_rng(forget_set.request.seed).choice(candidates, MOST_NEGATIVES, False))
     if config.scope == "touched":
         near = repair[moving_users[repair[:, 0]] | moving_items[repair[:, 1]]]
         repair = near if len(near) else repair
+        moving = np.concatenate([moving_users, moving_items])
+        chosen = reach(before, moving, model.user_item_layers, model.item_item_layers)
+        for pairs in (repair, forgotten):
+            chosen[pairs[:, 0]] = True
+            chosen[data.num_users + pairs[:, 1]] = True
+        chosen[data.num_users + candidates] = True
+    else:
+        chosen = np.ones(data.num_users + data.num_items, bool)
+    nodes = gather(chosen, data.num_users)
+    history = nodes.local(data.train[nodes.has(data.train)])
+    kept = np.searchsorted(nodes.items, candidates)
 
-    def sampler(pairs) -> Sampler:
-        return build_sampler(
-            pairs,
-            data.train,
-            data.num_users,
-            data.num_items,
-            candidates=np.unique(retain.dataset.train[:, 1]),
-            capacity=len(data.train),
-            history_capacity=len(data.train),
+    def side(whole: HostGraphs, graphs: Graphs, pairs: np.ndarray) -> Side:
+        sampler = build_sampler(
+            nodes.local(pairs),
+            history,
+            nodes.num_users,
+            nodes.num_items,
+            candidates=kept,
+            capacity=room(len(pairs), len(data.train)),
+            history_capacity=room(len(history), len(data.train)),
         )
+        rows = _rows(params, graphs, gates, model=model)
+        return Side(sampler, neighbourhood(whole, rows, nodes, settings, before))
 
-    graphs = retain.data.graphs
-    if config.forget_graph == "original":
-        graphs = _restrict(original.data.graphs, model.modalities)
-    branch, concerned = forgotten_branch(original, forget_set)
-    stops = config.stop == "unseen" and config.forget_graph == "original" and len(forgotten) > 0
-    return Work(
-        retain=retain.data._replace(sampler=sampler(repair)),
-        forget=TrainData(graphs, retain.data.features, sampler(forgotten)),
-        moving_users=jnp.asarray(moving_users[:, None], jnp.float32),
-        moving_items=jnp.asarray(moving_items[:, None], jnp.float32),
-        branch=branch,
-        branch_items=jnp.asarray(np.pad(concerned, (0, data.num_items - len(concerned))), jnp.int32),
-        num_branch_items=jnp.int32(len(concerned)),
-        forget_degree=jnp.asarray(np.bincount(forgotten[:, 0], minlength=data.num_users), jnp.float32),
-        unseen=margin_of_unseen(original, retain, params) if stops else jnp.float32(-jnp.inf),
+    on_original = config.forget_graph == "original"
+    stops = config.stop == "unseen" and on_original and len(forgotten) > 0
+    forget = side(before, original.data.graphs, forgotten) if on_original else side(after, edited, forgotten)
+    here = np.searchsorted(nodes.items, np.flatnonzero(concerned))
+    branch = sum(
+        (
+            forget.hood.base.modal[m][nodes.num_users :]
+            * nodes.take(rows.astype(np.float32)[:, None], nodes.items, nodes.num_items)
+        )
+        for m, rows in forget_set.features.items()
     )
+    degree = np.bincount(forgotten[:, 0], minlength=data.num_users).astype(np.float32)
+    return nodes, Work(
+        retain=side(after, edited, repair),
+        forget=forget,
+        gates={m: nodes.take(gate, nodes.items, nodes.num_items) for m, gate in gates.items()},
+        features=original.data.features if config.scope == "all" else {},
+        moving={
+            name: nodes.take(rows.astype(np.float32)[:, None], ids, size)
+            for name, rows, ids, size in (
+                (TABLES[0], moving_users, nodes.users, nodes.num_users),
+                (TABLES[1], moving_items, nodes.items, nodes.num_items),
+            )
+        },
+        branch=jnp.zeros((nodes.num_items, model.embedding_size)) + branch,
+        branch_items=jnp.asarray(np.pad(here, (0, nodes.num_items - len(here))), jnp.int32),
+        num_branch_items=jnp.int32(len(here)),
+        forget_degree=nodes.take(degree, nodes.users, nodes.num_users),
+        unseen=margin_of_unseen(original, retain, params, edited, gates) if stops else jnp.float32(-jnp.inf),
+    )
+
+
+_rows = jax.jit(
+    lambda params, graphs, gates, *, model: propagated_rows(model, params, graphs, gates), static_argnames="model"
+)
+_gates = jax.jit(
+    lambda params, features, *, model: model.apply({"params": params}, features, method="gates"),
+    static_argnames="model",
+)
 
 
 def touched_rows(data: Dataset, forgotten: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
@@ -212,61 +308,45 @@ def touched_rows(data: Dataset, forgotten: np.ndarray, limit: int) -> tuple[np.n
     return masks[0], masks[1]
 
 
-def margin_of_unseen(original: Trained, retain: Retain, params: Any) -> jax.Array:
+def margin_of_unseen(
+    original: Trained, retain: Retain, params: Any, edited: Graphs, gates: Mapping[str, jax.Array]
+) -> jax.Array:
     """Mean over users of the margin of retained valid pairs whose edges are put into the graph, before the first step.
 
     The forget terms see forgotten pairs with their edges in place. This is the same situation for pairs that no training step has seen:
-    the graph knows them, the parameters do not. A forgotten pair with this margin stands out no more than they do. On tiktok it comes
-    within 8 % of what a Gold model gives the forgotten pairs on that graph, for users:5% and for pairs:5% (docs/unlearning.md).
+    the graph knows them, the parameters do not. A forgotten pair with this margin stands out no more than they do.
 
     Returns:
         float32 scalar; -inf where there is no such pair, so that all steps are done.
     """
-    data = retain.dataset
+    data, settings = retain.dataset, original.config.model
     pairs = data.valid[np.isin(data.valid[:, 0], data.train[:, 0])]
     if not len(pairs):
         return jnp.float32(-jnp.inf)
     capacity = len(original.dataset.train) + len(original.dataset.valid)
     linked = bipartite(np.concatenate([data.train, pairs]), data.num_users, data.num_items)
-    user_item, item_user = user_item_graphs(linked, data.num_users, original.config.model, capacity)
-    graphs = retain.data.graphs._replace(user_item=user_item, item_user=item_user)
+    graphs = edited._replace(
+        user_item=layout(linked, settings.layout, 2 * capacity),
+        item_user=layout(items_to_users(linked, data.num_users), settings.layout, capacity),
+    )
     rows = np.pad(pairs, ((0, len(original.dataset.valid) - len(pairs)), (0, 0)))
     weights = 1 / np.bincount(pairs[:, 0], minlength=data.num_users)[rows[:, 0]] * (np.arange(len(rows)) < len(pairs))
-    seen = retain.data._replace(graphs=graphs)
     return _mean_margin(
-        jax.random.key(0), params, seen, jnp.asarray(rows), jnp.asarray(weights, jnp.float32), model=retain.model
+        jax.random.key(0),
+        params,
+        graphs,
+        gates,
+        retain.data.sampler,
+        jnp.asarray(rows),
+        jnp.asarray(weights, jnp.float32),
+        model=original.model,
     )
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _mean_margin(key, params, data: TrainData, pairs, weights, *, model):
+def _mean_margin(key, params, graphs, gates, sampler: Sampler, pairs, weights, *, model):
     users, items = pairs.T
-    negatives = draw_negatives(key, data.sampler, users)
-    positive, negative = losses.scores(batch_views(model, params, data.graphs, data.features, users, items, negatives))
+    rows = propagated_rows(model, params, graphs, gates)
+    views = fused_views(model, params, rows, users, items, draw_negatives(key, sampler, users))
+    positive, negative = losses.scores(views)
     return jnp.sum((positive - negative) * weights) / jnp.sum(weights)
-
-
-def forgotten_branch(original: Trained, forget_set: ForgetSet) -> tuple[jax.Array, np.ndarray]:
-    """Sum of the original's F_m rows over forgotten modality data, [|I|, d], and the items concerned."""
-    model, data = original.model, original.data
-    total = jnp.zeros((model.num_items, model.embedding_size))
-    concerned = np.zeros(model.num_items, bool)
-    if forget_set.features:
-        views = cast(
-            Propagated, model.apply({"params": original.params}, data.graphs, data.features, method="propagated")
-        )
-        for m, rows in forget_set.features.items():
-            total = total + views.modal[m][model.num_users :] * jnp.asarray(rows[:, None], jnp.float32)
-            concerned |= rows
-    return total, np.flatnonzero(concerned)
-
-
-def _restrict(graphs: Graphs, modalities: tuple[str, ...]) -> Graphs:
-    return graphs._replace(
-        item_item={m: graphs.item_item[m] for m in modalities}, available={m: graphs.available[m] for m in modalities}
-    )
-
-
-def _moving(params: Any, config: UnlearnConfig) -> Any:
-    """The parameters that the steps differentiate: with scope touched only the id tables, which leaves the rest out of the program."""
-    return params if config.scope == "all" else {name: params[name] for name in ("user_embedding", "item_embedding")}

@@ -1,0 +1,114 @@
+"""The part of the graph that steps on a few rows can reach, so that a step costs what the request touches, not the whole graph.
+
+Rows before the fuser are linear in the id tables (`MGCN.propagated`; the gates of step 3 hold no id row). With E = E0 + D, where D is zero
+outside the moving rows,
+
+    rows(E) = rows(E0) + rows(D)
+
+The first term is a constant of the request. The second travels along paths that start in a moving row; for the rows a batch reads it is
+exact on the sub-graph of the batch's nodes and of those through which such paths lead.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.graph import HostGraphs, subgraph
+from recunlearn_jax.models import Graphs, Propagated, device_graphs, take_rows
+
+LEAST_ROOM = 16384  # data sets of up to so many users and items have one program for requests of every size
+
+
+class Nodes(NamedTuple):
+    """Which users and items are in a neighbourhood, and the ids they have there."""
+
+    users: np.ndarray  # int64 [n], global ids, ascending
+    items: np.ndarray  # int64 [m], ascending
+    num_users: int  # room: n and more, the same for requests of about this size
+    num_items: int
+
+    def local(self, pairs: np.ndarray) -> np.ndarray:
+        """(user, item) pairs [k, 2] in local ids; all of them must be in the neighbourhood."""
+        ids = (np.searchsorted(known, pairs[:, i]) for i, known in enumerate((self.users, self.items)))
+        return np.stack(list(ids), axis=1)
+
+    def has(self, pairs: np.ndarray) -> np.ndarray:
+        """bool [k], both ends are in the neighbourhood."""
+        return np.isin(pairs[:, 0], self.users) & np.isin(pairs[:, 1], self.items)
+
+    def take(self, table: np.ndarray | jax.Array, ids: np.ndarray, room: int) -> jax.Array:
+        """Rows of a global table in local order, zeros behind them."""
+        return jnp.zeros((room, *table.shape[1:]), table.dtype).at[: len(ids)].set(table[jnp.asarray(ids)])
+
+
+class Neighbourhood(NamedTuple):
+    """A sub-graph of S users and T items, and what the whole graph gave its nodes before the first step."""
+
+    graphs: Graphs
+    base: Propagated
+
+
+def reach(graphs: HostGraphs, moving: np.ndarray, user_item_layers: int, item_item_layers: int) -> np.ndarray:
+    """Nodes through which a change of moving rows travels on its way to the row of any other node.
+
+    Args:
+        graphs: of the whole data set.
+        moving: bool [|U| + |I|].
+        user_item_layers, item_item_layers: of the model.
+
+    Returns:
+        bool [|U| + |I|]: the moving nodes, those within L_ui - 1 hops of them, and items within L_ii hops in an item graph.
+    """
+    near = moving.copy()
+    for _ in range(user_item_layers - 1):
+        near |= _receivers(graphs.user_item, near)
+    for matrix in graphs.item_item.values():
+        items = moving[graphs.num_users :].copy()
+        for _ in range(item_item_layers):
+            items |= _receivers(matrix, items)
+        near[graphs.num_users :] |= items
+    return near
+
+
+def _receivers(matrix, senders: np.ndarray) -> np.ndarray:
+    """bool [N]: rows with an entry in one of the columns."""
+    counts = np.concatenate([[0], np.cumsum(senders[matrix.indices])])
+    return np.diff(counts[matrix.indptr]) > 0
+
+
+def room(needed: int, everything: int, least: int = LEAST_ROOM) -> int:
+    """Array length for so many rows: `least` times a power of 4, at most `everything`; few lengths mean few programs to compile."""
+    size = least
+    while size < needed:
+        size *= 4
+    return min(size, everything)
+
+
+def gather(nodes: np.ndarray, num_users: int) -> Nodes:
+    """The chosen nodes, bool [|U| + |I|]."""
+    users, items = np.flatnonzero(nodes[:num_users]), np.flatnonzero(nodes[num_users:])
+    return Nodes(users, items, room(len(users), num_users), room(len(items), len(nodes) - num_users))
+
+
+def neighbourhood(
+    whole: HostGraphs, base: Propagated, nodes: Nodes, config: ModelConfig, like: HostGraphs
+) -> Neighbourhood:
+    """Cut the neighbourhood out of the whole graph.
+
+    Args:
+        whole: the graphs.
+        base: rows of all nodes on these graphs, before the first step.
+        nodes: who is in it.
+        config: for the layout.
+        like: the original's graphs, which no request exceeds; they bound the array sizes.
+    """
+    cut = subgraph(whole, nodes.users, nodes.items, nodes.num_users, nodes.num_items)
+    pairs = room(cut.user_item.nnz // 2, like.user_item.nnz // 2, 16 * LEAST_ROOM)
+    neighbours = {m: room(cut.item_item[m].nnz, matrix.nnz, 16 * LEAST_ROOM) for m, matrix in like.item_item.items()}
+    rows = np.zeros(nodes.num_users + nodes.num_items, np.int32)
+    rows[: len(nodes.users)] = nodes.users
+    rows[nodes.num_users : nodes.num_users + len(nodes.items)] = whole.num_users + nodes.items
+    return Neighbourhood(device_graphs(cut, config, pairs, neighbours), take_rows(base, jnp.asarray(rows)))
