@@ -9,13 +9,21 @@ that are gone, so that a removed item is never shown and the next request can fo
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
+import lzma
+import operator
 import re
 import shutil
+import struct
+import tokenize
+import warnings
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +32,15 @@ from recunlearn_jax.errors import InputError
 
 SPLITS = ("train", "valid", "test")
 RETAINED = "retained.json"
+COLUMNS = ("userID", "itemID", "x_label")
+SIMILARITIES = "similarities"  # beside the matrix in an npz: its weights are the s_ij, as they were in memory
+MAX_ID = 2**31 - 2  # sizes are int32, too
+WHOLE_NUMBER = re.compile("-?[0-9]{1,18}")  # within int64
+# What numpy and the zip reader raise on a damaged file, depending on the byte that is wrong.
+DAMAGE = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, MemoryError, RuntimeError, SyntaxError),
+    *(struct.error, tokenize.TokenError, lzma.LZMAError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,32 +147,23 @@ def read_dataset(folder: str | Path) -> Dataset:
 
 
 def _read_interactions(path: Path) -> np.ndarray:
-    """Columns userID, itemID, x_label of every row, int64 [n, 3]."""
-    with path.open() as lines:
-        header = lines.readline().rstrip("\n").split("\t")
-        missing = [name for name in ("userID", "itemID", "x_label") if name not in header]
-        if missing:
-            raise InputError(
-                f"{path}: the header is {header}, without {', '.join(missing)}; columns userID, itemID and x_label, "
-                "tab separated, are required (rating, timestamp and order are allowed)"
-            )
-        columns = [header.index(name) for name in ("userID", "itemID", "x_label")]
-        first = lines.tell()
-        for number, line in enumerate(lines, 2):
-            if line.count("\t") != len(header) - 1:
-                fields = line.count("\t") + 1
-                raise InputError(
-                    f"{path}: row {number} has {fields} fields, the header {len(header)}; is the file truncated?"
-                )
-        lines.seek(first)
-        try:
-            rows = np.loadtxt(lines, dtype=np.int64, delimiter="\t", usecols=columns, ndmin=2, comments=None)
-        except ValueError as error:
-            raise InputError(
-                f"{path}: an id or label is not a whole number ({error}; row 0 follows the header)"
-            ) from error
+    """Columns userID, itemID, x_label of every row, int64 [n, 3]; no id is above MAX_ID, every label is 0, 1 or 2."""
+    try:
+        # A byte that is no ASCII becomes an escape, and a field that holds one is refused like any other word.
+        with path.open(encoding="ascii", errors="backslashreplace") as lines:
+            header = lines.readline().rstrip("\n").split("\t")
+            numbers = itertools.chain.from_iterable(_parsed(lines, header, path))
+            rows = np.fromiter(numbers, np.int64).reshape(-1, len(COLUMNS))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     if not len(rows):
         raise InputError(f"{path}: no interactions; at least one train pair is needed")
+    bad = np.flatnonzero((rows[:, :2] > MAX_ID).any(axis=1))
+    if len(bad):
+        row = bad[0]
+        raise InputError(
+            f"{path}: row {row + 2} has userID {rows[row, 0]}, itemID {rows[row, 1]}; allowed are ids up to {MAX_ID}"
+        )
     bad = np.flatnonzero(~np.isin(rows[:, 2], (0, 1, 2)))
     if len(bad):
         row = bad[0]
@@ -165,23 +173,59 @@ def _read_interactions(path: Path) -> np.ndarray:
     return rows
 
 
+def _parsed(lines: Iterable[str], header: list[str], path: Path) -> Iterator[tuple[int, ...]]:
+    """COLUMNS of each line after the header, which is row 1 of the file."""
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InputError(
+            f"{path}: the header is {str(header)[:200]}, without {', '.join(missing)}; columns userID, itemID and x_label, "
+            "tab separated, are required (rating, timestamp and order are allowed)"
+        )
+    pick = operator.itemgetter(*(header.index(name) for name in COLUMNS))
+    for number, line in enumerate(lines, 2):
+        fields = line.rstrip("\n").split("\t")
+        if len(fields) != len(header):
+            raise InputError(
+                f"{path}: row {number} has {len(fields)} fields, the header {len(header)}; is the file truncated?"
+            )
+        chosen = pick(fields)
+        if not all(map(WHOLE_NUMBER.fullmatch, chosen)):
+            name, text = next(x for x in zip(COLUMNS, chosen, strict=True) if not WHOLE_NUMBER.fullmatch(x[1]))
+            raise InputError(f"{path}: row {number} has {name} {text!r}; a whole number up to {MAX_ID} is allowed")
+        yield tuple(map(int, chosen))
+
+
 def _id_space(folder: Path, rows: np.ndarray, features: Mapping[str, np.ndarray]):
     """Numbers of users and items and the ids that are gone."""
     path = folder / RETAINED
     if not path.exists():
         # The feature rows say how many items there are; without features the largest id does.
-        num_items = max((len(x) for x in features.values()), default=int(rows[:, 1].max()) + 1)
-        return int(rows[:, 0].max()) + 1, num_items, np.zeros(0, bool), np.zeros(0, bool)
+        num_users, num_items = (rows[:, :2].max(axis=0, initial=0) + 1).tolist()
+        num_items = max((len(x) for x in features.values()), default=num_items)
+        return num_users, num_items, np.zeros(0, bool), np.zeros(0, bool)
     try:
-        space = json.loads(path.read_text())
-        num_users, num_items = int(space["num_users"]), int(space["num_items"])
-        users, items = np.zeros(num_users, bool), np.zeros(num_items, bool)
-        users[space["removed_users"]], items[space["removed_items"]] = True, True
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+        space = json.loads(path.read_text(encoding="utf-8"))
+        users, items = _removed(space, "users"), _removed(space, "items")
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: not readable as num_users, num_items, removed_users, removed_items ({error!r})"
+            f"{path}: {error}; required is a JSON object of num_users and num_items, from 1 to {MAX_ID + 1}, "
+            "and of removed_users and removed_items, lists of ids below them"
         ) from error
-    return num_users, num_items, users, items
+    return len(users), len(items), users, items
+
+
+def _removed(space: Any, kind: str) -> np.ndarray:
+    """bool [size of the id space]; raises ValueError."""
+    if not isinstance(space, dict):
+        raise ValueError("not an object")
+    size, ids = space.get(f"num_{kind}"), space.get(f"removed_{kind}")
+    if type(size) is not int or not 1 <= size <= MAX_ID + 1:
+        raise ValueError(f"num_{kind} is {str(size)[:60]}")
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < size for i in ids):
+        raise ValueError(f"with {size} {kind}, removed_{kind} is {str(ids)[:60]}")
+    mask = np.zeros(size, bool)
+    mask[ids] = True
+    return mask
 
 
 def _split(rows: np.ndarray, num_users: int, num_items: int, path: Path) -> dict[str, np.ndarray]:
@@ -206,19 +250,33 @@ def _split(rows: np.ndarray, num_users: int, num_items: int, path: Path) -> dict
     return splits
 
 
+def _load(path: Path) -> Any:
+    """The array in an .npy, or name -> array of an .npz; raises ValueError, whatever is wrong with the file."""
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd header that can be read all the same; what it leads to is checked
+            content = np.load(file, allow_pickle=False)
+            return content if isinstance(content, np.ndarray) else dict(content)
+    except DAMAGE as error:
+        # Not the error's own text, which recommends to unpickle.
+        raise ValueError("unreadable or truncated, or an object array, which would have to be unpickled") from error
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # gives inf, which is refused
+        return array.astype(np.float32)
+
+
 def _read_features(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        reason = (
-            "an object array, which would have to be unpickled"
-            if "allow_pickle" in str(error)
-            else f"unreadable or truncated: {error}"
-        )
-        raise InputError(f"{path}: {reason}; a plain float array with one row an item is allowed") from error
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        array = _load(path)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; a plain float array with one row an item is allowed") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: a zip archive; a plain float array with one row an item is allowed")
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: shape {array.shape}, dtype {array.dtype}; a float array [items, width] is allowed")
-    array = array.astype(np.float32)
+    array = _as_float32(array)
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
         raise InputError(f"{path}: row {bad[0]} holds NaN or inf (as float32); only finite features are allowed")
@@ -238,17 +296,51 @@ def _read_similarities(
             )
         if modality in graphs:
             raise InputError(f"{path}: a second item graph for {modality}; keep one of them in the folder")
-        try:
-            graph = scipy.sparse.csr_array(scipy.sparse.load_npz(path)).astype(np.float32)
-            graph.check_format(full_check=True)
-        except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path}: not a scipy sparse matrix in npz, or damaged ({error})") from error
-        if graph.shape != (num_items, num_items):
-            raise InputError(f"{path}: shape {graph.shape}, but there are {num_items} items")
-        if not np.isfinite(graph.data).all() or (graph.data < 0).any():
-            raise InputError(f"{path}: weights must be finite and not negative")
-        graphs[modality] = similarities_from_weights(graph)
+        graphs[modality] = _read_graph(path, num_items)
     return graphs
+
+
+def _read_graph(path: Path, num_items: int) -> scipy.sparse.csr_array:
+    try:
+        arrays = _load(path)
+        graph = _csr(arrays)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: damaged, or no scipy CSR matrix of real numbers in npz ({error})") from error
+    if graph.shape != (num_items, num_items):
+        raise InputError(f"{path}: shape {graph.shape}, but there are {num_items} items")
+    normalised = SIMILARITIES not in arrays
+    if not np.isfinite(graph.data).all() or (normalised and (graph.data < 0).any()):
+        raise InputError(f"{path}: weights must be finite and not negative")
+    if not normalised:
+        return graph  # cosines, which may be negative
+    with np.errstate(over="ignore", invalid="ignore"):
+        similarities = similarities_from_weights(graph)
+    if not np.isfinite(similarities.data).all():
+        raise InputError(
+            f"{path}: the weights do not come from a normalised graph, since its degrees are beyond float32; "
+            "allowed are w_ij = s_ij / sqrt(deg_i deg_j), or plain s_ij with s_ii = 1"
+        )
+    return similarities
+
+
+def _csr(arrays: Mapping[str, np.ndarray]) -> scipy.sparse.csr_array:
+    """The matrix that `scipy.sparse.save_npz` wrote, every index checked, float32, sorted; raises ValueError, TypeError.
+
+    Other formats are refused: scipy converts them with compiled code that trusts their indices.
+    """
+    names = ("format", "shape", "data", "indices", "indptr")
+    missing = set(names).difference(arrays)
+    if missing:
+        raise ValueError(f"without {', '.join(sorted(missing))}")
+    form, shape, data, indices, indptr = (np.asarray(arrays[name]) for name in names)  # a member may be mere bytes
+    if form.item() not in ("csr", b"csr"):
+        raise ValueError(f"format {form}")
+    if data.dtype.kind not in "fiub" or indices.dtype.kind not in "iu" or indptr.dtype.kind not in "iu":
+        raise ValueError(f"data, indices and indptr are {data.dtype}, {indices.dtype} and {indptr.dtype}")
+    graph = scipy.sparse.csr_array((_as_float32(data), indices, indptr), shape=shape.tolist())
+    graph.check_format(full_check=True)
+    graph.sum_duplicates()
+    return graph
 
 
 def similarities_from_weights(graph: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
@@ -301,13 +393,14 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Path:
         np.save(beside / f"{modality}_feat.npy", array)
     for modality, graph in dataset.similarities.items():
         k = int(np.diff(graph.indptr).max(initial=0))
-        scipy.sparse.save_npz(beside / f"{modality}_knn{k}_adj.npz", scipy.sparse.csr_matrix(graph))
+        arrays = {"shape": graph.shape, "data": graph.data, "indices": graph.indices, "indptr": graph.indptr}
+        np.savez_compressed(beside / f"{modality}_knn{k}_adj.npz", format=b"csr", **arrays, **{SIMILARITIES: True})
     space = {
         "num_users": dataset.num_users,
         "num_items": dataset.num_items,
         "removed_users": np.flatnonzero(dataset.removed_users).tolist(),
         "removed_items": np.flatnonzero(dataset.removed_items).tolist(),
     }
-    (beside / RETAINED).write_text(json.dumps(space))
+    (beside / RETAINED).write_text(json.dumps(space), encoding="utf-8")
     beside.rename(folder)
     return folder

@@ -12,7 +12,8 @@ A share is drawn from the ids that occur in train, with the request seed.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import keep_items
 
 KINDS = ("users", "items", "pairs", "modality")
-Selection = str | Sequence[int] | Sequence[Sequence[int]]  # "5%", "all" or explicit ids
+Ids = str | Sequence[int]  # a share such as "5%", or ids
+Pairs = str | Sequence[Sequence[int]]  # a share, or (user, item) pairs
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,19 @@ class Request:
         seed: of the draw of every share.
     """
 
-    users: Selection = ()
-    items: Selection = ()
-    pairs: Selection = ()
-    modality: Mapping[str, Selection] = field(default_factory=dict)
+    users: Ids = ()
+    items: Ids = ()
+    pairs: Pairs = ()
+    modality: Mapping[str, Ids] = field(default_factory=dict)
     seed: int = 0
 
     def describe(self) -> str:
         """Short text for titles and logs; long lists of ids are counted."""
         parts = [f"{kind}:{_brief(getattr(self, kind))}" for kind in KINDS[:3] if len(getattr(self, kind))]
         parts += [
-            f"modality:{name}" + ("" if chosen == "all" else f":{_brief(chosen)}")
+            f"modality:{name}" + ("" if _is_all(chosen) else f":{_brief(chosen)}")
             for name, chosen in self.modality.items()
+            if len(chosen)
         ]
         return " ".join(parts) or "nothing"
 
@@ -113,14 +116,16 @@ def parse(words: Sequence[str], seed: int = 0) -> Request:
             )
         target, key = chosen, kind
         if kind == "modality":
-            key, _, value = value.partition(":")
-            target, value = chosen["modality"], value or "all"
+            target = chosen["modality"]
+            key, colon, value = value.partition(":")
+            value = value if colon else "all"  # an empty list of ids is a mistake, not the whole modality
         if key in target:
-            raise InputError(
-                f"request {word!r}: {kind} {key if kind == 'modality' else ''} is named twice; join the ids with commas"
-            )
+            name = f"modality {key}" if kind == "modality" else kind
+            raise InputError(f"request {word!r}: {name} is named twice; join the ids with commas")
         target[key] = _parse_selection(value, kind, word)
-    return Request(**chosen, seed=seed)
+    request = Request(**chosen, seed=seed)
+    _checked(request, "request")  # refuses shares and seeds; the request keeps the form of its words
+    return request
 
 
 def read_request(path: str | Path, seed: int = 0) -> Request:
@@ -130,58 +135,106 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
         InputError: the file is missing or does not follow the grammar.
     """
     try:
-        values = json.loads(Path(path).read_text())
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(values, dict) or not set(values) <= {*KINDS, "seed"}:
         raise InputError(
             f"{path}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}"
         )
-    modality = values.get("modality", {})
-    if not isinstance(modality, dict):
-        modality = {name: "all" for name in ([modality] if isinstance(modality, str) else modality)}
-    lists = {kind: _checked_list(values.get(kind, ()), kind, f"{path}: {kind}") for kind in KINDS[:3]}
-    modality = {name: _checked_list(v, "modality", f"{path}: modality {name}") for name, v in modality.items()}
-    return Request(**lists, modality=modality, seed=values.get("seed", seed))
+    modality = values.get("modality")
+    names = [modality] if isinstance(modality, str) else modality
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        values["modality"] = dict.fromkeys(names, "all")
+    return _checked(Request(**{"seed": seed, **values}), str(path))
 
 
-def _parse_selection(value: str, kind: str, word: str) -> Selection:
-    if value == "all" and kind == "modality":
+def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
+    if value.endswith("%") or (value == "all" and kind == "modality"):
         return value
-    if value.endswith("%"):
-        return _checked_list(value, kind, f"request {word!r}")
     try:
         if kind == "pairs":
-            pairs = [tuple(int(part) for part in entry.split("-")) for entry in value.split(",")]
-            return _checked_list(pairs, kind, f"request {word!r}")
+            return [_parse_pair(entry) for entry in value.split(",")]
         return [int(entry) for entry in value.split(",")]
     except ValueError as error:
         shape = "user-item pairs such as 3-12,3-40" if kind == "pairs" else "ids such as 12,99"
         raise InputError(f"request {word!r}: expected a share such as 5% or {shape}") from error
 
 
-def _checked_list(value: Any, kind: str, where: str) -> Selection:
+def _parse_pair(entry: str) -> tuple[int, int]:
+    user, item = entry.split("-")
+    return int(user), int(item)
+
+
+def _checked(request: Request, where: str) -> Request:
+    """The same request in plain lists and numbers, if it has the form that a request must have.
+
+    However a request came about, this is what checks it: words, files and `Request(...)` are held to the same rules.
+
+    Args:
+        request: anything at all may stand in it.
+        where: begins the message of a refusal.
+
+    Raises:
+        InputError: a share, an id, a pair, the seed or the modality part is not what it must be.
+    """
+    if not isinstance(request.modality, Mapping):
+        raise InputError(
+            f"{where}: modality {_brief(request.modality)} given; expected modality names, each with 'all', a share or item ids"
+        )
+    seed = _plain(request.seed)
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"{where}: seed {_brief(seed)} given; expected a whole number that is not negative")
+    return Request(
+        users=_checked_selection(request.users, _is_id, f"{where}: users"),
+        items=_checked_selection(request.items, _is_id, f"{where}: items"),
+        pairs=_checked_selection(request.pairs, _is_pair, f"{where}: pairs"),
+        modality={
+            name: chosen if _is_all(chosen) else _checked_selection(chosen, _is_id, f"{where}: modality {name}")
+            for name, chosen in request.modality.items()
+        },
+        seed=seed,
+    )
+
+
+def _checked_selection(value: Any, is_entry: Callable[[Any], bool], where: str) -> Any:
+    value = _plain(value)
     if isinstance(value, str):
-        if value == "all" and kind == "modality":
-            return value
-        try:
-            share = float(value.removesuffix("%"))
-        except ValueError:
-            share = -1.0
-        if not (value.endswith("%") and 0 < share < 100):
+        if not 0 < _percent(value) < 100:
             raise InputError(f"{where}: {value!r} is no share; more than 0% and less than 100% is allowed")
-        return value
-    entries = list(value) if isinstance(value, (list, tuple)) else [None]
-    if kind == "pairs":
-        good = all(isinstance(e, (list, tuple)) and len(e) == 2 and all(type(x) is int for x in e) for e in entries)
-        expected = "(user, item) pairs of whole numbers"
-    else:
-        good, expected = all(type(e) is int for e in entries), "a list of whole-number ids"
-    if not good:
+    elif not isinstance(value, list) or not all(map(is_entry, value)):
+        expected = "(user, item) pairs of whole numbers" if is_entry is _is_pair else "a list of whole-number ids"
         raise InputError(f"{where}: {_brief(value)} given; expected a share such as '5%' or {expected}")
-    return entries
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and tuples as lists, numpy's numbers as Python's; anything else as it is."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple, range)) else value
+
+
+def _percent(share: str) -> float:
+    """5.0 for '5%', NaN for what is no share."""
+    try:
+        return float(share.removesuffix("%")) if share.endswith("%") else math.nan
+    except ValueError:
+        return math.nan
+
+
+def _is_all(chosen: Any) -> bool:
+    return isinstance(chosen, str) and chosen == "all"
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int  # True is no id
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_id, value))
 
 
 def resolve(request: Request, dataset: Dataset) -> ForgetSet:
@@ -197,8 +250,9 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
         The forget set, whose D_f is the union of all parts.
 
     Raises:
-        InputError: unknown ids or modalities, an empty request, or one that leaves nothing to train on.
+        InputError: ids or a share of a wrong form, unknown ids or modalities, an empty request, or one that leaves nothing to train on.
     """
+    request = _checked(request, "request")
     if request.describe() == "nothing":
         raise InputError("the request is empty; name users, items, pairs or a modality to forget")
     rng = np.random.default_rng([request.seed, 7])
@@ -214,8 +268,10 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
             known = ", ".join(dataset.modalities) or "none"
             raise InputError(f"request: the data has no modality {modality!r}; it has: {known}")
         present = np.flatnonzero(dataset.features[modality].any(axis=1))
-        everything = chosen == "all"
-        features[modality] = _mask(() if everything else chosen, present, dataset.num_items, "item", rng) | everything
+        if _is_all(chosen):
+            features[modality] = np.ones(dataset.num_items, bool)
+        else:
+            features[modality] = _mask(chosen, present, dataset.num_items, "item", rng)
     if forget.all():
         raise InputError(
             f"request {request.describe()}: it forgets all {len(train)} train pairs and leaves nothing to train on; "
@@ -224,29 +280,29 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
     return ForgetSet(request, forget, users, items, features, pairs)
 
 
-def _mask(chosen: Selection, population: np.ndarray, size: int, name: str, rng: np.random.Generator) -> np.ndarray:
+def _mask(chosen: Ids, population: np.ndarray, size: int, name: str, rng: np.random.Generator) -> np.ndarray:
+    """bool [size]: the named or drawn ids."""
+    ids = _share(chosen, population, f"{name}s", rng) if isinstance(chosen, str) else _known(chosen, size, name)
     mask = np.zeros(size, bool)
-    if isinstance(chosen, str):
-        mask[_share(chosen, population, f"{name}s", rng)] = True
-        return mask
-    ids = np.asarray(chosen, np.int64)
-    unknown = ids[(ids < 0) | (ids >= size)]
-    if len(unknown):
-        raise InputError(f"request: unknown {name} {unknown[0]}; the data has {name}s 0 to {size - 1}")
     mask[ids] = True
     return mask
 
 
-def _pairs(chosen: Selection, dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
+def _pairs(chosen: Pairs, dataset: Dataset, rng: np.random.Generator) -> np.ndarray:
     """int64 [n, 2]: the named or drawn pairs."""
     if isinstance(chosen, str):
         return dataset.train[_share(chosen, np.arange(len(dataset.train)), "pairs", rng)].astype(np.int64)
-    pairs = np.asarray(chosen, np.int64).reshape(-1, 2)
-    for column, name, size in ((0, "user", dataset.num_users), (1, "item", dataset.num_items)):
-        unknown = pairs[(pairs[:, column] < 0) | (pairs[:, column] >= size), column]
-        if len(unknown):
-            raise InputError(f"request: unknown {name} {unknown[0]} in a pair; the data has {name}s 0 to {size - 1}")
-    return pairs
+    users = _known([user for user, _ in chosen], dataset.num_users, "user", " in a pair")
+    items = _known([item for _, item in chosen], dataset.num_items, "item", " in a pair")
+    return np.stack([users, items], axis=1)
+
+
+def _known(ids: Sequence[int], size: int, name: str, place: str = "") -> np.ndarray:
+    """int64 [n]; compared as Python numbers, since an id may be too large for any array."""
+    unknown = next((i for i in ids if not 0 <= i < size), None)
+    if unknown is not None:
+        raise InputError(f"request: unknown {name} {unknown}{place}; the data has {name}s 0 to {size - 1}")
+    return np.array(ids, np.int64)
 
 
 def _among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -258,7 +314,7 @@ def _among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def _share(share: str, population: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:
-    count = round(len(population) * float(share.removesuffix("%")) / 100)
+    count = round(len(population) * _percent(share) / 100)
     if count == 0:
         raise InputError(f"request: {share} of {len(population)} {name} is none; ask for a larger share or name ids")
     return rng.choice(population, count, replace=False)
@@ -283,7 +339,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
     for modality in dataset.modalities:
         gone = forget_set.items | forget_set.features.get(modality, False)
         kept_rows = np.where(gone[:, None], np.float32(0), dataset.features[modality])
-        if modality in forget_set.features and not kept_rows.any():
+        if not kept_rows.any():
             continue
         features[modality] = kept_rows
         if modality in dataset.similarities:
@@ -305,12 +361,18 @@ def forget_pairs(dataset: Dataset, forget_set: ForgetSet) -> np.ndarray:
 
 
 def to_json(request: Request) -> dict[str, Any]:
-    """The request as it is recorded: explicit pairs and ids as they were given."""
-    return dataclasses.asdict(request)
+    """The request as it is recorded: shares, pairs and ids as they were given.
+
+    Raises:
+        InputError: the request does not have the form that a request must have.
+    """
+    return dataclasses.asdict(_checked(request, "request"))
 
 
 def _brief(value: Any) -> str:
-    if not isinstance(value, str) and isinstance(value, Sequence):
-        value = ",".join("-".join(map(str, e)) if isinstance(e, Sequence) else str(e) for e in value)
+    """At most 60 characters for a message or a title; pairs as 3-12."""
+    value = _plain(value)
+    if isinstance(value, list):
+        value = ",".join("-".join(map(str, e)) if isinstance(e, list) else str(e) for e in value[:60])
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -35,8 +35,21 @@ def toy(
         seed: the same seed gives the same data set on every machine.
 
     Raises:
-        InputError: a user could not draw that many distinct items.
+        InputError: a setting is out of range, or a user could not draw that many distinct items.
     """
+    lowest = {
+        "num_users": (num_users, 1),
+        "clusters": (clusters, 1),
+        "feature_size": (feature_size, 1),
+        "seed": (seed, 0),
+    }
+    for name, (value, low) in lowest.items():
+        if value < low:
+            raise InputError(f"{name} is {value}; a whole number of at least {low} is allowed")
+    if not 0 <= taste <= 1:
+        raise InputError(f"taste is {taste}; a probability from 0 to 1 is allowed")
+    if not 0 <= noise < np.inf:
+        raise InputError(f"noise is {noise}; a finite number that is not negative is allowed")
     if not 3 <= pairs_per_user <= num_items // (2 * clusters):
         raise InputError(
             f"pairs_per_user {pairs_per_user} is out of range: 3 to items / (2 clusters) = {num_items // (2 * clusters)} are allowed"
@@ -50,18 +63,21 @@ def toy(
             for start in range(0, num_users, 65536)
         ]
     )
-    splits = {
-        "train": _pairs(chosen[:, 2:]),
-        "valid": _pairs(chosen[:, :1]),
-        "test": _pairs(chosen[:, 1:2]),
-    }
     features = {}
     for modality in modalities:
         centres = rng.normal(size=(clusters, feature_size))
         features[modality] = (
             centres[np.arange(num_items) % clusters] + noise * rng.normal(size=(num_items, feature_size))
         ).astype(np.float32)
-    return Dataset(name="toy", num_users=num_users, num_items=num_items, **splits, features=features)
+    return Dataset(
+        name="toy",
+        num_users=num_users,
+        num_items=num_items,
+        train=_pairs(chosen[:, 2:]),
+        valid=_pairs(chosen[:, :1]),
+        test=_pairs(chosen[:, 1:2]),
+        features=features,
+    )
 
 
 def _distinct_items(rng, users, num_items, count, clusters, taste) -> np.ndarray:

@@ -412,6 +412,11 @@ BAD_GRAPHS = {
     "inf": (with_weight(np.inf), ["finite and not negative"]),
     "beyond float32": (with_weight(1e300, np.float64), ["finite and not negative"]),
     "complex": (with_weight(1j, np.complex64), ["damaged", "complex64"]),
+    "another format": (item_graph().tocsc(), ["no scipy CSR matrix", "csc"]),
+    "no degrees": (
+        scipy.sparse.csr_matrix(np.float32([[2, 0, 0, 0], [0, 0, 9, 0], [0, 9, 0, 0], [0, 0, 0, 2]])),
+        ["do not come from a normalised graph", "s_ii = 1"],
+    ),
 }
 
 
@@ -686,6 +691,9 @@ IMPOSSIBLE = {
     "taste above 1": {"taste": 1.5},
     "negative taste": {"taste": -0.1},
     "features without width": {"feature_size": 0},
+    "negative noise": {"noise": -1.0},
+    "noise that is no number": {"noise": float("nan")},
+    "negative seed": {"seed": -1},
 }
 
 

@@ -308,6 +308,8 @@ def test_ids_may_be_arrays():
     request = Request(users=np.array([1]), items=np.array([3, 4]), pairs=np.array([[0, 1]]))
     words = ["users:1", "items:3,4", "pairs:0-1"]
     assert resolve(request, small_dataset()).checksum == resolve(parse(words), small_dataset()).checksum
+    assert to_json(request) == to_json(parse(words)) == json.loads(json.dumps(to_json(request)))
+    assert "users" in refusal(resolve, Request(users=np.array([True, False])), small_dataset())
 
 
 def test_a_mix_by_hand():
