@@ -54,12 +54,12 @@ class TrainConfig:
 class UnlearnConfig:
     """MMRecUN (arXiv 2405.15328) as implemented here, and the shared settings of the iterative methods."""
 
-    steps: int = 60
-    """Largest number of steps; the stopping rule may end earlier."""
-    batch_size: int = 2048
+    steps: int = 30
+    """Number of steps."""
+    batch_size: int = 512
     """Pairs in each step's retain batch and in its forget batch."""
     learning_rate: float = 1e-2
-    alpha: float = 0.5
+    alpha: float = 0.98
     """Weight of the retain terms; the forget terms weigh 1 - alpha."""
     retain_contrast: float = 0.01
     forget_contrast: float = 0.01
@@ -70,16 +70,17 @@ class UnlearnConfig:
     """Form of reverse BPR: -log sigmoid(-d), bounded, or +log sigmoid(d), unbounded."""
     forget_graph: Literal["original", "edited"] = "original"
     """Graph on which the forget terms are computed."""
-    surgery_first: bool = False
-    """Re-initialise the rows of forgotten users and items before the steps too; afterwards it is always done."""
+    reset: Literal["none", "forgotten", "touched"] = "touched"
+    """Rows re-initialised before the steps: none, those of forgotten users and items, or every row the request touches."""
     scope: Literal["touched", "all"] = "touched"
     """Which parameters move: the embedding rows the request touches, or everything."""
     touched_degree: int = 25
-    """With scope touched: rows of touched items with at most this many train pairs move; 0 means no limit."""
+    """Only users and items with at most this many train pairs count as touched; 0 means no limit."""
     finetune_epochs: int = 5
     """Epochs of the method finetune."""
-    stop: Literal["unseen", "none"] = "unseen"
-    """unseen: stop once forgotten pairs stand out no more often than the valid pairs of retained users, which no step has seen."""
+    forget_until: Literal["unseen", "end"] = "unseen"
+    """unseen: the forget terms count only while forgotten pairs stand out more than the valid pairs of retained users, which no step has
+    seen; end: they count in every step."""
 
 
 @dataclass(frozen=True)

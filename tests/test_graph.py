@@ -7,13 +7,14 @@ import scipy.sparse
 
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import (
-    availability,
     bipartite,
     from_jraph,
+    host_graphs,
     items_to_users,
     keep_items,
     knn_similarities,
     normalize,
+    subgraph,
     to_jraph,
     with_item_graphs,
 )
@@ -214,12 +215,37 @@ def small_dataset(**changes):
     return plain.replace(**changes)
 
 
-def test_availability():
-    ours = availability(small_dataset())
-    assert sorted(ours) == ["image", "text"]
-    assert ours["image"].tolist() == [True, False, True, True, True]
-    assert ours["text"].tolist() == [True, False, True, False, True]
-    assert availability(small_dataset(features={})) == {}
+def test_items_without_a_feature_lack_the_modality():
+    dataset = with_item_graphs(small_dataset(), 2)
+    ours = host_graphs(dataset)
+    users = [True] * dataset.num_users
+    assert ours.available["image"].tolist() == [*users, True, False, True, True, True]
+    assert ours.available["text"].tolist() == [*users, True, False, True, False, True]
+    assert not ours.item_item["text"].toarray()[[1, 3]].any()
+    assert not ours.item_item["text"].toarray()[:, [1, 3]].any()
+    assert host_graphs(small_dataset(features={})).available == {}
+
+
+def test_a_modality_the_data_lacks_is_available_to_nobody():
+    dataset = with_item_graphs(small_dataset(), 2)
+    ours = host_graphs(dataset, ("audio", "image"))
+    assert sorted(ours.item_item) == ["audio", "image"]
+    assert ours.item_item["audio"].nnz == 0
+    assert not ours.available["audio"].any()
+
+
+def test_subgraph_is_rows_and_columns_of_the_whole():
+    whole = host_graphs(with_item_graphs(small_dataset(), 2))
+    users, items = np.array([0, 2]), np.array([1, 3, 4])
+    ours = subgraph(whole, users, items, 4, 3)
+    nodes = np.concatenate([users, whole.num_users + items])
+    at = np.array([0, 1, 4, 5, 6])
+    expected = np.zeros((7, 7), np.float32)
+    expected[np.ix_(at, at)] = whole.user_item.toarray()[np.ix_(nodes, nodes)]
+    np.testing.assert_array_equal(ours.user_item.toarray(), expected)
+    for m, matrix in whole.item_item.items():
+        np.testing.assert_array_equal(ours.item_item[m].toarray(), matrix.toarray()[np.ix_(items, items)])
+        assert ours.available[m].tolist() == [True, True, False, False, *whole.available[m][whole.num_users + items]]
 
 
 def test_item_graphs_from_a_file_win():

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
@@ -53,18 +54,18 @@ def strip(params: Any, retain: Retain) -> Any:
     return kept
 
 
-def reset_rows(key: jax.Array, params: Any, forget_set: ForgetSet) -> Any:
-    """Re-initialise the id rows of forgotten users and items, as if they had never been trained.
+def reset_rows(key: jax.Array, params: Any, users: np.ndarray, items: np.ndarray) -> Any:
+    """Re-initialise id rows, as if they had never been trained.
 
     Args:
         key: typed PRNG key.
         params: of an MGCN.
-        forget_set: resolved.
+        users, items: bool [|U|], bool [|I|], the rows; an empty array for none.
     """
     fresh = jax.nn.initializers.xavier_uniform()
-    tables = {"user_embedding": forget_set.users, "item_embedding": forget_set.items}
-    drawn = {
-        name: jnp.where(jnp.asarray(rows)[:, None], fresh(jax.random.fold_in(key, i), params[name].shape), params[name])
-        for i, (name, rows) in enumerate(tables.items())
-    }
+    drawn = {}
+    for i, (name, rows) in enumerate((("user_embedding", users), ("item_embedding", items))):
+        table = params[name]
+        if len(rows):
+            drawn[name] = jnp.where(jnp.asarray(rows)[:, None], fresh(jax.random.fold_in(key, i), table.shape), table)
     return {**params, **drawn}

@@ -15,7 +15,7 @@ def finetune(key: jax.Array, original: Trained, forget_set: ForgetSet, config: C
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)
         reset_key, train_key = jax.random.split(key)
-        params = reset_rows(reset_key, strip(original.params, retain), forget_set)
+        params = reset_rows(reset_key, strip(original.params, retain), forget_set.users, forget_set.items)
         state = init_state(
             jax.tree.map(jnp.copy, params)
         )  # the epoch is donated its state; the original's arrays must live on

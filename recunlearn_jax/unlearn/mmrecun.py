@@ -1,8 +1,8 @@
 """MMRecUN (Sinha et al. 2025, arXiv 2405.15328): reverse BPR and a negated contrast on the forget set, BPR on the retain set.
 
 What the paper leaves open is a setting of `UnlearnConfig`, each with its default and the experiment behind it in docs/unlearning.md: the
-form of reverse BPR, the graph of the forget terms, which rows move, and the stop. The stop sees neither Gold nor test: it compares the
-margin of forgotten pairs with that of pairs the model never saw, the valid pairs of retained users.
+form of reverse BPR, the graph of the forget terms, which rows are re-initialised and move, and how long the forget terms count: while
+forgotten pairs stand out more than pairs the model never saw, the valid pairs of retained users. Neither Gold nor test is looked at.
 
 Modality data has no forget pairs. There the reverse term is a negated contrast between the affected items' output rows and the branch
 F_m that the original computed from the forgotten modality.
@@ -57,7 +57,7 @@ class Work(NamedTuple):
     branch_items: jax.Array  # int32 [T], the items concerned; the first num_branch_items are real
     num_branch_items: jax.Array  # int32 scalar
     forget_degree: jax.Array  # float32 [S], number of forget pairs of each user
-    unseen: jax.Array  # float32 scalar, margin of pairs never trained on; -inf: do not stop early
+    unseen: jax.Array  # float32 scalar, margin of pairs never trained on; -inf: the forget terms always count
 
 
 class State(NamedTuple):
@@ -109,6 +109,9 @@ def step(
         every = {**params, **moved}
         retain_rows = rows(model, params, moved, work, work.retain)
         forget = fused_views(model, every, rows(model, params, moved, work, work.forget), *forget_batch)
+        positive, negative = losses.scores(forget)
+        margins = positive - negative
+        standing_out = forget_weights * (state.margin > work.unseen).astype(jnp.float32)
         loss = losses.mmrecun(
             fused_views(model, every, retain_rows, *retain_batch),
             forget,
@@ -119,15 +122,14 @@ def step(
             temperature=config.temperature,
             reverse=config.reverse,
             retain_weights=retain_weights,
-            forget_weights=forget_weights,
+            forget_weights=standing_out,
         )
         branch = jax.lax.cond(
             work.num_branch_items > 0,
             lambda: branch_contrast(branch_key, every, retain_rows, work, model, config),
             lambda: jnp.float32(0),
         )
-        positive, negative = losses.scores(forget)
-        return loss - (1 - config.alpha) * config.forget_contrast * branch, positive - negative
+        return loss - (1 - config.alpha) * config.forget_contrast * branch, margins
 
     (loss, margins), gradients = jax.value_and_grad(objective, has_aux=True)(state.moved)
     # Every user counts once, not every pair.
@@ -153,20 +155,16 @@ def branch_contrast(
 def run(
     key: jax.Array, moved: Any, params: Any, work: Work, *, model: MGCN, config: UnlearnConfig
 ) -> tuple[State, jax.Array]:
-    """Steps until the stopping rule or `config.steps`; one compiled program for requests of any kind and size.
+    """All steps; one compiled program for requests of any kind and size.
 
     Returns:
         The last state and the loss of its step.
     """
 
-    def unfinished(carry):
-        state, _ = carry
-        return (state.step < config.steps) & (state.margin > work.unseen)
-
-    def body(carry):
+    def body(_, carry):
         return step(key, carry[0], params, work, model=model, config=config)
 
-    return jax.lax.while_loop(unfinished, body, (init(moved), jnp.float32(0)))
+    return jax.lax.fori_loop(0, config.steps, body, (init(moved), jnp.float32(0)))
 
 
 def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
@@ -178,10 +176,10 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)
         reset_key, run_key = jax.random.split(key)
-        params = original.params
-        if settings.surgery_first:
-            params = reset_rows(jax.random.fold_in(reset_key, 1), params, forget_set)
-        nodes, work = prepare(original, forget_set, retain, params, settings)
+        moving = moving_rows(original.dataset, forget_set, settings.touched_degree)
+        rows = {"none": ([], []), "forgotten": (forget_set.users, forget_set.items), "touched": moving}[settings.reset]
+        params = reset_rows(jax.random.fold_in(reset_key, 1), original.params, *rows)
+        nodes, work = prepare(original, forget_set, retain, params, moving, settings)
         model = original.model.clone(num_users=nodes.num_users, num_items=nodes.num_items)
         moved = params
         if settings.scope == "touched":
@@ -193,7 +191,7 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
             ids = dict(zip(TABLES, (nodes.users, nodes.items), strict=True))
             added = {name: params[name].at[ids[name]].add(state.moved[name][: len(ids[name])]) for name in TABLES}
             answer = {**params, **added}
-        answer = jax.block_until_ready(reset_rows(reset_key, strip(answer, retain), forget_set))
+        answer = jax.block_until_ready(reset_rows(reset_key, strip(answer, retain), forget_set.users, forget_set.items))
     info = {
         "steps": int(state.step),
         "loss": float(loss),
@@ -206,14 +204,18 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
 
 
 def prepare(
-    original: Trained, forget_set: ForgetSet, retain: Retain, params: Any, config: UnlearnConfig
+    original: Trained,
+    forget_set: ForgetSet,
+    retain: Retain,
+    params: Any,
+    moving: tuple[np.ndarray, np.ndarray],
+    config: UnlearnConfig,
 ) -> tuple[Nodes, Work]:
     """Everything the steps of a request read, in arrays whose sizes follow the original data set."""
     data, model, settings = original.dataset, original.model, original.config.model
     forgotten = forget_pairs(data, forget_set)
     concerned = np.logical_or.reduce([np.zeros(data.num_items, bool), *forget_set.features.values()])
-    moving_users, moving_items = touched_rows(data, forgotten, config.touched_degree)
-    moving_users, moving_items = moving_users | forget_set.users, moving_items | concerned
+    moving_users, moving_items = moving
     # The whole graphs, for every modality of the original, so that one program serves requests of all kinds.
     before, after = host_graphs(data), host_graphs(retain.dataset, model.modalities)
     neighbours = {m: matrix.nnz for m, matrix in before.item_item.items()}
@@ -227,8 +229,7 @@ def prepare(
     if config.scope == "touched":
         near = repair[moving_users[repair[:, 0]] | moving_items[repair[:, 1]]]
         repair = near if len(near) else repair
-        moving = np.concatenate([moving_users, moving_items])
-        chosen = reach(before, moving, model.user_item_layers, model.item_item_layers)
+        chosen = reach(before, np.concatenate(moving), model.user_item_layers, model.item_item_layers)
         for pairs in (repair, forgotten):
             chosen[pairs[:, 0]] = True
             chosen[data.num_users + pairs[:, 1]] = True
@@ -253,7 +254,7 @@ def prepare(
         return Side(sampler, neighbourhood(whole, rows, nodes, settings, before))
 
     on_original = config.forget_graph == "original"
-    stops = config.stop == "unseen" and on_original and len(forgotten) > 0
+    holds = config.forget_until == "unseen" and on_original and len(forgotten) > 0
     forget = side(before, original.data.graphs, forgotten) if on_original else side(after, edited, forgotten)
     here = np.searchsorted(nodes.items, np.flatnonzero(concerned))
     branch = sum(
@@ -280,7 +281,7 @@ def prepare(
         branch_items=jnp.asarray(np.pad(here, (0, nodes.num_items - len(here))), jnp.int32),
         num_branch_items=jnp.int32(len(here)),
         forget_degree=nodes.take(degree, nodes.users, nodes.num_users),
-        unseen=margin_of_unseen(original, retain, params, edited, gates) if stops else jnp.float32(-jnp.inf),
+        unseen=margin_of_unseen(original, retain, params, edited, gates) if holds else jnp.float32(-jnp.inf),
     )
 
 
@@ -293,18 +294,21 @@ _gates = jax.jit(
 )
 
 
-def touched_rows(data: Dataset, forgotten: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Users and items of the forget pairs, bool [|U|] and [|I|]; with a limit, only those with at most so many train pairs.
+def moving_rows(data: Dataset, forget_set: ForgetSet, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Users and items whose rows carry what is forgotten, bool [|U|] and [|I|]: the forgotten ones themselves, the two ends of each forget
+    pair, and items that lose a feature row; with a limit, only those with at most so many train pairs.
 
     A popular item's row is held by many others; what one forgotten user left in it is small, and moving it costs everyone.
     """
+    forgotten = forget_pairs(data, forget_set)
     masks = []
-    for column, size in ((0, data.num_users), (1, data.num_items)):
-        mask = np.zeros(size, bool)
-        mask[forgotten[:, column]] = True
+    for column, whole in ((0, forget_set.users), (1, forget_set.items)):
+        mask = np.isin(np.arange(len(whole)), forgotten[:, column])
+        if column == 1:
+            mask = np.logical_or.reduce([mask, *forget_set.features.values()])
         if limit:
-            mask &= np.bincount(data.train[:, column], minlength=size) <= limit
-        masks.append(mask)
+            mask &= np.bincount(data.train[:, column], minlength=len(whole)) <= limit
+        masks.append(mask | whole)
     return masks[0], masks[1]
 
 
@@ -317,7 +321,7 @@ def margin_of_unseen(
     the graph knows them, the parameters do not. A forgotten pair with this margin stands out no more than they do.
 
     Returns:
-        float32 scalar; -inf where there is no such pair, so that all steps are done.
+        float32 scalar; -inf where there is no such pair, so that the forget terms always count.
     """
     data, settings = retain.dataset, original.config.model
     pairs = data.valid[np.isin(data.valid[:, 0], data.train[:, 0])]

@@ -17,5 +17,7 @@ def surgery(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
     """Answer a request by editing data, graph and rows; see `unlearn` for the contract."""
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)
-        params = jax.block_until_ready(reset_rows(key, strip(original.params, retain), forget_set))
+        params = jax.block_until_ready(
+            reset_rows(key, strip(original.params, retain), forget_set.users, forget_set.items)
+        )
     return Unlearned(retain.model, params, retain.dataset, retain.data, {"steps": 0}, seconds)
