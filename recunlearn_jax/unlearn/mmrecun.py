@@ -188,9 +188,8 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
         state, loss = run(run_key, moved, rest, work, model=model, config=settings)
         answer = state.moved
         if settings.scope == "touched":
-            ids = dict(zip(TABLES, (nodes.users, nodes.items), strict=True))
-            added = {name: params[name].at[ids[name]].add(state.moved[name][: len(ids[name])]) for name in TABLES}
-            answer = {**params, **added}
+            ids = dict(zip(TABLES, nodes.padded, strict=True))  # what is behind the real ids adds 0
+            answer = {**params, **{name: params[name].at[ids[name]].add(state.moved[name]) for name in TABLES}}
         answer = jax.block_until_ready(reset_rows(reset_key, strip(answer, retain), forget_set.users, forget_set.items))
     info = {
         "steps": int(state.step),
@@ -257,41 +256,39 @@ def prepare(
     holds = config.forget_until == "unseen" and on_original and len(forgotten) > 0
     forget = side(before, original.data.graphs, forgotten) if on_original else side(after, edited, forgotten)
     here = np.searchsorted(nodes.items, np.flatnonzero(concerned))
-    branch = sum(
-        (
-            forget.hood.base.modal[m][nodes.num_users :]
-            * nodes.take(rows.astype(np.float32)[:, None], nodes.items, nodes.num_items)
-        )
-        for m, rows in forget_set.features.items()
-    )
-    degree = np.bincount(forgotten[:, 0], minlength=data.num_users).astype(np.float32)
+    lost = {m: nodes.of_items(forget_set.features.get(m, np.zeros(data.num_items, bool))) for m in model.modalities}
+    degree = np.bincount(forgotten[:, 0], minlength=data.num_users)
     return nodes, Work(
         retain=side(after, edited, repair),
         forget=forget,
-        gates={m: nodes.take(gate, nodes.items, nodes.num_items) for m, gate in gates.items()},
+        gates={m: gate[nodes.padded[1]] for m, gate in gates.items()},
         features=original.data.features if config.scope == "all" else {},
-        moving={
-            name: nodes.take(rows.astype(np.float32)[:, None], ids, size)
-            for name, rows, ids, size in (
-                (TABLES[0], moving_users, nodes.users, nodes.num_users),
-                (TABLES[1], moving_items, nodes.items, nodes.num_items),
-            )
-        },
-        branch=jnp.zeros((nodes.num_items, model.embedding_size)) + branch,
+        moving={TABLES[0]: nodes.of_users(moving_users)[:, None], TABLES[1]: nodes.of_items(moving_items)[:, None]},
+        branch=_branch(forget.hood.base, lost, num_users=nodes.num_users),
         branch_items=jnp.asarray(np.pad(here, (0, nodes.num_items - len(here))), jnp.int32),
         num_branch_items=jnp.int32(len(here)),
-        forget_degree=nodes.take(degree, nodes.users, nodes.num_users),
+        forget_degree=nodes.of_users(degree),
         unseen=margin_of_unseen(original, retain, params, edited, gates) if holds else jnp.float32(-jnp.inf),
     )
 
 
-_rows = jax.jit(
-    lambda params, graphs, gates, *, model: propagated_rows(model, params, graphs, gates), static_argnames="model"
-)
-_gates = jax.jit(
-    lambda params, features, *, model: model.apply({"params": params}, features, method="gates"),
-    static_argnames="model",
-)
+@functools.partial(jax.jit, static_argnames="model")
+def _rows(params, graphs, gates, *, model):
+    return propagated_rows(model, params, graphs, gates)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _gates(params, features, *, model):
+    return model.apply({"params": params}, features, method="gates")
+
+
+@functools.partial(jax.jit, static_argnames="num_users")
+def _branch(rows: Propagated, lost: Mapping[str, jax.Array], *, num_users: int) -> jax.Array:
+    """Sum of the F_m rows of items over the modalities they lose, [T, d]."""
+    total = jnp.zeros_like(rows.content[num_users:])
+    for m, modal in rows.modal.items():
+        total = total + modal[num_users:] * lost[m][:, None]
+    return total
 
 
 def moving_rows(data: Dataset, forget_set: ForgetSet, limit: int) -> tuple[np.ndarray, np.ndarray]:

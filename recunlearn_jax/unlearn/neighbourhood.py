@@ -30,6 +30,12 @@ class Nodes(NamedTuple):
     num_users: int  # room: n and more, the same for requests of about this size
     num_items: int
 
+    @property
+    def padded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Global ids of users, int32 [num_users], and items, int32 [num_items]; 0 behind the real ones."""
+        users, items = self.users.astype(np.int32), self.items.astype(np.int32)
+        return np.pad(users, (0, self.num_users - len(users))), np.pad(items, (0, self.num_items - len(items)))
+
     def local(self, pairs: np.ndarray) -> np.ndarray:
         """(user, item) pairs [k, 2] in local ids; all of them must be in the neighbourhood."""
         ids = (np.searchsorted(known, pairs[:, i]) for i, known in enumerate((self.users, self.items)))
@@ -39,9 +45,13 @@ class Nodes(NamedTuple):
         """bool [k], both ends are in the neighbourhood."""
         return np.isin(pairs[:, 0], self.users) & np.isin(pairs[:, 1], self.items)
 
-    def take(self, table: np.ndarray | jax.Array, ids: np.ndarray, room: int) -> jax.Array:
-        """Rows of a global table in local order, zeros behind them."""
-        return jnp.zeros((room, *table.shape[1:]), table.dtype).at[: len(ids)].set(table[jnp.asarray(ids)])
+    def of_users(self, values: np.ndarray) -> jax.Array:
+        """A global float32 [|U|] in local order, [num_users], 0 behind it."""
+        return jnp.asarray(np.pad(values[self.users], (0, self.num_users - len(self.users))), jnp.float32)
+
+    def of_items(self, values: np.ndarray) -> jax.Array:
+        """A global float32 [|I|] in local order, [num_items], 0 behind it."""
+        return jnp.asarray(np.pad(values[self.items], (0, self.num_items - len(self.items))), jnp.float32)
 
 
 class Neighbourhood(NamedTuple):
@@ -108,7 +118,6 @@ def neighbourhood(
     cut = subgraph(whole, nodes.users, nodes.items, nodes.num_users, nodes.num_items)
     pairs = room(cut.user_item.nnz // 2, like.user_item.nnz // 2, 16 * LEAST_ROOM)
     neighbours = {m: room(cut.item_item[m].nnz, matrix.nnz, 16 * LEAST_ROOM) for m, matrix in like.item_item.items()}
-    rows = np.zeros(nodes.num_users + nodes.num_items, np.int32)
-    rows[: len(nodes.users)] = nodes.users
-    rows[nodes.num_users : nodes.num_users + len(nodes.items)] = whole.num_users + nodes.items
+    users, items = nodes.padded
+    rows = np.concatenate([users, whole.num_users + items])
     return Neighbourhood(device_graphs(cut, config, pairs, neighbours), take_rows(base, jnp.asarray(rows)))
