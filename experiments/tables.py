@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recunlearn_jax import report
+from recunlearn_jax.comparison import figure_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -44,9 +45,34 @@ def quality() -> str:
     return "\n".join(lines) + "\n"
 
 
+_ABLATION = (
+    ("valid Recall@20", "valid recall@20", "{:.4f}"),
+    ("test Recall@20", "test recall@20", "{:.4f}"),
+    ("forget Recall@20", "forget recall@20", "{:.4f}"),
+    ("divergence to Gold, forget", "divergence forget", "{:.3g}"),
+    ("retain", "divergence retain", "{:.3g}"),
+    ("canary rank", "canary median_rank", "{:.0f}"),
+    ("seconds", "seconds running", "{:.2f}"),
+)
+
+
+def ablation(name: str) -> str:
+    """One row a variation of mmrecun."""
+    models = read(name)["models"]
+    columns = [c for c in _ABLATION if any(figure_of(row, c[1]) is not None for row in models.values())]
+    lines = ["| what is changed | " + " | ".join(c[0] for c in columns) + " |", "|" + "---|" * (len(columns) + 1)]
+    for variation, row in models.items():
+        figures = [figure_of(row, figure) for _, figure, _ in columns]
+        cells = ["-" if x is None else form.format(x) for x, (_, _, form) in zip(figures, columns, strict=True)]
+        lines.append(f"| {variation} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def table(name: str) -> str:
-    """The table of that name: `quality`, or the name of a comparison's result."""
-    return quality() if name == "quality" else report.markdown(read(name))
+    """The table of that name: `quality`, an ablation, or a comparison's result."""
+    if name == "quality":
+        return quality()
+    return ablation(name) if name.startswith("ablation_") else report.markdown(read(name))
 
 
 def renew(text: str) -> str:

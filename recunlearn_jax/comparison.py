@@ -124,7 +124,7 @@ def compare(
     case = make_case(dataset, request, config, canaries)
     tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
 
-    original, part = _trained(out / PARTS / "original", case.dataset, config, seed, None, on_epoch)
+    original, part = trained_in(out / PARTS / "original", case.dataset, config, seed, None, on_epoch)
     parts = {"original": part}
     tell(f"original: best epoch {part.info['best_epoch']}, {part.seconds.total:.1f} s")
     for name in methods:
@@ -137,7 +137,7 @@ def compare(
         tell(f"{name}: {parts[name].seconds.running:.2f} s and {parts[name].seconds.compiling:.1f} s compiling")
     for i in range(1, golds + 1):
         folder = out / PARTS / f"gold-{i}"
-        parts[f"gold-{i}"] = _trained(folder, case.retain, config, seed + 100 * i, case.dataset, on_epoch)[1]
+        parts[f"gold-{i}"] = trained_in(folder, case.retain, config, seed + 100 * i, case.dataset, on_epoch)[1]
         tell(
             f"gold {i} of {golds}: best epoch {parts[f'gold-{i}'].info['best_epoch']}, {parts[f'gold-{i}'].seconds.total:.1f} s"
         )
@@ -247,7 +247,7 @@ def figure_of(row: dict[str, Any], figure: str) -> float | None:
     return value
 
 
-def _trained(
+def trained_in(
     folder: Path, dataset: Dataset, config: Config, seed: int, like: Dataset | None, on_epoch
 ) -> tuple[Trained, Part]:
     """Train or resume in `folder`, or load what is finished there."""

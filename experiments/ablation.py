@@ -1,0 +1,99 @@
+"""What each part and setting of mmrecun does, on tiktok: pairs:5%, and users:5% with 20 canaries; request seed 0, one Gold.
+
+    python experiments/ablation.py TIKTOK_FOLDER [CASE ...]
+
+The defaults were chosen on this; experiments/requests.py reports on other request seeds. The original and Gold are kept under
+runs/ablation; each variation is written as it comes, and those in experiments/results are skipped.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from recunlearn_jax import checkpoint
+from recunlearn_jax.comparison import PARTS, Part, make_case, measure, trained_in
+from recunlearn_jax.config import PRESETS, to_dict
+from recunlearn_jax.data import read_dataset
+from recunlearn_jax.requests import parse
+from recunlearn_jax.train import embed
+from recunlearn_jax.unlearn import METHODS
+
+RESULTS = Path(__file__).parent / "results"
+RUNS = Path("runs/ablation")
+CASES = {"pairs": ("pairs:5%", 0), "users_canaries": ("users:5%", 20)}
+# what is changed: settings that differ from the defaults
+VARIATIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "touched rows keep their values": {"reset": "none"},
+    "the same, alpha 0.5": {"reset": "none", "alpha": 0.5},
+    "the same, alpha 0.5, all parameters move (learning rate 1e-3)": {
+        "reset": "none",
+        "alpha": 0.5,
+        "scope": "all",
+        "learning_rate": 1e-3,
+        "touched_degree": 0,
+    },
+    "only forgotten users and items start anew": {"reset": "forgotten"},
+    "no forget terms (alpha 1)": {"alpha": 1.0},
+    "no retain terms (alpha 0)": {"alpha": 0.0},
+    "alpha 0.5": {"alpha": 0.5},
+    "forget terms count to the end": {"forget_until": "end"},
+    "ascent instead of swap": {"reverse": "ascent"},
+    "forget terms on the edited graph": {"forget_graph": "edited"},
+    "no negated contrast": {"forget_contrast": 0.0},
+    "no contrast at all": {"forget_contrast": 0.0, "retain_contrast": 0.0},
+    "no L2": {"l2_weight": 0.0},
+    "touched degree 10": {"touched_degree": 10},
+    "touched degree 50": {"touched_degree": 50},
+    "touched degree unlimited": {"touched_degree": 0},
+    "15 steps": {"steps": 15},
+    "60 steps": {"steps": 60},
+    "batch size 2048": {"batch_size": 2048},
+    "learning rate 3e-3": {"learning_rate": 3e-3},
+}
+
+
+def main(folder: Path, cases: list[str]) -> None:
+    dataset = read_dataset(folder)
+    config = PRESETS["faithful"]
+    for name in cases:
+        words, canaries = CASES[name]
+        case = make_case(dataset, parse([words], 0), config, canaries)
+        out = RUNS / name / PARTS
+        original, original_part = trained_in(out / "original", case.dataset, config, 0, None, lambda entry: None)
+        _, gold = trained_in(out / "gold-1", case.retain, config, 100, case.dataset, lambda entry: None)
+        path = RESULTS / f"ablation_{name}.json"
+        done: dict[str, Any] = checkpoint.read_json(path) if path.exists() else {"models": {}}
+        done |= {
+            "data": dataset.name,
+            "data_checksum": dataset.checksum,
+            "request": words,
+            "request_seed": 0,
+            "canaries": canaries,
+            "config": to_dict(config),
+            "environment": checkpoint.environment(),
+        }
+        models = {"original": original_part, "Gold": gold}
+        for variation in ["original", "Gold", *VARIATIONS]:
+            changes = VARIATIONS.get(variation, {})
+            if done["models"].get(variation, {}).get("settings") == changes:
+                continue
+            if variation in models:
+                part = models[variation]
+            else:
+                settings = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, **changes))
+                answer = METHODS["mmrecun"](jax.random.key(1), original, case.forget_set, settings)
+                rows = embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model)
+                part = Part(rows, answer.seconds, answer.info, [])
+            row = measure(case, {"gold-1": gold, variation: part})[variation]
+            row.get("canary", {}).pop("ranks", None)
+            done["models"][variation] = row | {"settings": changes}
+            checkpoint.write_json(path, done)
+            print(name, variation, row["test"]["recall@20"], row["forget"]["recall@20"], row.get("canary"), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] or list(CASES))
