@@ -1,13 +1,14 @@
 # Two commands do everything on a machine with Python >= 3.11, make and a package index:
 #   make demo   train, forget, retrain and compare on generated data; prints the table
-#   make test   lint-free set-up and all tests
+#   make test   the same set-up, then all tests
+#   make bench  step, evaluation and unlearning against retraining on this device, on generated data; JSON in runs/bench
 # PYTHON=python3.12 make test   chooses another interpreter; delete .venv when changing it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -27,6 +28,11 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/step.py runs/bench/step.json
+	$(BIN)/recunlearn data runs/bench/data --toy --users 9308 --items 6710 --pairs-per-user 8 --clusters 16
+	$(BIN)/python benchmarks/unlearning.py runs/bench/unlearning.json --data runs/bench/data
 
 clean:
 	rm -rf $(VENV) runs

@@ -125,7 +125,7 @@ def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hi
 
 
 @functools.partial(jax.jit, static_argnames="largest")
-def _rank(embedding: jax.Array, task: RankingTask, ks: jax.Array, largest: int) -> jax.Array:
+def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array, largest: int) -> jax.Array:
     """[5, K] means over the real users."""
     num_items = len(task.hidden)
     num_users = embedding.shape[0] - num_items
@@ -158,7 +158,7 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
         {"recall@20": ..., ...} for every metric and K.
     """
     cut = jnp.asarray([min(k, len(task.hidden)) for k in ks], jnp.int32)
-    values = np.asarray(_rank(embedding, task, cut, int(max(cut))))
+    values = np.asarray(rank(embedding, task, cut, int(max(cut))))
     return {f"{name}@{k}": float(values[m, i]) for m, name in enumerate(METRICS) for i, k in enumerate(ks)}
 
 

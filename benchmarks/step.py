@@ -1,0 +1,110 @@
+"""One training step against its floors, epoch, propagation layouts, evaluation: what the device could do and what we reach.
+
+    python benchmarks/step.py OUT.json [--data FOLDER] [--frozen]
+
+Without a folder it runs on generated data of TikTok's size. Floors: floating-point operations of the compiled step over the measured rate
+of a matrix product, and the bytes that must move at least (Adam reads and writes parameter and two moments, reads the gradient; each
+propagation reads a row an edge and writes a row a node) over the measured bandwidth.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from timing import bandwidth, gemm_rate, peak_memory, seconds
+
+from recunlearn_jax import losses
+from recunlearn_jax.checkpoint import environment
+from recunlearn_jax.config import PRESETS
+from recunlearn_jax.data import Dataset, read_dataset
+from recunlearn_jax.evaluate import held_out_task, ranking_metrics
+from recunlearn_jax.graph import bipartite, with_item_graphs
+from recunlearn_jax.models import build_model, init_params
+from recunlearn_jax.propagate import layout, propagate
+from recunlearn_jax.sampling import draw_pairs
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import batch_loss, embed, init_state, train_data, train_epoch
+
+
+def propagation(dataset: Dataset, size: int) -> dict:
+    """Forward and backward product with A_hat in each layout; that they agree is checked before they are timed."""
+    a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
+    x = jax.random.normal(jax.random.key(2), (a_hat.shape[0], size))
+    forward = jax.jit(propagate)
+    pull = jax.jit(lambda graph, x: jax.vjp(lambda x: propagate(graph, x), x)[1](x)[0])
+    layouts = {kind: layout(a_hat, kind) for kind in ("segment", "csr")}
+    for function in (forward, pull):
+        np.testing.assert_allclose(function(layouts["csr"], x), function(layouts["segment"], x), rtol=1e-4, atol=1e-5)
+    return {
+        kind: {"forward": seconds(lambda g=g: forward(g, x)), "backward": seconds(lambda g=g: pull(g, x))}
+        for kind, g in layouts.items()
+    }
+
+
+def floor(flops: float, params, dataset: Dataset, size: int) -> dict[str, float]:
+    """What the step must compute and move, and the seconds that takes at the measured rates."""
+    trained = sum(p.size for p in jax.tree.leaves(params))
+    edges = (2 * 2 * 2 + 2) * len(dataset.train) + 2 * sum(s.nnz for s in dataset.similarities.values())
+    moved = 4 * (7 * trained + size * (edges + 2 * 2 * 2 * (dataset.num_users + dataset.num_items)))
+    rate, width = gemm_rate(), bandwidth()
+    rates = {"gemm_flops_per_second": rate, "bytes_per_second": width}
+    return rates | {"flops": flops, "bytes": moved, "seconds": flops / rate + moved / width}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--frozen", action="store_true", help="do not train the raw features")
+    words = parser.parse_args()
+    config = PRESETS["faithful"]
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, trainable_features=not words.frozen))
+    if words.data:
+        dataset = read_dataset(words.data)
+    else:
+        dataset = toy(9308, 6710, pairs_per_user=8, clusters=16, modalities=("audio", "image"), feature_size=128)
+    dataset = with_item_graphs(dataset, config.model.neighbours)
+    data, model = train_data(dataset, config), build_model(dataset, config.model)
+    params = init_params(jax.random.key(0), model, data.graphs, data.features)
+    batch = draw_pairs(jax.random.key(1), data.sampler, config.train.batch_size)
+    size = config.model.embedding_size
+    result = {"summary": dataset.summary(), "trainable_features": not words.frozen, "environment": environment()}
+    result["propagation"] = propagation(dataset, size)
+
+    gradient = jax.jit(jax.value_and_grad(lambda p, data, batch: batch_loss(p, model, data, batch, config.train)))
+    compiled = gradient.lower(params, data, batch).compile()
+    result["gradient"] = seconds(lambda: compiled(params, data, batch))
+    rows = [jax.random.normal(jax.random.key(i), (config.train.batch_size, size)) for i in (3, 4)]
+    contrast = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))
+    result["info_nce"] = seconds(lambda: contrast(*rows))
+
+    result["floor"] = floor(cast(dict, compiled.cost_analysis())["flops"], params, dataset, size)
+    box = [init_state(jax.tree.map(jnp.copy, params))]  # donated: each epoch goes on from the last one's state
+
+    def epoch():
+        box[0], loss = train_epoch(box[0], data, jax.random.key(0), model=model, config=config.train)
+        return loss
+
+    steps = -(-len(dataset.train) // config.train.batch_size)
+    whole = seconds(epoch, repeats=5)
+    result["step"] = {name: whole[name] / steps for name in ("median", "min", "max")} | {"n": whole["n"]}
+    result["floor"]["achieved"] = result["floor"]["seconds"] / result["step"]["median"]
+
+    task = held_out_task(dataset, "valid")
+    if task is not None:
+        table = embed(box[0].params, data.graphs, data.features, model=model)
+        result["evaluation"] = seconds(lambda: jnp.float32(ranking_metrics(table, task, (20,))["recall@20"]))
+        result["evaluated_users"] = int(task.real.sum())
+    result["peak_memory_bytes"] = peak_memory()
+    words.out.parent.mkdir(parents=True, exist_ok=True)
+    words.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"step {1e3 * result['step']['median']:.1f} ms, floor {1e3 * result['floor']['seconds']:.1f} ms; {words.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""How everything here is timed: warm-up, repeats, every result waited for; median, minimum, maximum and count are kept."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def seconds(function: Callable[[], Any], repeats: int = 7, warm_up: int = 1) -> dict[str, float]:
+    """Wall-clock seconds of a call whose result may still be computed when it returns."""
+    for _ in range(warm_up):
+        jax.block_until_ready(function())
+    samples = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function())
+        samples.append(time.perf_counter() - start)
+    return {"median": statistics.median(samples), "min": min(samples), "max": max(samples), "n": repeats}
+
+
+def gemm_rate(size: int = 2048) -> float:
+    """Float32 operations a second of a square matrix product: the compute floor's divisor."""
+    a = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(jnp.matmul)
+    return 2 * size**3 / seconds(lambda: product(a, a))["min"]
+
+
+def bandwidth(size: int = 2**26) -> float:
+    """Bytes a second of y = x + 1 over arrays far larger than any cache, reads and writes counted: the memory floor's divisor."""
+    x = jnp.zeros(size)
+    add = jax.jit(lambda x: x + 1)
+    return 8 * size / seconds(lambda: add(x))["min"]
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes (Linux counts KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
