@@ -31,11 +31,11 @@ def reference(checkout: Path, folder: Path) -> dict:
     import numpy as np
     import torch
 
-    np.float = float  # noqa: B010; an alias that numpy has dropped since
+    np.__dict__["float"] = float  # an alias that numpy has dropped since
     torch.Tensor.cuda = lambda self, *_, **__: self  # the model asks for a GPU whatever the settings say
     # Degrees of the item graphs are summed by a package that needs a compiler; this is before the clock starts.
     sums = types.ModuleType("torch_scatter")
-    setattr(sums, "scatter_add", lambda x, i, dim, dim_size: torch.zeros(dim_size).index_add(dim, i, x))  # noqa: B010
+    sums.__dict__["scatter_add"] = lambda x, i, dim, dim_size: torch.zeros(dim_size).index_add(dim, i, x)
     sys.modules[sums.__name__] = sums
     # The helpers for raw images pull in torchvision and are not used.
     unused = types.ModuleType("utils.data_utils")

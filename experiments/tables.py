@@ -15,6 +15,7 @@ from recunlearn_jax.comparison import figure_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
+BENCHMARKS = ROOT / "benchmarks" / "results"
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -68,10 +69,81 @@ def ablation(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def unlearning() -> str:
+    """Cold, warm and steady seconds of an answer and of Gold, with the quality beside them."""
+    lines = [
+        "| data | request | method | seconds cold / warm / steady | Gold's seconds | speed-up cold / warm / steady "
+        "| forget Recall@20 (original, Gold) | test Recall@20 (Gold) |",
+        "|" + "---|" * 8,
+    ]
+    for path in sorted(BENCHMARKS.glob("unlearning_*.json")):
+        result = json.loads(path.read_text())
+        for request, row in result["requests"].items():
+            gold, original = row["gold"], row["original"]
+            for method in (name for name in row if name not in {"gold", "original"}):
+                own = row[method]
+                times = (
+                    " / ".join(f"{of[kind]:.{digits}f}{unit}" for kind in ("cold", "warm", "steady"))
+                    for of, digits, unit in ((own, 2, ""), (gold, 0, ""), (own["speed_up"], 0, "x"))
+                )
+                forget, test = (
+                    [m["quality"][s]["recall@20"] for m in (own, original, gold)] for s in ("forget", "test")
+                )
+                lines.append(
+                    f"| {path.stem.removeprefix('unlearning_')} | {request} | {method} | {' | '.join(times)} "
+                    f"| {forget[0]:.4f} ({forget[1]:.4f}, {forget[2]:.4f}) | {test[0]:.4f} ({test[2]:.4f}) |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def steps() -> str:
+    """The training step against the floor of its device."""
+    lines = [
+        "| data | features | step, ms (min to max) | floor, ms | achieved | InfoNCE, ms | propagation csr / segment, ms forward + backward "
+        "| evaluation, ms | peak memory |",
+        "|" + "---|" * 9,
+    ]
+    for path in sorted(BENCHMARKS.glob("step_*.json")):
+        result = json.loads(path.read_text())
+        step, floor = result["step"], result["floor"]
+        walk = " / ".join(
+            f"{1e3 * sum(result['propagation'][kind][way]['median'] for way in ('forward', 'backward')):.1f}"
+            for kind in ("csr", "segment")
+        )
+        lines.append(
+            f"| {path.stem.removeprefix('step_')} | {'trained' if result['trainable_features'] else 'frozen'} "
+            f"| {1e3 * step['median']:.0f} ({1e3 * step['min']:.0f} to {1e3 * step['max']:.0f}) | {1e3 * floor['seconds']:.0f} "
+            f"| {floor['achieved']:.0%} | {1e3 * result['info_nce']['median']:.1f} | {walk} "
+            f"| {1e3 * result['evaluation']['median']:.0f} ({result['evaluated_users']:,} users) "
+            f"| {result['peak_memory_bytes'] / 2**30:.1f} GiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def against_reference() -> str:
+    """Our step and evaluation against MMRec's, in turn on one machine."""
+    lines = [
+        "| data | features | reference, ms a step | ours | ours, frozen features | times faster: step (frozen) | evaluation |",
+        "|" + "---|" * 7,
+    ]
+    for path in sorted(BENCHMARKS.glob("reference_*.json")):
+        result = json.loads(path.read_text())
+        step, ratio = result["step_ms"], result["ratio"]
+        widths = " and ".join(f"{w}-d" for w in result["widths"] or []) or "the data's own"
+        lines.append(
+            f"| {result['data']} | {widths} | {step['reference']:.0f} | {step['ours']:.0f} | {step['ours_frozen']:.0f} "
+            f"| {ratio['ours']['epoch']:.1f} ({ratio['ours_frozen']['epoch']:.1f}) | {ratio['ours']['evaluation']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {"quality": quality, "unlearning": unlearning, "steps": steps, "reference": against_reference}
+
+
 def table(name: str) -> str:
-    """The table of that name: `quality`, an ablation, or a comparison's result."""
-    if name == "quality":
-        return quality()
+    """The table of that name: one of `TABLES`, an ablation, or a comparison's result."""
+    if name in TABLES:
+        return TABLES[name]()
     return ablation(name) if name.startswith("ablation_") else report.markdown(read(name))
 
 
