@@ -85,7 +85,7 @@ def write_json(path: Path, values: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".writing")
     with beside.open("w") as out:
-        json.dump(values, out, indent=1)
+        json.dump(values, out, indent=1, allow_nan=False)
         out.write("\n")
         out.flush()
         os.fsync(out.fileno())

@@ -40,7 +40,7 @@ class Part(NamedTuple):
     embedding: jax.Array  # Z
     seconds: Seconds
     info: dict[str, Any]
-    curve: list[float]  # valid metric by epoch, for models that were trained
+    curve: list[float | None]  # valid metric by epoch, for models that were trained
 
 
 class Case(NamedTuple):
@@ -200,11 +200,11 @@ def measure(case: Case, parts: dict[str, Part]) -> dict[str, dict[str, Any]]:
     return models
 
 
-def gold_band(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def gold_band(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Where a further Gold would fall: mean +- t(n-1) sd sqrt(1 + 1/n) at 95 %, for the figures that the table shows.
 
     Returns:
-        figure -> {"mean", "low", "high", "n"}; with one Gold low and high are NaN.
+        figure -> {"mean", "low", "high", "n"}; with too few Golds for a spread low and high are None.
     """
     golds = [row for name, row in models.items() if name.startswith("gold-")]
     band = {}
@@ -212,12 +212,11 @@ def gold_band(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
         values = [v for v in (figure_of(row, figure) for row in golds) if v is not None]
         if values:
             n, mean = len(values), float(np.mean(values))
-            half = (
-                float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
-                if n > 1
-                else float("nan")
-            )
-            band[figure] = {"mean": mean, "low": mean - half, "high": mean + half, "n": n}
+            # Two Golds have one divergence, to each other: no spread to take a band from.
+            band[figure] = {"mean": mean, "low": None, "high": None, "n": n}
+            if n > (2 if figure.startswith("divergence") else 1):
+                half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
+                band[figure] |= {"low": mean - half, "high": mean + half}
     return band
 
 
@@ -262,7 +261,7 @@ def trained_in(
     checkpoint.save_tree(folder / checkpoint.MODEL, trained.params)
     embedding = embed(trained.params, trained.data.graphs, trained.data.features, model=trained.model)
     info = {"epochs": len(trained.history), "best_epoch": trained.best["epoch"], "seed": seed}
-    curve = [entry.get("recall@20", float("nan")) for entry in trained.history]
+    curve = [entry.get("recall@20") for entry in trained.history]
     part = Part(embedding, trained.seconds, info, curve)
     _save_part(folder, part)
     return trained, part

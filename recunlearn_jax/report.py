@@ -1,6 +1,5 @@
 """Tables and plots of a comparison, made from its results and nothing else."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         values = [v for v in (figure_of(row, figure) for row in golds) if v is not None] if figure else []
         mean.append(_cell(sum(values) / len(values) if values and title != "speed-up" else None, form))
         limits = results["gold"].get(figure)
-        half = None if limits is None or math.isnan(limits["high"]) else limits["high"] - limits["mean"]
+        half = None if limits is None or limits["high"] is None else limits["high"] - limits["mean"]
         band.append(_cell(half, form))
     return ["model", *[title for title, _, _ in known]], [*table, mean, band]
 
@@ -128,7 +127,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     if "forget recall@20" in results["gold"] and "test recall@20" in results["gold"]:
         figure, axis = plt.subplots(figsize=(7, 4.5))
         across, up = results["gold"]["forget recall@20"], results["gold"]["test recall@20"]
-        if not math.isnan(across["low"]):
+        if across["low"] is not None:
             axis.axvspan(across["low"], across["high"], color="goldenrod", alpha=0.2, label="Gold band, forget")
             axis.axhspan(up["low"], up["high"], color="goldenrod", alpha=0.1, label="Gold band, test")
         for name, row in models.items():
@@ -201,4 +200,4 @@ def signatures(before: dict[str, Any], after: dict[str, Any], seconds: float, go
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None or (isinstance(value, float) and math.isnan(value)) else form.format(value)
+    return "-" if value is None else form.format(value)

@@ -48,7 +48,10 @@ def test_gold_band_is_the_prediction_band_of_a_further_gold(results):
     half = 12.706 * np.std([0.1, 0.14], ddof=1) * math.sqrt(1.5)  # t(0.975, 1) = 12.706
     assert band["mean"] == pytest.approx(0.12)
     assert band["high"] - band["mean"] == pytest.approx(half, rel=1e-4)
-    assert math.isnan(gold_band({"gold-1": model(0.1, 0.1)})["test recall@20"]["low"])
+    assert gold_band({"gold-1": model(0.1, 0.1)})["test recall@20"]["low"] is None
+    twice = gold_band({f"gold-{i}": model(0.1, 0.1 * i, divergence={"forget": 2.0}) for i in (1, 2)})
+    assert twice["divergence forget"] == {"mean": 2.0, "low": None, "high": None, "n": 2}
+    assert twice["test recall@20"]["low"] < 0.15 < twice["test recall@20"]["high"]
 
 
 def test_table_shows_signed_gap_and_leaves_out_what_was_not_measured(results):

@@ -11,7 +11,7 @@ from recunlearn_jax.data import Dataset
 
 def modality_overlap(
     embedding: jax.Array, original: Dataset, features: Mapping[str, np.ndarray], block: int = 1024
-) -> float:
+) -> float | None:
     """Share of an item's neighbours in the forgotten modality's graph that are among as many nearest items by output cosine.
 
     Args:
@@ -21,7 +21,7 @@ def modality_overlap(
         block: items at a time.
 
     Returns:
-        Mean over the concerned items and modalities, in [0, 1].
+        Mean over the concerned items and modalities, in [0, 1]; None where no concerned item has a neighbour.
     """
     items = embedding[original.num_users :]
     unit = items / jnp.maximum(jnp.linalg.norm(items, axis=1, keepdims=True), 1e-12)
@@ -38,4 +38,4 @@ def modality_overlap(
                 others = own[own != item]
                 if len(others):
                     shares.append(np.isin(others, near).mean())
-    return float(np.mean(shares)) if shares else float("nan")
+    return float(np.mean(shares)) if shares else None

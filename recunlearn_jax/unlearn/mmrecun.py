@@ -195,7 +195,7 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
         "steps": int(state.step),
         "loss": float(loss),
         "forget_margin": float(state.margin),
-        "unseen_margin": float(work.unseen),
+        "unseen_margin": float(work.unseen) if np.isfinite(work.unseen) else None,
         "moving_rows": int(sum(x.sum() for x in work.moving.values())),
         "neighbourhood": [len(nodes.users), len(nodes.items)],
     }
