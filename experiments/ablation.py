@@ -38,21 +38,15 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     },
     "only forgotten users and items start anew": {"reset": "forgotten"},
     "no forget terms (alpha 1)": {"alpha": 1.0},
-    "no retain terms (alpha 0)": {"alpha": 0.0},
     "alpha 0.5": {"alpha": 0.5},
     "forget terms count to the end": {"forget_until": "end"},
     "ascent instead of swap": {"reverse": "ascent"},
     "forget terms on the edited graph": {"forget_graph": "edited"},
     "no negated contrast": {"forget_contrast": 0.0},
-    "no contrast at all": {"forget_contrast": 0.0, "retain_contrast": 0.0},
     "no L2": {"l2_weight": 0.0},
     "touched degree 10": {"touched_degree": 10},
-    "touched degree 50": {"touched_degree": 50},
     "touched degree unlimited": {"touched_degree": 0},
-    "15 steps": {"steps": 15},
     "60 steps": {"steps": 60},
-    "batch size 2048": {"batch_size": 2048},
-    "learning rate 3e-3": {"learning_rate": 3e-3},
 }
 
 
