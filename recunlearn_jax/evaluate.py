@@ -1,6 +1,9 @@
-"""Ranking metrics at any list of K from one top-k, in user blocks, and the reports built from them."""
+"""Ranking metrics at any list of K from the ranks of what is to be found, in user blocks, and the reports built from them.
 
-import functools
+A metric at K needs no list: it needs the rank of each relevant item, which is the number of candidates that score higher. Counting them is
+one pass over the scores while these are still in a cache; a top-k costs several times the matrix product that made them.
+"""
+
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,6 +15,7 @@ import numpy as np
 from recunlearn_jax.data import Dataset
 
 METRICS = ("recall", "precision", "ndcg", "map", "hit")
+NEVER = np.iinfo(np.int32).max  # rank of an item that cannot be shown
 
 
 class RankingTask(NamedTuple):
@@ -20,7 +24,8 @@ class RankingTask(NamedTuple):
     users: jax.Array  # int32 [blocks, block]; padded rows repeat user 0
     real: jax.Array  # bool [blocks, block]
     masked: jax.Array  # int32 [blocks, m, 2], (row in block, item) never recommended; padding has row = block
-    relevant: jax.Array  # int32 [blocks, r, 2], (row in block, item) to be found
+    relevant: jax.Array  # int32 [blocks, r, 2], (row in block, item) to be found, by row; padding has row = block
+    starts: jax.Array  # int32 [blocks, block + 1], row i has relevant[starts[i]:starts[i + 1]]
     hidden: jax.Array  # bool [|I|], items nobody is shown
 
 
@@ -31,7 +36,7 @@ def ranking_task(
     *,
     users: np.ndarray | None = None,
     hidden: np.ndarray | None = None,
-    block: int = 1024,
+    block: int | None = None,
 ) -> RankingTask:
     """Prepare an evaluation.
 
@@ -41,10 +46,13 @@ def ranking_task(
         num_items: |I|.
         users: who is ranked for; by default everyone in `relevant`.
         hidden: bool [|I|], items that are candidates for nobody.
-        block: users at a time; memory is block x |I| floats.
+        block: users at a time; memory is block x |I| floats. By default few on a CPU, whose cache holds their scores, else many.
     """
     users = np.unique(relevant[:, 0]) if users is None else np.asarray(users)
-    block = max(1, min(block, len(users)))
+    # A block takes as many passes over its scores as its busiest user has items to find, so alike users share one.
+    wanted = np.bincount(relevant[:, 0], minlength=int(users.max(initial=0)) + 1)
+    users = users[np.argsort(-wanted[users], kind="stable")]
+    block = max(1, min(block or (128 if jax.default_backend() == "cpu" else 4096), len(users)))
     blocks = max(1, -(-len(users) // block))
     padded = np.pad(users.astype(np.int32), (0, blocks * block - len(users)))
     place = np.full(1 + max(int(x[:, 0].max(initial=0)) for x in (relevant, masked, users[:, None])), -1)
@@ -61,47 +69,84 @@ def ranking_task(
         for b, (low, high) in enumerate(itertools.pairwise(bounds)):
             out[b, : high - low, 0] = rows[low:high] - b * block
             out[b, : high - low, 1] = items[low:high]
-        return jnp.asarray(out)
+        return out
 
+    found = cut(relevant)
+    starts = [np.searchsorted(rows, np.arange(block + 1)) for rows in found[:, :, 0]]
     return RankingTask(
         users=jnp.asarray(padded.reshape(blocks, block)),
         real=jnp.asarray((np.arange(blocks * block) < len(users)).reshape(blocks, block)),
-        masked=cut(masked),
-        relevant=cut(relevant),
+        masked=jnp.asarray(cut(masked)),
+        relevant=jnp.asarray(found),
+        starts=jnp.asarray(np.stack(starts), jnp.int32),
         hidden=jnp.asarray(np.zeros(num_items, bool) if hidden is None else hidden),
     )
 
 
-def metrics_at_k(hits: jax.Array, num_relevant: jax.Array, k: jax.Array) -> jax.Array:
-    """Recall, precision, NDCG, MAP and hit rate at K of ranked lists, in the order of `METRICS`.
+def relevant_ranks(scores: jax.Array, hidden: jax.Array, relevant: jax.Array, starts: jax.Array) -> jax.Array:
+    """Rank of each relevant item among its user's candidates, 1 for the first; the lower id wins a tie, as in a sorted list.
+
+    Args:
+        scores: float [|I|, B], one column a user; -inf where an item is no candidate.
+        hidden: bool [|I|], candidates for nobody.
+        relevant: int32 [r, 2], (column, item) by column; padding behind.
+        starts: int32 [B + 1], column i has relevant[starts[i]:starts[i + 1]].
+
+    Returns:
+        int32 [r], ascending within a column; `NEVER` for what is no candidate.
+    """
+    ids = jnp.arange(scores.shape[0], dtype=jnp.int32)[:, None]
+    last = relevant.shape[0] - 1
+
+    def one_each(k, ranks):
+        place = starts[:-1] + k  # the k-th item of every column that has so many
+        item = relevant[jnp.minimum(place, last), 1]
+        score = jnp.take_along_axis(scores, item[None], axis=0)
+        ahead = (scores > score) | ((scores == score) & (ids < item[None]))
+        rank = 1 + jnp.sum(ahead & ~hidden[:, None], axis=0, dtype=jnp.int32)
+        rank = jnp.where(jnp.isneginf(score[0]) | hidden[item], NEVER, rank)
+        return ranks.at[jnp.where(place < starts[1:], place, last + 1)].set(rank, mode="drop")
+
+    ranks = jax.lax.fori_loop(0, jnp.max(jnp.diff(starts)), one_each, jnp.full(last + 1, NEVER, jnp.int32))
+    return ranks[jnp.lexsort((ranks, relevant[:, 0]))]
+
+
+def metrics_at_k(ranks: jax.Array, rows: jax.Array, num_relevant: jax.Array, k: jax.Array) -> jax.Array:
+    """Recall, precision, NDCG, MAP and hit rate at K from the ranks of relevant items, in the order of `METRICS`.
 
         Recall@K = hits / |pos|           precision@K = hits / K        hit@K = [hits > 0]
         NDCG@K   = sum_k rel(k) / log2(k + 1), over the same sum for min(K, |pos|) hits in front
         AP@K     = sum_k precision(k) rel(k) / min(K, |pos|)
 
     Args:
-        hits: bool [users, N], whether the item at each rank is relevant, N >= K.
-        num_relevant: int [users], |pos|.
+        ranks: int32 [n], from 1, ascending within a user.
+        rows: int32 [n], whose they are, ascending; those >= users are padding.
+        num_relevant: int32 [users], |pos|, how many of `rows` are this user's.
         k: int scalar, K; may be traced, so the function vmaps over K.
 
     Returns:
         float32 [5, users].
 
     Reference: MMRec's TopKEvaluator.
+
+    >>> ranks, rows = jnp.array([1, 3, 2]), jnp.array([0, 0, 1])  # user 0 finds its items at ranks 1 and 3, user 1 at rank 2
+    >>> metrics_at_k(ranks, rows, jnp.array([2, 1]), jnp.int32(2))[0].tolist()
+    [0.5, 1.0]
     """
-    rank = jnp.arange(1, hits.shape[1] + 1, dtype=jnp.float32)[None]
+    inside = ranks <= k
+    rank = jnp.where(inside, ranks, 1).astype(jnp.float32)
+    count = jnp.arange(1, len(ranks) + 1, dtype=jnp.int32)
+    order = (count - (jnp.cumsum(num_relevant) - num_relevant)[rows]).astype(jnp.float32)  # hits down to this one
+
+    def per_user(values):
+        return jax.ops.segment_sum(jnp.where(inside, values, 0), rows, len(num_relevant), indices_are_sorted=True)
+
+    hits, gain, precisions = per_user(jnp.ones_like(rank)), per_user(1 / jnp.log2(rank + 1)), per_user(order / rank)
     k = k.astype(jnp.float32)
-    inside = hits & (rank <= k)
-    found = jnp.cumsum(inside, axis=1, dtype=jnp.float32)
-    total = found[:, -1]
     positives = jnp.maximum(num_relevant, 1).astype(jnp.float32)
     possible = jnp.minimum(positives, k)
-    discount = 1 / jnp.log2(rank[0] + 1)
-    ideal = jnp.cumsum(discount)
-    # more positives than ranks: the ideal list is cut at N
-    ndcg = (inside.astype(jnp.float32) @ discount) / ideal[jnp.minimum(possible.astype(jnp.int32), hits.shape[1]) - 1]
-    average = jnp.sum(jnp.where(inside, found / rank, 0), axis=1) / possible
-    return jnp.stack([total / positives, total / k, ndcg, average, jnp.minimum(total, 1)])
+    ideal = jnp.cumsum(1 / jnp.log2(count.astype(jnp.float32) + 1))[possible.astype(jnp.int32) - 1]
+    return jnp.stack([hits / positives, hits / k, gain / ideal, precisions / possible, jnp.minimum(hits, 1)])
 
 
 def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hidden: jax.Array, k: int) -> jax.Array:
@@ -124,25 +169,23 @@ def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hi
     return jnp.where(jnp.isneginf(best), -1, items)
 
 
-@functools.partial(jax.jit, static_argnames="largest")
-def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array, largest: int) -> jax.Array:
+@jax.jit
+def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array) -> jax.Array:
     """[5, K] means over the real users."""
-    num_items = len(task.hidden)
-    num_users = embedding.shape[0] - num_items
+    num_users = embedding.shape[0] - len(task.hidden)
     items = embedding[num_users:]
-    size = task.users.shape[1]
 
     def one_block(block):
-        users, masked, relevant = block
-        top = top_items(embedding[users], items, masked, task.hidden, largest)
-        wanted = jnp.zeros((size, num_items), bool).at[relevant[:, 0], relevant[:, 1]].set(True, mode="drop")
-        hits = jnp.take_along_axis(wanted, jnp.maximum(top, 0), axis=1) & (top >= 0)
-        count = jnp.sum(wanted, axis=1)
-        return jax.vmap(lambda k: metrics_at_k(hits, count, k))(ks)
+        users, masked, relevant, starts = block
+        # WHY items first: a sum down the columns is what a CPU can vectorise.
+        scores = items @ embedding[users].T
+        scores = scores.at[masked[:, 1], masked[:, 0]].set(-jnp.inf, mode="drop")
+        return relevant_ranks(scores, task.hidden, relevant, starts)
 
-    values = jax.lax.map(one_block, (task.users, task.masked, task.relevant))  # [blocks, K, 5, block]
-    real = task.real[:, None, None, :]
-    total = jnp.sum(jnp.where(real, values, 0), axis=(0, 3))
+    ranks = jax.lax.map(one_block, (task.users, task.masked, task.relevant, task.starts))
+    at_k = jax.vmap(metrics_at_k, (None, None, None, 0))
+    values = jax.vmap(at_k, (0, 0, 0, None))(ranks, task.relevant[:, :, 0], jnp.diff(task.starts), ks)
+    total = jnp.sum(jnp.where(task.real[:, None, None, :], values, 0), axis=(0, 3))  # of [blocks, K, 5, block]
     return (total / jnp.maximum(jnp.sum(task.real, dtype=jnp.float32), 1)).T
 
 
@@ -158,11 +201,11 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
         {"recall@20": ..., ...} for every metric and K.
     """
     cut = jnp.asarray([min(k, len(task.hidden)) for k in ks], jnp.int32)
-    values = np.asarray(rank(embedding, task, cut, int(max(cut))))
+    values = np.asarray(rank(embedding, task, cut))
     return {f"{name}@{k}": float(values[m, i]) for m, name in enumerate(METRICS) for i, k in enumerate(ks)}
 
 
-def held_out_task(dataset: Dataset, split: str, block: int = 1024) -> RankingTask | None:
+def held_out_task(dataset: Dataset, split: str, block: int | None = None) -> RankingTask | None:
     """Valid or test as served: the user's train items are masked, removed items are hidden, users without train pairs are left out.
 
     Returns:
@@ -175,7 +218,7 @@ def held_out_task(dataset: Dataset, split: str, block: int = 1024) -> RankingTas
     return ranking_task(pairs, dataset.train, dataset.num_items, hidden=dataset.removed_items, block=block)
 
 
-def forget_task(retain: Dataset, forgotten: np.ndarray, block: int = 1024) -> RankingTask | None:
+def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None) -> RankingTask | None:
     """Forgotten pairs as relevant ones: retained train items are masked, forgotten items stay candidates.
 
     The filter that keeps removed items out of a user's sight is not forgetting, so it does not apply here.
