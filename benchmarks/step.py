@@ -25,6 +25,7 @@ from recunlearn_jax.data import Dataset, read_dataset
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.graph import bipartite, with_item_graphs
 from recunlearn_jax.models import build_model, init_params
+from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.propagate import layout, propagate
 from recunlearn_jax.sampling import draw_pairs
 from recunlearn_jax.synthetic import toy
@@ -61,6 +62,7 @@ def floor(flops: float, params, dataset: Dataset, size: int) -> dict[str, float]
 
 
 def main() -> None:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path)

@@ -26,6 +26,7 @@ from recunlearn_jax.checkpoint import MODEL, environment, write_json
 from recunlearn_jax.comparison import Part, make_case, measure
 from recunlearn_jax.config import PRESETS, to_dict
 from recunlearn_jax.data import read_dataset
+from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.train import embed, fit
 from recunlearn_jax.unlearn import METHODS
@@ -58,6 +59,7 @@ def in_new_process(arguments: list[str], cache: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    keep_freed_memory()
     if sys.argv[1:2] == ["--answer"]:
         run, words, seed, method = sys.argv[2:]
         print(json.dumps(answer(Path(run), words, int(seed), method)))

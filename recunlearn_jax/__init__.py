@@ -34,7 +34,7 @@ _HOMES = {
     "compare": "comparison",
     "InputError": "errors",
 }
-_MODULES = ("losses", "interop", "models", "graph", "propagate", "runs", "report", "audit")
+_MODULES = ("losses", "interop", "models", "graph", "propagate", "runs", "report", "audit", "process")
 
 __all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
 

@@ -8,7 +8,6 @@ the next call (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPIL
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import tyro
 
 from recunlearn_jax.config import PRESETS, Config, from_dict, load_config, to_dict
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.process import keep_compiled_programs, keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,19 +357,10 @@ def _metrics(outcome: dict[str, Any]) -> str:
     )
 
 
-def _keep_compiled_programs() -> None:
-    """Let later processes find what this one compiles. jax reads these variables when it is imported, so they stand before it.
-
-    Programs hold no data: graphs, features and ids are arguments of every one of them.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recunlearn_jax"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    _keep_compiled_programs()
+    keep_compiled_programs()
+    keep_freed_memory()
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="recunlearn", description=__doc__, args=arguments)
     try:
         command.run()

@@ -15,6 +15,7 @@ from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import HostGraphs, host_graphs, items_to_users
 from recunlearn_jax.losses import Views
+from recunlearn_jax.products import feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate
 
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
@@ -89,6 +90,18 @@ def _dense(size: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense
     return nn.Dense(size, use_bias, kernel_init=init, bias_init=init, name=name)
 
 
+class Affine(nn.Module):
+    """Kernel [inputs, outputs] and bias [outputs] of a linear layer, handed out instead of applied, so that layers can be multiplied."""
+
+    inputs: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        init = _fan_in_uniform(self.inputs)
+        return self.param("kernel", init, (self.inputs, self.outputs)), self.param("bias", init, (self.outputs,))
+
+
 class MGCN(nn.Module):
     """Multi-view graph convolutional network.
 
@@ -120,8 +133,10 @@ class MGCN(nn.Module):
             raw = features[m]
             if self.trainable_features:
                 raw = self.param(f"{m}_features", lambda _, x: x, raw)
-            projected = _dense(self.embedding_size, raw.shape[1], f"{m}_projection")(raw)
-            gates[m] = nn.sigmoid(_dense(self.embedding_size, self.embedding_size, f"{m}_purifier")(projected))
+            kernel, bias = Affine(raw.shape[1], self.embedding_size, name=f"{m}_projection")()
+            mix, shift = Affine(self.embedding_size, self.embedding_size, name=f"{m}_purifier")()
+            # WHY (X W1) W2 as X (W1 W2): nothing stands between the two layers, and one pass over the items is enough.
+            gates[m] = nn.sigmoid(feature_product(raw, kernel @ mix) + (bias @ mix + shift)[None])
         return gates
 
     @nn.compact

@@ -18,11 +18,13 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 # A module imports only from modules before it.
 ORDER = (
     "errors",
+    "process",
     "config",
     "data",
     "synthetic",
     "graph",
     "requests",
+    "products",
     "propagate",
     "losses",
     "models",

@@ -1,0 +1,27 @@
+"""What the command line does to its own process."""
+
+import subprocess
+import sys
+
+MEASURE = """
+import resource, sys
+from recunlearn_jax.process import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    bytes_ = bytearray(100 * 2**20)  # above glibc's largest threshold
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = faults()
+print(faults() - first)
+"""
+
+
+def pages(word):
+    done = subprocess.run([sys.executable, "-c", MEASURE, word], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_freed_memory_is_kept():
+    """Without it a second array of the same size is handed out by the system page by page."""
+    if sys.platform == "linux":
+        assert pages("keep") < pages("leave") / 10
