@@ -1,6 +1,6 @@
 """Unlearning against our own full retraining: cold, warm and steady, with the quality of the answer in the same row.
 
-    python benchmarks/unlearning.py OUT.json --data FOLDER [--requests users:5% pairs:5% users:1%] [--methods mmrecun finetune]
+    python benchmarks/unlearning.py OUT.json --data FOLDER [--requests users:5% pairs:5%] [--plain users:1%] [--canaries 20]
 
 cold: a new process with an empty compilation cache; warm: a new process with a filled one; steady: a process that has answered a request
 before. Seconds run from the request to usable parameters and graph; starting Python and reading data and model are on neither side. Gold
@@ -9,12 +9,14 @@ process. Each finished request is written at once, and the same command skips it
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +24,32 @@ import jax
 from timing import peak_memory
 
 from recunlearn_jax import runs
+from recunlearn_jax.audit.canary import Canaries, plant
 from recunlearn_jax.checkpoint import MODEL, environment, write_json
-from recunlearn_jax.comparison import Part, make_case, measure
-from recunlearn_jax.config import PRESETS, to_dict
-from recunlearn_jax.data import read_dataset
+from recunlearn_jax.comparison import Case, Part, measure, with_canaries
+from recunlearn_jax.config import PRESETS, Config, to_dict
+from recunlearn_jax.data import read_dataset, write_dataset
 from recunlearn_jax.process import keep_freed_memory
-from recunlearn_jax.requests import parse, resolve
-from recunlearn_jax.train import embed, fit
+from recunlearn_jax.requests import Request, parse, read_request, resolve, retained, to_json
+from recunlearn_jax.train import Trained, embed, fit
 from recunlearn_jax.unlearn import METHODS
 
 STEADY = 5  # answers to time in one process, each to another request seed
 PROCESSES = 3  # new processes, cold and warm each, unless --processes says otherwise
+SEED = 1  # of the request whose quality is measured, and of the canaries
 
 
-def answer(run: Path, words: str, seed: int, method: str) -> dict[str, float]:
+def answer(run: Path, request: Path, method: str) -> dict[str, float]:
     """What a new process prints: seconds of one answer; for gold only those of one epoch, for the compiler's share."""
     original = runs.load(run)
-    config = original.config
-    if method == "gold":
-        short = config.train.__class__(**{**to_dict(config.train), "max_epochs": 1})
-        config = config.__class__(model=config.model, train=short, unlearn=config.unlearn)
-    result = METHODS[method](jax.random.key(1), original, resolve(parse([words], seed), original.dataset), config)
+    config = one_epoch(original.config) if method == "gold" else original.config
+    result = METHODS[method](jax.random.key(SEED), original, resolve(read_request(request), original.dataset), config)
     return {"total": result.seconds.total, "compiling": result.seconds.compiling}
+
+
+def one_epoch(config: Config) -> Config:
+    """The settings with a training of one epoch."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, max_epochs=1))
 
 
 def in_new_process(arguments: list[str], cache: Path) -> dict[str, float]:
@@ -61,74 +67,109 @@ def in_new_process(arguments: list[str], cache: Path) -> dict[str, float]:
 def main() -> None:
     keep_freed_memory()
     if sys.argv[1:2] == ["--answer"]:
-        run, words, seed, method = sys.argv[2:]
-        print(json.dumps(answer(Path(run), words, int(seed), method)))
+        run, path, method = sys.argv[2:]
+        print(json.dumps(answer(Path(run), Path(path), method)))
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--requests", nargs="+", default=["users:5%", "pairs:5%", "users:1%"])
+    parser.add_argument("--requests", nargs="*", default=["users:5%", "pairs:5%"])
+    parser.add_argument("--plain", nargs="*", default=["users:1%"], help="requests without the canary users")
+    parser.add_argument(
+        "--canaries", type=int, default=20, help="item pairs to plant, known to eight users each; 0 for none"
+    )
     parser.add_argument("--methods", nargs="+", default=["mmrecun"])
     parser.add_argument("--preset", default="faithful")
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--run", type=Path, help="folder of the original, trained there where it holds none")
     words = parser.parse_args()
-    config, folder = PRESETS[words.preset], words.data
-    run = words.run or Path("runs/bench") / folder.name
+    config, before = PRESETS[words.preset], read_dataset(words.data)
+    run = words.run or Path("runs/bench") / before.name
+    dataset, canaries = plant(before, words.canaries, seed=SEED) if words.canaries else (before, None)
+    folder = run.parent / f"{run.name}-data"
+    if not folder.exists():
+        write_dataset(dataset, folder)
     dataset = read_dataset(folder)
     runs.begin(run, dataset, folder, config, 0)
     if not (run / MODEL).is_dir():
         runs.finish(run, fit(dataset, config, seed=0, run=run), {})
     original = runs.load(run)
-    # In memory, as in a process that has trained and answered before.
-    fit(
-        dataset,
-        config.__class__(
-            model=config.model, train=config.train.__class__(**{**to_dict(config.train), "max_epochs": 1})
-        ),
-    )
+    fit(dataset, one_epoch(config))  # compiles, as a process that has trained before has done
     done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"requests": {}}
     done |= {"summary": dataset.summary(), "data_checksum": dataset.checksum, "config": to_dict(config)}
-    for text in words.requests:
+    for text in [*words.requests, *words.plain]:
         if text in done["requests"]:
             continue
-        case = make_case(dataset, parse([text], 1), config)
-        gold = METHODS["gold"](jax.random.key(7), original, case.forget_set, config)
-        parts = {"gold-1": Part(table(gold), gold.seconds, gold.info, [])}
-        parts["original"] = Part(table(original), original.seconds, {}, [])
-        row: dict[str, dict[str, Any]] = {"gold": {"steady": gold.seconds.running, "info": gold.info}}
-        for method in words.methods:
-            answers = [
-                METHODS[method](jax.random.key(seed), original, resolve(parse([text], seed), original.dataset), config)
-                for seed in range(STEADY + 1)
-            ]
-            steady = [a.seconds.total for a in answers[1:]]
-            parts[method] = Part(table(answers[1]), answers[1].seconds, answers[1].info, [])
-            row[method] = {
-                "steady": statistics.median(steady),
-                "steady_samples": steady,
-                "programs_after_the_first": sum(a.seconds.programs for a in answers[1:]),
-                "info": answers[1].info,
-            }
-        for method in ["gold", *words.methods]:
-            for _ in range(words.processes):
-                with tempfile.TemporaryDirectory() as cache:
-                    for kind in ("cold", "warm"):
-                        seen = in_new_process([str(run), text, "1", method], Path(cache))
-                        sample = row["gold"]["steady"] + seen["compiling"] if method == "gold" else seen["total"]
-                        row[method].setdefault(f"{kind}_samples", []).append(sample)
-            for kind in ("cold", "warm"):
-                row[method][kind] = statistics.median(row[method][f"{kind}_samples"])
-        for method in words.methods:
-            row[method]["speed_up"] = {k: row["gold"][k] / row[method][k] for k in ("cold", "warm", "steady")}
-        for name, figures in measure(case, parts).items():
-            key = "gold" if name == "gold-1" else name
-            kept = {split: {"recall@20": figures[split]["recall@20"]} for split in ("valid", "test", "forget")}
-            row.setdefault(key, {})["quality"] = kept
-        done["requests"][text] = row
+        planted = canaries if text in words.requests else None
+
+        def request(seed: int, text=text, planted=planted) -> Request:
+            drawn = parse([text], seed)
+            return with_canaries(drawn, before, planted) if planted else drawn
+
+        done["requests"][text] = row(run, original, request, planted, words.methods, words.processes)
         done["environment"], done["peak_memory_bytes"] = environment(), peak_memory()
         write_json(words.out, done)
-        print(text, {m: row[m]["speed_up"] for m in words.methods}, flush=True)
+        print(text, {m: done["requests"][text][m]["speed_up"] for m in words.methods}, flush=True)
+
+
+def row(
+    run: Path,
+    original: Trained,
+    request: Callable[[int], Request],
+    canaries: Canaries | None,
+    methods: Sequence[str],
+    processes: int,
+) -> dict[str, dict[str, Any]]:
+    """One request: seconds of Gold and of each method, and the quality of what each gave.
+
+    Args:
+        run: folder of the original.
+        original: the same in memory.
+        request: of a request seed.
+        canaries: that the request contains.
+        methods: names in `METHODS`.
+        processes: new ones to start, cold and warm each.
+    """
+    config = original.config
+    forget_set = resolve(request(SEED), original.dataset)
+    gold = METHODS["gold"](jax.random.key(7), original, forget_set, config)
+    parts = {"gold-1": Part(table(gold), gold.seconds, gold.info, [])}
+    parts["original"] = Part(table(original), original.seconds, {}, [])
+    rows: dict[str, dict[str, Any]] = {"gold": {"steady": gold.seconds.running, "info": gold.info}, "original": {}}
+    for method in methods:
+        # The first answer compiles; the last one is to the request whose quality is measured.
+        answers = [
+            METHODS[method](jax.random.key(seed), original, resolve(request(seed), original.dataset), config)
+            for seed in range(SEED + STEADY, SEED - 1, -1)
+        ]
+        steady = [a.seconds.total for a in answers[1:]]
+        parts[method] = Part(table(answers[-1]), answers[-1].seconds, answers[-1].info, [])
+        rows[method] = {
+            "steady": statistics.median(steady),
+            "steady_samples": steady,
+            "programs_after_the_first": sum(a.seconds.programs for a in answers[1:]),
+            "info": answers[-1].info,
+        }
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "request.json"
+        write_json(path, to_json(request(SEED)))
+        for method in ["gold", *methods]:
+            for i in range(processes):
+                for kind in ("cold", "warm"):
+                    seen = in_new_process([str(run), str(path), method], Path(place) / f"{method}-{i}")
+                    sample = rows["gold"]["steady"] + seen["compiling"] if method == "gold" else seen["total"]
+                    rows[method].setdefault(f"{kind}_samples", []).append(sample)
+            for kind in ("cold", "warm"):
+                rows[method][kind] = statistics.median(rows[method][f"{kind}_samples"])
+    for method in methods:
+        rows[method]["speed_up"] = {k: rows["gold"][k] / rows[method][k] for k in ("cold", "warm", "steady")}
+    case = Case(original.dataset, canaries, forget_set, retained(original.dataset, forget_set))
+    for name, figures in measure(case, parts).items():
+        quality = {split: {"recall@20": figures[split]["recall@20"]} for split in ("valid", "test", "forget")}
+        if canaries:
+            quality["canary"] = {"median_rank": figures["canary"]["median_rank"]}
+        rows["gold" if name == "gold-1" else name]["quality"] = quality
+    return rows | {"forgotten": forget_set.counts()}
 
 
 def table(model) -> jax.Array:

@@ -73,14 +73,14 @@ def unlearning() -> str:
     """Cold, warm and steady seconds of an answer and of Gold, with the quality beside them."""
     lines = [
         "| data | request | method | seconds cold / warm / steady | Gold's seconds | speed-up cold / warm / steady "
-        "| forget Recall@20 (original, Gold) | test Recall@20 (Gold) |",
-        "|" + "---|" * 8,
+        "| forget Recall@20 (original, Gold) | test Recall@20 (Gold) | canary rank (original, Gold) |",
+        "|" + "---|" * 9,
     ]
     for path in sorted(BENCHMARKS.glob("unlearning_*.json")):
         result = json.loads(path.read_text())
         for request, row in result["requests"].items():
             gold, original = row["gold"], row["original"]
-            for method in (name for name in row if name not in {"gold", "original"}):
+            for method in (name for name in row if name not in {"gold", "original", "forgotten"}):
                 own = row[method]
                 times = (
                     " / ".join(f"{of[kind]:.{digits}f}{unit}" for kind in ("cold", "warm", "steady"))
@@ -89,9 +89,11 @@ def unlearning() -> str:
                 forget, test = (
                     [m["quality"][s]["recall@20"] for m in (own, original, gold)] for s in ("forget", "test")
                 )
+                ranks = [m["quality"].get("canary", {}).get("median_rank") for m in (own, original, gold)]
+                canary = "-" if None in ranks else f"{ranks[0]:.0f} ({ranks[1]:.0f}, {ranks[2]:.0f})"
                 lines.append(
                     f"| {path.stem.removeprefix('unlearning_')} | {request} | {method} | {' | '.join(times)} "
-                    f"| {forget[0]:.4f} ({forget[1]:.4f}, {forget[2]:.4f}) | {test[0]:.4f} ({test[2]:.4f}) |"
+                    f"| {forget[0]:.4f} ({forget[1]:.4f}, {forget[2]:.4f}) | {test[0]:.4f} ({test[2]:.4f}) | {canary} |"
                 )
     return "\n".join(lines) + "\n"
 

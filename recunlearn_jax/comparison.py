@@ -61,15 +61,16 @@ def make_case(dataset: Dataset, request: Request, config: Config, canaries: int 
     dataset = with_item_graphs(dataset, config.model.neighbours)
     planted = None
     if canaries:
-        users = (
-            np.flatnonzero(resolve(request, dataset).users)
-            if request.describe() != "nothing"
-            else np.zeros(0, np.int64)
-        )
-        dataset, planted = plant(dataset, canaries, seed=request.seed)
-        request = dataclasses.replace(request, users=[*users.tolist(), *planted.users.tolist()])
+        before, (dataset, planted) = dataset, plant(dataset, canaries, seed=request.seed)
+        request = with_canaries(request, before, planted)
     forget_set = resolve(request, dataset)
     return Case(dataset, planted, forget_set, retained(dataset, forget_set))
+
+
+def with_canaries(request: Request, dataset: Dataset, planted: Canaries) -> Request:
+    """The request with the canary users in addition; a share of users is drawn among those of the data set without them."""
+    users = np.flatnonzero(resolve(request, dataset).users) if request.describe() != "nothing" else np.zeros(0, int)
+    return dataclasses.replace(request, users=[*users.tolist(), *planted.users.tolist()])
 
 
 def compare(

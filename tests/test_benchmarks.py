@@ -39,7 +39,19 @@ def test_step(folder, tmp_path):
 
 
 def test_unlearning(folder, tmp_path):
-    words = ["--data", folder, "--requests", "users:5%", "--preset", "toy", "--processes", 1]
+    words = [
+        "--data",
+        folder,
+        "--requests",
+        "users:5%",
+        "--plain",
+        "--canaries",
+        2,
+        "--preset",
+        "toy",
+        "--processes",
+        1,
+    ]
     words += ["--methods", "mmrecun", "surgery", "--run", tmp_path / "run"]
     result = bench("unlearning.py", tmp_path / "unlearning.json", *words)
     row = result["requests"]["users:5%"]
@@ -49,5 +61,7 @@ def test_unlearning(folder, tmp_path):
             assert row[method]["speed_up"][kind] == row["gold"][kind] / row[method][kind]
     assert row["mmrecun"]["cold"] > row["mmrecun"]["steady"]
     assert row["original"]["quality"]["forget"]["recall@20"] > row["gold"]["quality"]["forget"]["recall@20"]
+    assert row["surgery"]["quality"]["canary"]["median_rank"] >= row["original"]["quality"]["canary"]["median_rank"]
+    assert row["forgotten"]["users"] == 8 + 16  # 5 % of the users and the canary users
     again = bench("unlearning.py", tmp_path / "unlearning.json", *words)
     assert again == result  # a finished request is not measured again
