@@ -5,7 +5,8 @@
 Processes that hold one model each take turns: epoch, epoch, evaluation, evaluation, and again; ratios are taken pair by pair, and sampling
 is included on both sides. The reference knows the modalities image and text: the data set's two modalities take these places. With
 --widths the features are replaced by random ones of these sizes, to time a data set whose features are not at hand. The reference is no
-part of this project; --mmrec names a checkout of https://github.com/enoche/MMRec.
+part of this project; --mmrec names a checkout of https://github.com/enoche/MMRec. It runs twice: as it comes, and with the allocator
+setting of `recunlearn_jax.process.keep_freed_memory`, which our command line uses too.
 """
 # The reference and torch are found by the other interpreter only.
 # pyright: reportMissingImports=false
@@ -114,13 +115,17 @@ def ours(folder: Path, trainable: bool) -> dict:
 
 def serve(functions: dict) -> None:
     """Do what each line of the standard input names, and answer with the seconds it took."""
-    for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
-        ctypes.CDLL(None).mallopt(option, value)  # as `recunlearn_jax.process.keep_freed_memory`, for both sides
     print(json.dumps({key: functions[key] for key in ("steps", "versions")}), flush=True)
     for line in sys.stdin:
         start = time.perf_counter()
         functions[line.strip()]()
         print(time.perf_counter() - start, flush=True)
+
+
+def keep_freed_memory() -> None:
+    """As `recunlearn_jax.process.keep_freed_memory`, for an interpreter that has no recunlearn_jax."""
+    for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
+        assert ctypes.CDLL(None).mallopt(option, value) == 1
 
 
 class Worker:
@@ -159,8 +164,11 @@ def prepared(folder: Path, widths: list[int] | None, place: Path) -> Path:
 
 def main() -> None:
     if sys.argv[1:2] == ["--serve-reference"]:
+        if sys.argv[4] == "kept":
+            keep_freed_memory()
         return serve(reference(Path(sys.argv[2]), Path(sys.argv[3])))
     if sys.argv[1:2] == ["--serve-ours"]:
+        keep_freed_memory()
         return serve(ours(Path(sys.argv[2]), sys.argv[3] == "trainable"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("out", type=Path)
@@ -173,8 +181,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = prepared(words.data, words.widths, Path(place))
         (folder / "retained.json").unlink()
+        theirs = (words.python, __file__, "--serve-reference", str(words.mmrec.absolute()), str(folder))
         workers = {
-            "reference": Worker(words.python, __file__, "--serve-reference", str(words.mmrec.absolute()), str(folder)),
+            "reference": Worker(*theirs, "plain"),
+            "reference_kept_memory": Worker(*theirs, "kept"),
             "ours": Worker(sys.executable, __file__, "--serve-ours", str(folder), "trainable"),
             "ours_frozen": Worker(sys.executable, __file__, "--serve-ours", str(folder), "frozen"),
         }
@@ -188,16 +198,17 @@ def main() -> None:
     result = {"data": words.data.name, "widths": words.widths, "about": {n: w.about for n, w in workers.items()}}
     result["seconds"] = samples
     result["step_ms"] = {n: 1e3 * statistics.median(s["epoch"]) / workers[n].about["steps"] for n, s in samples.items()}
-    result["ratio"] = {
-        name: {
-            what: statistics.median(a / b for a, b in zip(samples["reference"][what], samples[name][what], strict=True))
-            for what in RATIO_OF
+    for key, base in (("ratio", "reference"), ("ratio_kept_memory", "reference_kept_memory")):
+        result[key] = {
+            name: {
+                what: statistics.median(a / b for a, b in zip(samples[base][what], samples[name][what], strict=True))
+                for what in RATIO_OF
+            }
+            for name in ("ours", "ours_frozen")
         }
-        for name in ("ours", "ours_frozen")
-    }
     words.out.parent.mkdir(parents=True, exist_ok=True)
     words.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(result["step_ms"], result["ratio"])
+    print(result["step_ms"], result["ratio"], result["ratio_kept_memory"])
 
 
 if __name__ == "__main__":
