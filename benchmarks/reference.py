@@ -12,7 +12,6 @@ setting of `recunlearn_jax.process.keep_freed_memory`, which our command line us
 # pyright: reportMissingImports=false
 
 import argparse
-import ctypes
 import json
 import os
 import statistics
@@ -22,6 +21,10 @@ import tempfile
 import time
 import types
 from pathlib import Path
+
+# This module of the package needs nothing, so that the other interpreter, which has no recunlearn_jax, can import it too.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from recunlearn_jax.process import keep_freed_memory
 
 RATIO_OF = ("epoch", "evaluation")
 
@@ -120,12 +123,6 @@ def serve(functions: dict) -> None:
         start = time.perf_counter()
         functions[line.strip()]()
         print(time.perf_counter() - start, flush=True)
-
-
-def keep_freed_memory() -> None:
-    """As `recunlearn_jax.process.keep_freed_memory`, for an interpreter that has no recunlearn_jax."""
-    for option, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):
-        assert ctypes.CDLL(None).mallopt(option, value) == 1
 
 
 class Worker:

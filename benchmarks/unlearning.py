@@ -29,6 +29,7 @@ from recunlearn_jax.checkpoint import MODEL, environment, write_json
 from recunlearn_jax.comparison import Case, Part, measure, with_canaries
 from recunlearn_jax.config import PRESETS, Config, to_dict
 from recunlearn_jax.data import read_dataset, write_dataset
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.requests import Request, parse, read_request, resolve, retained, to_json
 from recunlearn_jax.train import Trained, embed, fit
@@ -89,7 +90,11 @@ def main() -> None:
     folder = run.parent / f"{run.name}-data"
     if not folder.exists():
         write_dataset(dataset, folder)
-    dataset = read_dataset(folder)
+    planted, dataset = dataset, read_dataset(folder)
+    if dataset.checksum != planted.checksum:
+        raise InputError(
+            f"{folder}: holds other data than {words.data} with {words.canaries} canaries; delete it or name another --run"
+        )
     runs.begin(run, dataset, folder, config, 0)
     if not (run / MODEL).is_dir():
         runs.finish(run, fit(dataset, config, seed=0, run=run), {})

@@ -82,7 +82,8 @@ def info_nce(x: jax.Array, y: jax.Array, *, temperature: float = 0.2, weights: j
     """InfoNCE of matching rows, mean_i [ log sum_j exp(x_i.y_j / tau) - x_i.y_i / tau ] over L2-normalised rows.
 
     j runs over all rows of the batch, the positive and duplicates included; one direction only. Under differentiation the gradient is
-    computed with the value, by blocks of rows: the B x B matrix is never held, and no softmax is computed twice.
+    computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or
+    more no B x B matrix is ever held; below, or traced, one is, for its row maxima.
 
     Args:
         x: float [B, d], anchors.

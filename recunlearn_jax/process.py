@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for the next call of a program instead of returning it to the system.
 
     A compiled program on a CPU takes its temporaries in one piece. Above 32 MiB glibc gives such a piece back after each call, and the next
-    call waits while the system hands out zeroed pages anew: half of the time of a forward pass on tiktok.
+    call waits while the system hands out zeroed pages anew. What a program allocates in threads of its own is beyond this setting.
 
     Returns:
         Whether there was a glibc to tell.

@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from recunlearn_jax import losses
 from recunlearn_jax.data import write_dataset
+from recunlearn_jax.products import feature_product
 from recunlearn_jax.synthetic import toy
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -39,19 +43,8 @@ def test_step(folder, tmp_path):
 
 
 def test_unlearning(folder, tmp_path):
-    words = [
-        "--data",
-        folder,
-        "--requests",
-        "users:5%",
-        "--plain",
-        "--canaries",
-        2,
-        "--preset",
-        "toy",
-        "--processes",
-        1,
-    ]
+    words = ["--data", folder, "--requests", "users:5%", "--plain", "--canaries", 2, "--preset", "toy"]
+    words += ["--processes", 1]
     words += ["--methods", "mmrecun", "surgery", "--run", tmp_path / "run"]
     result = bench("unlearning.py", tmp_path / "unlearning.json", *words)
     row = result["requests"]["users:5%"]
@@ -61,7 +54,23 @@ def test_unlearning(folder, tmp_path):
             assert row[method]["speed_up"][kind] == row["gold"][kind] / row[method][kind]
     assert row["mmrecun"]["cold"] > row["mmrecun"]["steady"]
     assert row["original"]["quality"]["forget"]["recall@20"] > row["gold"]["quality"]["forget"]["recall@20"]
-    assert row["surgery"]["quality"]["canary"]["median_rank"] >= row["original"]["quality"]["canary"]["median_rank"]
+    ranks = {name: row[name]["quality"]["canary"]["median_rank"] for name in ("original", "surgery", "gold")}
+    assert ranks["original"] < ranks["gold"], ranks
+    assert all(1 <= rank < 80 for rank in ranks.values()), ranks
     assert row["forgotten"]["users"] == 8 + 16  # 5 % of the users and the canary users
     again = bench("unlearning.py", tmp_path / "unlearning.json", *words)
     assert again == result  # a finished request is not measured again
+
+
+def test_operations_are_counted_in_every_turn_of_a_loop(monkeypatch):
+    """Value and gradient of InfoNCE: three B x B products of width d and one matrix times a vector, in however many blocks."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from step import matrix_operations
+
+    gradient = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))
+    for size in (256, 2048):
+        rows = jnp.ones((size, 16))
+        assert matrix_operations(gradient, rows, rows) == 2 * size * size * (3 * 16 + 1)
+    table, kernel = jnp.ones((300, 1024)), jnp.ones((1024, 4))
+    frozen = jax.jit(jax.value_and_grad(lambda kernel: jnp.sum(feature_product(table, kernel))))
+    assert matrix_operations(frozen, kernel) == 2 * 2 * 300 * 1024 * 4

@@ -1,5 +1,6 @@
 """Ranking metrics against the reference's own numbers and a slow Python oracle; tasks; serving."""
 
+import doctest
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recunlearn_jax import recommend
+from recunlearn_jax import evaluate, recommend
 from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
@@ -190,6 +191,12 @@ def test_block_size_does_not_matter(block):
     agree(
         ranking_metrics(jnp.asarray(embedding), task, KS), oracle_metrics(embedding, relevant, masked, range(USERS), KS)
     )
+
+
+def test_examples():
+    result = doctest.testmod(evaluate)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_vmap_over_k_is_one_k_at_a_time():

@@ -10,6 +10,7 @@ from recunlearn_jax.products import feature_product, transposed_product
 
 @pytest.mark.parametrize("shape", [(5, 3), (40, 1024), (128, 1030), (300, 1024)])
 def test_value_and_gradients(shape):
+    """Narrow, short, blocks without and with a rest. The absolute tolerance is rounding of sums over a thousand numbers of size 1."""
     rng = np.random.default_rng(0)
     table, kernel, g = (rng.normal(size=size).astype(np.float32) for size in (shape, (shape[1], 4), (shape[0], 4)))
     value, pull = jax.vjp(jax.jit(feature_product), jnp.asarray(table), jnp.asarray(kernel))
