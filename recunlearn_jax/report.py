@@ -157,7 +157,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     axis.margins(x=0.25)
     axis.invert_yaxis()
     axis.set(xlabel="seconds")
-    axis.legend(loc="lower right")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False, fontsize=8)  # never over a bar
     save(figure, "seconds.png")
     return drawn
 

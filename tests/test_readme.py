@@ -13,16 +13,24 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+ACTIVATE = re.compile(r"^```sh\n(\. \.venv/bin/activate)\n```", re.MULTILINE)
 
 
 def test_every_command_and_example_runs(tmp_path):
     """`bash` and `python` blocks share one folder and run in order, as a reader would; `sh` blocks are the set-up that made this run."""
     assert len(BLOCKS) == 4
-    scripts = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    activate = ACTIVATE.search(TEXT)
+    assert activate, "the README must say how its commands are found"
+    assert activate.start() < TEXT.index("```bash"), "before it uses them"
+    # The reader's shell: nothing of this environment is on the path before the README's own line puts it there.
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    places = [place for place in os.environ["PATH"].split(os.pathsep) if not Path(place).is_relative_to(sys.prefix)]
+    environment = {**os.environ, "PATH": os.pathsep.join(places)}
     for language, block in BLOCKS:
-        command = ["bash", "-euo", "pipefail", "-c", block] if language == "bash" else [sys.executable, "-c", block]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        run = block if language == "bash" else 'python -c "$BLOCK"'
+        command = ["bash", "-eo", "pipefail", "-c", f"{activate[1]}\n{run}"]
+        shell = environment | {"BLOCK": block}
+        done = subprocess.run(command, cwd=tmp_path, env=shell, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 

@@ -135,6 +135,13 @@ def test_forget_terms_hold_the_margin_of_unseen_pairs(original):
     assert info["end"]["forget_margin"] < unseen - 0.5
 
 
+def test_margin_of_unseen_pairs_without_user_0(original):
+    """Rows that pad the valid pairs name user 0, who may have none left; the forget terms must go on counting."""
+    for users in ("users:0", "users:1"):
+        answer = mmrecun(jax.random.key(0), original, resolve(parse([users]), original.dataset), CONFIG)
+        assert answer.info["unseen_margin"] is not None, users
+
+
 def test_steps_on_the_neighbourhood_are_those_on_the_whole_graph(original):
     """Forgotten users, items and pairs; reference: autodiff through the whole model, the same batches in global ids."""
     config = dataclasses.replace(CONFIG.unlearn, steps=4, touched_degree=6)

@@ -331,7 +331,9 @@ def margin_of_unseen(
         item_user=layout(items_to_users(linked, data.num_users), settings.layout, capacity),
     )
     rows = np.pad(pairs, ((0, len(original.dataset.valid) - len(pairs)), (0, 0)))
-    weights = 1 / np.bincount(pairs[:, 0], minlength=data.num_users)[rows[:, 0]] * (np.arange(len(rows)) < len(pairs))
+    # Padding names user 0, who may have no pair: its share is 0 all the same, not 0 * inf.
+    share = 1 / np.maximum(np.bincount(pairs[:, 0], minlength=data.num_users), 1)
+    weights = share[rows[:, 0]] * (np.arange(len(rows)) < len(pairs))
     return _mean_margin(
         jax.random.key(0),
         params,
