@@ -25,8 +25,9 @@ from timing import peak_memory
 
 from recunlearn_jax import runs
 from recunlearn_jax.audit.canary import Canaries, plant
+from recunlearn_jax.audit.case import Case, with_users
 from recunlearn_jax.checkpoint import MODEL, environment, write_json
-from recunlearn_jax.comparison import Case, Part, measure, with_canaries
+from recunlearn_jax.comparison import Part, measure
 from recunlearn_jax.config import PRESETS, Config, to_dict
 from recunlearn_jax.data import read_dataset, write_dataset
 from recunlearn_jax.errors import InputError
@@ -109,7 +110,7 @@ def main() -> None:
 
         def request(seed: int, text=text, planted=planted) -> Request:
             drawn = parse([text], seed)
-            return with_canaries(drawn, before, planted) if planted else drawn
+            return with_users(drawn, before, planted.users) if planted else drawn
 
         done["requests"][text] = row(run, original, request, planted, words.methods, words.processes)
         done["environment"], done["peak_memory_bytes"] = environment(), peak_memory()

@@ -14,7 +14,8 @@ from typing import Any
 import jax
 
 from recunlearn_jax import checkpoint
-from recunlearn_jax.comparison import PARTS, Part, make_case, measure, trained_in
+from recunlearn_jax.audit.case import make_case
+from recunlearn_jax.comparison import PARTS, Part, measure, trained_in
 from recunlearn_jax.config import PRESETS, to_dict
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.requests import parse

@@ -144,13 +144,42 @@ def against_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-TABLES = {"quality": quality, "unlearning": unlearning, "steps": steps, "reference": against_reference}
+def instruments() -> str:
+    """How clearly BPR and KL divergence tell the original and surgery from Gold, in units of the distance between Golds."""
+    lines = [
+        "| case | side | instrument | between Golds, mean and sd | original | surgery |",
+        "|" + "---|" * 6,
+    ]
+    for path in sorted(RESULTS.glob("audit_*.json")):
+        audit = json.loads(path.read_text())["audit"]
+        for side in ("forget", "retain"):
+            for instrument in ("BPR", "KL"):
+                figure = f"{instrument} divergence {side}"
+                between = [audit["figures"][gold][figure] for gold in audit["golds"]]
+                mean, spread = float(np.mean(between)), float(np.std(between, ddof=1))
+                own = [audit["figures"][name][figure] for name in ("original", "surgery")]
+                cells = [f"{x / mean:.3g} times, {(x - mean) / spread:+.3g} sd" for x in own]
+                lines.append(
+                    f"| {path.stem.removeprefix('audit_')} | {side} | {instrument} | {mean:.3g} +- {spread:.2g} | {' | '.join(cells)} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+TABLES = {
+    "instruments": instruments,
+    "quality": quality,
+    "unlearning": unlearning,
+    "steps": steps,
+    "reference": against_reference,
+}
 
 
 def table(name: str) -> str:
     """The table of that name: one of `TABLES`, an ablation, or a comparison's result."""
     if name in TABLES:
         return TABLES[name]()
+    if name.startswith("audit_"):
+        return report.audit_markdown(read(name))
     return ablation(name) if name.startswith("ablation_") else report.markdown(read(name))
 
 

@@ -1,8 +1,9 @@
-"""The command line: `recunlearn data | train | unlearn | evaluate | recommend | compare | settings`.
+"""The command line: `recunlearn data | train | unlearn | evaluate | recommend | compare | audit | settings`.
 
-Arguments are parsed before jax is imported, so a mistake is told at once. Exit codes: 0 done, 2 a mistake the user can mend, 130
-interrupted; anything else is a defect of this program and shows its traceback. Compiled programs are kept in ~/.cache/recunlearn_jax for
-the next call (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns this off).
+Arguments are parsed before jax is imported, so a mistake is told at once. Exit codes: 0 done, 1 an audit that found something, 2 a mistake
+the user can mend, 130 interrupted; anything else is a defect of this program and shows its traceback. Compiled programs are kept in
+~/.cache/recunlearn_jax for the next call (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns this
+off).
 """
 
 import contextlib
@@ -126,7 +127,7 @@ class Unlearn:
     out: Path
     """New folder for the unlearned model."""
     method: str = "mmrecun"
-    """mmrecun, surgery, finetune, or gold (retrain; exact)."""
+    """mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, or gold (retrain; exact)."""
     seed: int = 0
     """Of the method."""
     request_seed: int = 0
@@ -257,6 +258,12 @@ class Compare:
     """Number of retrained models to compare with."""
     canaries: int = 0
     """Plant this many item pairs, each known to eight users who are forgotten too, and report what is left of them."""
+    shills: int = 0
+    """Plant users who push this many items, forget them too, and report how often the items are still shown."""
+    audit: bool = False
+    """Run all checks of the audit on every model, and judge them; see docs/evidence.md."""
+    shadows: int = 0
+    """With --audit: train this many shadow models and attack with them (U-LiRA); an even number of at least 4."""
     seed: int = 0
     """Of the original and of the methods; Gold seeds follow from it."""
     request_seed: int = 0
@@ -283,14 +290,51 @@ class Compare:
                 methods=self.methods,
                 golds=self.golds,
                 canaries=self.canaries,
+                shills=self.shills,
+                audited=self.audit,
+                shadows=self.shadows,
                 seed=self.seed,
                 out=self.out,
                 tell=lambda line: print(line, flush=True),
                 on_epoch=on_epoch,
             )
         files = report.write(results, self.out)
-        Console(width=None if sys.stdout.isatty() else 160).print(report.terminal_table(results))
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(report.terminal_table(results))
+        if self.audit:
+            console.print(report.audit_table(results["audit"], "audit"))
         print(f"results in {self.out / 'results.json'}, {', '.join(str(f.name) for f in files)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Judge an unlearned model by retrained ones: all checks, a verdict each. Exit code 1 where a figure lies outside Gold's band."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of the unlearned model."""
+    original: Path
+    """Folder of the model it was unlearned from."""
+    gold: tuple[Path, ...]
+    """Folders of retrained models: `recunlearn unlearn ORIGINAL REQUEST --method gold --seed 1`, 2, 3, ..."""
+    out: Path | None = None
+    """Folder for audit.json, audit.md and audit.png."""
+    sequence: bool = True
+    """Answer the request once more in five parts (check 10)."""
+
+    def run(self) -> int:
+        from rich.console import Console
+
+        from recunlearn_jax import checkpoint, report
+        from recunlearn_jax.auditing import audit_runs
+
+        results = audit_runs(self.model, self.original, self.gold, sequence=self.sequence)
+        if self.out is not None:
+            checkpoint.write_json(self.out / "audit.json", results)
+            (self.out / "audit.md").write_text(report.audit_markdown(results))
+            report.audit_plot(results, self.out / "audit.png")
+        console = Console(width=None if sys.stdout.isatty() else 160)
+        console.print(report.audit_table(results["audit"], report.heading(results)))
+        return int(any(results["audit"]["misses"][name] for name in results["audit"]["misses"] if name != "original"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,6 +354,7 @@ COMMANDS = {
     "evaluate": Evaluate,
     "recommend": Recommend,
     "compare": Compare,
+    "audit": Audit,
     "settings": ShowSettings,
 }
 
@@ -363,7 +408,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="recunlearn", description=__doc__, args=arguments)
     try:
-        command.run()
+        return command.run() or 0
     except InputError as error:
         print(f"recunlearn: {error}", file=sys.stderr)
         return 2

@@ -16,19 +16,22 @@ import numpy as np
 import scipy.stats
 
 from recunlearn_jax import checkpoint
-from recunlearn_jax.audit.canary import Canaries, canary_ranks, plant
+from recunlearn_jax.audit.canary import canary_ranks
+from recunlearn_jax.audit.case import Case, make_case
+from recunlearn_jax.audit.examine import Subject
 from recunlearn_jax.audit.modality import modality_overlap
+from recunlearn_jax.auditing import Extra, audit, kept, likelihood_figures, make_shadows, sequence_figures
 from recunlearn_jax.config import PRESETS, Config, to_dict
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, pair_scores, report
-from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.losses import bpr_divergence_jit
-from recunlearn_jax.models import build_model, init_params
-from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, resolve, retained, to_json
+from recunlearn_jax.models import MGCN, build_model, init_params
+from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, to_json
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import Trained, embed, fit, train_data
 from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.unlearn.sharded import SCHEMES, answer_by_shards
 
 KS = (20, 500, 1000, 1500)
 PARTS = "parts"
@@ -41,36 +44,13 @@ class Part(NamedTuple):
     seconds: Seconds
     info: dict[str, Any]
     curve: list[float | None]  # valid metric by epoch, for models that were trained
+    model: MGCN | None = None  # None for ensembles of shard models
+    params: Any = None
 
-
-class Case(NamedTuple):
-    """What is compared: the data, the request and the original."""
-
-    dataset: Dataset  # with canaries, with item graphs
-    canaries: Canaries | None
-    forget_set: ForgetSet
-    retain: Dataset
-
-
-def make_case(dataset: Dataset, request: Request, config: Config, canaries: int = 0) -> Case:
-    """Plant canaries and resolve the request; canary users are forgotten in addition to it.
-
-    Raises:
-        InputError: see `requests.resolve` and `audit.canary.plant`.
-    """
-    dataset = with_item_graphs(dataset, config.model.neighbours)
-    planted = None
-    if canaries:
-        before, (dataset, planted) = dataset, plant(dataset, canaries, seed=request.seed)
-        request = with_canaries(request, before, planted)
-    forget_set = resolve(request, dataset)
-    return Case(dataset, planted, forget_set, retained(dataset, forget_set))
-
-
-def with_canaries(request: Request, dataset: Dataset, planted: Canaries) -> Request:
-    """The request with the canary users in addition; a share of users is drawn among those of the data set without them."""
-    users = np.flatnonzero(resolve(request, dataset).users) if request.describe() != "nothing" else np.zeros(0, int)
-    return dataclasses.replace(request, users=[*users.tolist(), *planted.users.tolist()])
+    @property
+    def subject(self) -> Subject:
+        """The part as the audit takes it."""
+        return Subject(self.embedding, self.model, self.params)
 
 
 def compare(
@@ -81,6 +61,9 @@ def compare(
     methods: Sequence[str] = ("surgery", "finetune", "mmrecun"),
     golds: int = 3,
     canaries: int = 0,
+    shills: int = 0,
+    audited: bool = False,
+    shadows: int = 0,
     seed: int = 0,
     out: Path,
     tell: Callable[[str], None] = lambda line: None,
@@ -92,9 +75,12 @@ def compare(
         dataset: to train the original on.
         request: to be answered.
         config: settings of training and unlearning.
-        methods: names in `unlearn.METHODS`; Gold is always there.
+        methods: names in `unlearn.METHODS` and `unlearn.sharded.SCHEMES`; Gold is always there.
         golds: number of Gold models; their training seeds follow `seed`.
         canaries: number of item pairs to plant, 0 for none.
+        shills: number of items that planted users push, 0 for none.
+        audited: run all checks of the audit too; a `results["audit"]` is added, see `auditing.audit`.
+        shadows: with `audited`, number of shadow models for U-LiRA, 0 for none.
         seed: of the original and of the methods.
         out: folder for parts and results; what it already holds is not computed again.
         tell: receives one line a stage.
@@ -106,11 +92,10 @@ def compare(
     Raises:
         InputError: see `make_case`; or OUT holds another comparison.
     """
-    unknown = [m for m in methods if m not in METHODS or m == "gold"]
+    known = [m for m in (*METHODS, *SCHEMES) if m != "gold"]
+    unknown = [m for m in methods if m not in known]
     if unknown:
-        raise InputError(
-            f"method {unknown[0]!r} is not known; choose from {', '.join(m for m in METHODS if m != 'gold')}"
-        )
+        raise InputError(f"method {unknown[0]!r} is not known; choose from {', '.join(known)}")
     if golds < 1:
         raise InputError(f"golds is {golds}; at least 1 Gold model is needed to compare with")
     identity = {
@@ -119,22 +104,18 @@ def compare(
         "request": to_json(request),
         "config": to_dict(config),
         "canaries": canaries,
+        "shills": shills,
         "seed": seed,
     }
     _claim(out, identity)
-    case = make_case(dataset, request, config, canaries)
+    case = make_case(dataset, request, config, canaries, shills)
     tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
 
     original, part = trained_in(out / PARTS / "original", case.dataset, config, seed, None, on_epoch)
     parts = {"original": part}
     tell(f"original: best epoch {part.info['best_epoch']}, {part.seconds.total:.1f} s")
     for name in methods:
-        folder = out / PARTS / name
-        if not (folder / "part.json").exists():
-            answer = METHODS[name](jax.random.key(seed + 1), original, case.forget_set, config)
-            embedding = embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model)
-            _save_part(folder, Part(embedding, answer.seconds, answer.info, []))
-        parts[name] = _load_part(folder)
+        parts |= answered(out / PARTS, name, original, case, config, seed + 1)
         tell(f"{name}: {parts[name].seconds.running:.2f} s and {parts[name].seconds.compiling:.1f} s compiling")
     for i in range(1, golds + 1):
         folder = out / PARTS / f"gold-{i}"
@@ -153,8 +134,77 @@ def compare(
     }
     results["gold"] = gold_band(results["models"])
     results["curves"] = {name: part.curve for name, part in parts.items() if part.curve}
+    if audited:
+        results["audit"] = examined(out / PARTS, case, original, parts, config, shadows, seed + 1, tell)
     checkpoint.write_json(out / "results.json", results)
     return results
+
+
+def answered(folder: Path, name: str, original: Trained, case: Case, config: Config, seed: int) -> dict[str, Part]:
+    """The answer of one method by its name, from `folder` where it is there; a method with shards brings its own original along."""
+    made = [name, f"{name} original"] if name in SCHEMES else [name]
+    if not all((folder / part / "part.json").exists() for part in made):
+        if name in SCHEMES:
+            answer = answer_by_shards(name, seed, original, case.forget_set, config, folder / f"{name} shards")
+            for part, ensemble in zip(made, (answer.unlearned, answer.original), strict=True):
+                info = {"trained_shards": ensemble.trained_shards}
+                _save_part(folder / part, Part(ensemble.embedding, ensemble.seconds, info, []))
+        else:
+            answer = METHODS[name](jax.random.key(seed), original, case.forget_set, config)
+            checkpoint.save_tree(folder / name / checkpoint.MODEL, answer.params)
+            embedding = embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model)
+            _save_part(folder / name, Part(embedding, answer.seconds, answer.info, []))
+    loaded = {part: _load_part(folder / part) for part in made}
+    if name in METHODS:
+        model, params = _load_model(folder / name, case.retain, config, case.dataset)
+        loaded[name] = loaded[name]._replace(model=model, params=params)
+    return loaded
+
+
+def examined(
+    folder: Path,
+    case: Case,
+    original: Trained,
+    parts: dict[str, Part],
+    config: Config,
+    shadows: int,
+    seed: int,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    """The audit of all models of a comparison; what takes long is kept in `folder`."""
+    golds = {name: part.subject for name, part in parts.items() if name.startswith("gold-")}
+    subjects = {name: part.subject for name, part in parts.items() if name not in golds}
+    methods = [name for name in subjects if name in METHODS]
+    extras: dict[str, list[Extra]] = {name: [] for name in subjects}
+    quality = {}
+    for name in methods:
+        path = folder / name / f"sequence-{len(golds)}.json"
+        extras[name].append(
+            kept(path, lambda name=name: sequence_figures(case, original, name, config, golds, seed=seed))
+        )
+        tell(f"{name}: answered in parts")
+    if shadows:
+        epochs = parts["original"].info["best_epoch"]
+        run = folder / f"shadows-{shadows}"
+        models = make_shadows(
+            case,
+            config,
+            count=shadows,
+            epochs=epochs,
+            run=run,
+            on_epoch=lambda epoch: tell(f"{shadows} shadows: epoch {epoch} of {epochs}"),
+        )
+        quality = models.quality
+        for name in ["original", *methods]:
+            path = folder / name / f"likelihood-{shadows}-{len(golds)}.json"
+            extras[name].append(
+                kept(
+                    path,
+                    lambda name=name: likelihood_figures(case, models, name, config, subjects[name], golds, seed=seed),
+                )
+            )
+            tell(f"{name}: attacked with {shadows} shadows")
+    return audit(case, original, subjects, golds, extras) | {"shadows": shadows, "shadow_valid_recall@20": quality}
 
 
 def measure(case: Case, parts: dict[str, Part]) -> dict[str, dict[str, Any]]:
@@ -251,21 +301,26 @@ def trained_in(
     folder: Path, dataset: Dataset, config: Config, seed: int, like: Dataset | None, on_epoch
 ) -> tuple[Trained, Part]:
     """Train or resume in `folder`, or load what is finished there."""
-    if (folder / "part.json").exists():
-        data = train_data(dataset, config, like)
-        model = build_model(dataset, config.model)
-        shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), model, data.graphs, data.features))
-        params = checkpoint.load_tree(folder / checkpoint.MODEL, shapes)
-        part = _load_part(folder)
-        return Trained(model, params, dataset, data, config, list(checkpoint.read_log(folder)), part.seconds), part
-    trained = fit(dataset, config, seed=seed, run=folder, like=like, on_epoch=on_epoch)
-    checkpoint.save_tree(folder / checkpoint.MODEL, trained.params)
-    embedding = embed(trained.params, trained.data.graphs, trained.data.features, model=trained.model)
-    info = {"epochs": len(trained.history), "best_epoch": trained.best["epoch"], "seed": seed}
-    curve = [entry.get("recall@20") for entry in trained.history]
-    part = Part(embedding, trained.seconds, info, curve)
-    _save_part(folder, part)
-    return trained, part
+    if not (folder / "part.json").exists():
+        trained = fit(dataset, config, seed=seed, run=folder, like=like, on_epoch=on_epoch)
+        checkpoint.save_tree(folder / checkpoint.MODEL, trained.params)
+        embedding = embed(trained.params, trained.data.graphs, trained.data.features, model=trained.model)
+        info = {"epochs": len(trained.history), "best_epoch": trained.best["epoch"], "seed": seed}
+        curve = [entry.get("recall@20") for entry in trained.history]
+        _save_part(folder, Part(embedding, trained.seconds, info, curve))
+    part = _load_part(folder)
+    model, params = _load_model(folder, dataset, config, like)
+    data = train_data(dataset, config, like)
+    history = list(checkpoint.read_log(folder))
+    trained = Trained(model, params, dataset, data, config, history, part.seconds)
+    return trained, part._replace(model=model, params=params)
+
+
+def _load_model(folder: Path, dataset: Dataset, config: Config, like: Dataset | None) -> tuple[MGCN, Any]:
+    data = train_data(dataset, config, like)
+    model = build_model(dataset, config.model)
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), model, data.graphs, data.features))
+    return model, checkpoint.load_tree(folder / checkpoint.MODEL, shapes)
 
 
 def _save_part(folder: Path, part: Part) -> None:

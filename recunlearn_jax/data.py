@@ -93,6 +93,12 @@ class Dataset:
         digest.update(np.packbits(self.removed_users).tobytes() + np.packbits(self.removed_items).tobytes())
         return digest.hexdigest()
 
+    @functools.cached_property
+    def train_matrix(self) -> scipy.sparse.csr_array:
+        """R, float32 [|U|, |I|], 1 where a train pair is."""
+        ones = np.ones(len(self.train), np.float32)
+        return scipy.sparse.csr_array((ones, tuple(self.train.T)), shape=(self.num_users, self.num_items))
+
     def replace(self, **changes) -> "Dataset":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)

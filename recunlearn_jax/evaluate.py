@@ -169,9 +169,8 @@ def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hi
     return jnp.where(jnp.isneginf(best), -1, items)
 
 
-@jax.jit
-def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array) -> jax.Array:
-    """[5, K] means over the real users."""
+def task_ranks(embedding: jax.Array, task: RankingTask) -> jax.Array:
+    """Ranks of all relevant items of a task, int32 [blocks, r], ascending within a user; see `relevant_ranks`."""
     num_users = embedding.shape[0] - len(task.hidden)
     items = embedding[num_users:]
 
@@ -182,7 +181,22 @@ def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array) -> jax.Array:
         scores = scores.at[masked[:, 1], masked[:, 0]].set(-jnp.inf, mode="drop")
         return relevant_ranks(scores, task.hidden, relevant, starts)
 
-    ranks = jax.lax.map(one_block, (task.users, task.masked, task.relevant, task.starts))
+    return jax.lax.map(one_block, (task.users, task.masked, task.relevant, task.starts))
+
+
+_task_ranks = jax.jit(task_ranks)
+
+
+def ranks_found(embedding: jax.Array, task: RankingTask) -> np.ndarray:
+    """Rank of every pair of a task in its user's list, int [n]; pairs of one user stand in ascending order, `NEVER` for what is hidden."""
+    ranks = np.asarray(_task_ranks(embedding, task))
+    return ranks[np.asarray(task.relevant[:, :, 0]) < task.users.shape[1]]
+
+
+@jax.jit
+def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array) -> jax.Array:
+    """[5, K] means over the real users."""
+    ranks = task_ranks(embedding, task)
     at_k = jax.vmap(metrics_at_k, (None, None, None, 0))
     values = jax.vmap(at_k, (0, 0, 0, None))(ranks, task.relevant[:, :, 0], jnp.diff(task.starts), ks)
     total = jnp.sum(jnp.where(task.real[:, None, None, :], values, 0), axis=(0, 3))  # of [blocks, K, 5, block]

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from recunlearn_jax.audit.verdict import FIGURES, INSIDE
 from recunlearn_jax.comparison import figure_of
 
 # title, figure, format
@@ -162,11 +163,119 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     return drawn
 
 
+def _judged(audit: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
+    """Models and (figure, check) of an audit, in the order of its table."""
+    models = list(audit["verdicts"])
+    return models, [(f.name, f.check) for f in FIGURES if any(f.name in audit["figures"][m] for m in models)]
+
+
+def audit_rows(audit: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of an audit: a row a figure, a column a model, the verdict behind the value.
+
+    Args:
+        audit: of `auditing.audit`.
+    """
+    models, figures = _judged(audit)
+    table = []
+    for figure, check in figures:
+        band = audit["bands"].get(figure)
+        cells = [str(check), figure]
+        if band is None:
+            cells += ["own", "-"] if any(f"{m}/{figure}" in audit["bands"] for m in models) else ["-", "-"]
+        else:
+            cells += [f"{band['mean']:.4g}", "-" if band["low"] is None else f"{band['low']:.3g} to {band['high']:.3g}"]
+        for model in models:
+            value, found = audit["figures"][model].get(figure), audit["verdicts"][model].get(figure)
+            cells.append("-" if value is None else f"{value:.4g}{_mark(found)}")
+        table.append(cells)
+    table.append(["", "figures outside", "", "", *(str(audit["misses"][m]) for m in models)])
+    return ["check", "figure", "Gold, mean", "Gold, band", *models], table
+
+
+def _mark(found: dict[str, str] | None) -> str:
+    if found is None:
+        return ""
+    if found["verdict"] != INSIDE:
+        return f" **{found['verdict']}**"
+    return f" ({found['suspicion']}?)" if found["suspicion"] != INSIDE else ""
+
+
+def audit_notes(audit: dict[str, Any]) -> str:
+    """What the table of an audit must be read with: number of Golds and how often a Gold itself is accused."""
+    text = f"Bands from {len(audit['golds'])} Golds, 95 % for all figures of a model together. In brackets: outside a band of its own."
+    alarms = audit["false_alarms"]
+    if alarms is None:
+        return text + " Fewer than three Golds: no false-alarm rate."
+    return text + (
+        f" A Gold left out and judged by the others is outside in {alarms['verdicts']} of {alarms['judged']} figures,"
+        f" in brackets in {alarms['suspicions']}."
+    )
+
+
+def audit_markdown(results: dict[str, Any]) -> str:
+    """The audit of a comparison as Markdown, with a heading that says what was audited."""
+    header, table = audit_rows(results["audit"])
+    lines = [f"**{heading(results)}**", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([*lines, "", audit_notes(results["audit"])]) + "\n"
+
+
+def audit_table(audit: dict[str, Any], title: str) -> Table:
+    """The audit for a terminal."""
+    header, table = audit_rows(audit)
+    out = Table(title=title, caption=audit_notes(audit))
+    for name in header:
+        out.add_column(name, justify="right" if name == "check" else "left")
+    for row in table:
+        out.add_row(*(cell.replace("**", "") for cell in row))
+    return out
+
+
+def audit_plot(results: dict[str, Any], path: Path) -> Path:
+    """Draw how far each figure of each model lies from Gold's mean, in half-widths of the band of one figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    audit = results["audit"]
+    models, figures = _judged(audit)
+    away = np.full((len(figures), len(models)), np.nan)
+    for i, (figure, _) in enumerate(figures):
+        for j, model in enumerate(models):
+            band = audit["bands"].get(figure) or audit["bands"].get(f"{model}/{figure}")
+            value = audit["figures"][model].get(figure)
+            if band is not None and band["alone"] is not None and value is not None:
+                half = max(band["alone"][1] - band["mean"], 1e-9)
+                away[i, j] = (value - band["mean"]) / half
+    figure, axis = plt.subplots(figsize=(3 + 0.8 * len(models), 1.5 + 0.27 * len(figures)))
+    drawn = axis.imshow(np.clip(away, -4, 4), cmap="RdBu_r", vmin=-4, vmax=4, aspect="auto")
+    axis.set_xticks(range(len(models)), models, rotation=40, ha="right")
+    axis.set_yticks(range(len(figures)), [f"{check}  {name}" for name, check in figures], fontsize=8)
+    for i, (name, _) in enumerate(figures):
+        for j, model in enumerate(models):
+            found = audit["verdicts"][model].get(name)
+            if found is not None and found["verdict"] != INSIDE:
+                axis.text(j, i, "x", ha="center", va="center", fontsize=9)
+    figure.colorbar(drawn, label="distance from Gold's mean, in half-bands of one figure; x: outside for all together")
+    axis.set_title(heading(results), fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
 def write(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Write table.md and the plots of a comparison into a folder."""
+    """Write table.md and the plots of a comparison into a folder, and audit.md and its plot where it was audited."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(markdown(results))
-    return [folder / "table.md", *plots(results, folder)]
+    files = [folder / "table.md", *plots(results, folder)]
+    if "audit" in results:
+        (folder / "audit.md").write_text(audit_markdown(results))
+        files += [folder / "audit.md", audit_plot(results, folder / "audit.png")]
+    return files
 
 
 def signatures(before: dict[str, Any], after: dict[str, Any], seconds: float, gone: Sequence[str]) -> list[str]:

@@ -50,6 +50,12 @@ class Trained(NamedTuple):
     config: Config
     history: list[dict[str, Any]]  # one entry an epoch
     seconds: Seconds
+    like: Dataset | None = None  # an earlier, larger data set whose array sizes are kept, so that nothing compiles anew
+
+    @property
+    def sizes(self) -> Dataset:
+        """The data set that array sizes follow."""
+        return self.like or self.dataset
 
     @property
     def best(self) -> dict[str, Any]:
@@ -101,13 +107,55 @@ def descend(gradients: Any, opt_state: Any, params: Any, learning_rate: float | 
     return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), opt_state
 
 
+def epoch_plan(
+    epoch: jax.Array, data: TrainData, key: jax.Array, config: TrainConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Order of the pairs in an epoch, int32 [capacity + B], its learning rate and its number of steps.
+
+    The number of steps follows the data at run time, so data sets of any smaller size share one compiled program.
+    """
+    order = draw_order(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), data.sampler)
+    order = jnp.pad(order, (0, config.batch_size))
+    learning_rate = config.learning_rate * config.decay ** (epoch.astype(jnp.float32) / config.decay_epochs)
+    return order, learning_rate, (data.sampler.num_pairs + config.batch_size - 1) // config.batch_size
+
+
+def train_step(
+    params: Any,
+    opt_state: Any,
+    i: jax.Array,
+    order: jax.Array,
+    data: TrainData,
+    key: jax.Array,
+    learning_rate: jax.Array,
+    model: MGCN,
+    config: TrainConfig,
+) -> tuple[Any, Any, jax.Array, jax.Array]:
+    """Step i of an epoch, see `train_epoch`.
+
+    Args:
+        order, learning_rate: from `epoch_plan`.
+        key: of the epoch.
+
+    Returns:
+        Parameters, optimizer state, the batch's loss, and the rows of its pairs, int32 [B]; those behind the last pair have no weight.
+    """
+    size = config.batch_size
+    rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
+    weights = (i * size + jnp.arange(size) < data.sampler.num_pairs).astype(jnp.float32)
+    users, positives = data.sampler.pairs[rows].T
+    negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
+    batch = (users, positives, negatives, weights)
+    loss, gradients = jax.value_and_grad(batch_loss)(params, model, data, batch, config)
+    params, opt_state = descend(gradients, opt_state, params, learning_rate)
+    return params, opt_state, loss, rows
+
+
 @functools.partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")
 def train_epoch(
     state: TrainState, data: TrainData, key: jax.Array, *, model: MGCN, config: TrainConfig
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the train pairs in random order, one negative a pair, the short last batch kept.
-
-    The number of steps follows the data at run time, so data sets of any smaller size share one compiled program.
 
     Args:
         state: donated.
@@ -117,23 +165,12 @@ def train_epoch(
     Returns:
         The new state and the mean loss of the epoch's batches, float scalar.
     """
+    order, learning_rate, steps = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
-    size = config.batch_size
-    order = draw_order(jax.random.fold_in(key, 0), data.sampler)
-    order = jnp.pad(order, (0, size))
-    steps = (data.sampler.num_pairs + size - 1) // size
-    learning_rate = config.learning_rate * config.decay ** (state.epoch.astype(jnp.float32) / config.decay_epochs)
 
     def step(i, carry):
         params, opt_state, total = carry
-        rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
-        weights = (i * size + jnp.arange(size) < data.sampler.num_pairs).astype(jnp.float32)
-        users, positives = data.sampler.pairs[rows].T
-        negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
-        loss, gradients = jax.value_and_grad(batch_loss)(
-            params, model, data, (users, positives, negatives, weights), config
-        )
-        params, opt_state = descend(gradients, opt_state, params, learning_rate)
+        params, opt_state, loss, _ = train_step(params, opt_state, i, order, data, key, learning_rate, model, config)
         return params, opt_state, total + loss
 
     params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))

@@ -38,6 +38,7 @@ ORDER = (
     "unlearn",
     "audit",
     "runs",
+    "auditing",
     "comparison",
     "report",
     "cli",

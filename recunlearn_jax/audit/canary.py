@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recunlearn_jax.audit.planting import add_users
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import ranking_task, ranks_found
 
 
 class Canaries(NamedTuple):
@@ -60,19 +62,13 @@ def plant(dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, see
         chosen = rest
     if len(pairs) < count:
         raise InputError(f"{count} canaries asked for; only {len(pairs)} unrelated item pairs were found")
-    users = np.arange(dataset.num_users, dataset.num_users + count * group, dtype=np.int32)
     weights = popularity / popularity.sum()
-    rows = []
-    for i, user in enumerate(users):
-        a, b = pairs[i // group]
-        others = rng.choice(dataset.num_items, fillers + 2, replace=False, p=weights)
-        rows += [(user, item) for item in (a, b, *[o for o in others if o not in (a, b)][:fillers])]
-    added = np.array(sorted(rows), np.int32)
-    planted = dataset.replace(
-        num_users=dataset.num_users + len(users),
-        train=np.concatenate([train, added]),
-        removed_users=np.concatenate([dataset.removed_users, np.zeros(len(users), bool)]),
-    )
+    histories = []
+    for a, b in pairs:
+        for _ in range(group):
+            others = rng.choice(dataset.num_items, fillers + 2, replace=False, p=weights)
+            histories.append(np.array([a, b, *[o for o in others if o not in (a, b)][:fillers]]))
+    planted, users = add_users(dataset, histories)
     return planted, Canaries(np.array(pairs, np.int32), users)
 
 
@@ -93,3 +89,26 @@ def canary_ranks(embedding: jax.Array, canaries: Canaries, num_users: int) -> np
     cosine = (unit[a] @ unit.T).at[jnp.arange(len(a)), a].set(-jnp.inf)
     own = jnp.take_along_axis(cosine, b[:, None], axis=1)
     return np.asarray(1 + jnp.sum(cosine > own, axis=1))
+
+
+def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k: int = 20) -> float | None:
+    """Share of the retained users with a and without b to whom b is shown among the first k.
+
+    Args:
+        embedding: Z, float [|U| + |I|, d].
+        canaries: what was planted.
+        retain: data without the canary users.
+        k: list length.
+
+    Returns:
+        In [0, 1]; None where nobody has only a.
+    """
+    has = retain.train_matrix.tocsc()
+    shown = [
+        (user, b)
+        for a, b in canaries.pairs
+        for user in np.setdiff1d(has[:, [a]].nonzero()[0], has[:, [b]].nonzero()[0])
+    ]
+    if not shown:
+        return None
+    return float(np.mean(ranks_found(embedding, ranking_task(np.array(shown), retain.train, retain.num_items)) <= k))

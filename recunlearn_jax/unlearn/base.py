@@ -36,7 +36,7 @@ class Retain(NamedTuple):
 def edit(original: Trained, forget_set: ForgetSet, config: Config) -> Retain:
     """Edit data and graphs; array sizes stay those of the original, so nothing compiles anew."""
     dataset = retained(original.dataset, forget_set)
-    return Retain(build_model(dataset, config.model), dataset, train_data(dataset, config, original.dataset))
+    return Retain(build_model(dataset, config.model), dataset, train_data(dataset, config, original.sizes))
 
 
 def strip(params: Any, retain: Retain) -> Any:

@@ -18,6 +18,6 @@ def gold(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Confi
     with stopwatch() as seconds:
         dataset = retained(original.dataset, forget_set)
         seed = int(jax.random.bits(key, dtype=jnp.uint32) >> 1)
-        trained = fit(dataset, config, seed=seed, like=original.dataset)
+        trained = fit(dataset, config, seed=seed, like=original.sizes)
     info = {"steps": len(trained.history), "best_epoch": trained.best["epoch"], "epochs": len(trained.history)}
     return Unlearned(trained.model, trained.params, dataset, trained.data, info, seconds)

@@ -27,7 +27,7 @@ from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import OPTIMIZER, Trained, descend
 from recunlearn_jax.unlearn.base import Retain, Unlearned, edit, reset_rows, strip
-from recunlearn_jax.unlearn.neighbourhood import Neighbourhood, Nodes, gather, neighbourhood, reach, room
+from recunlearn_jax.unlearn.neighbourhood import Neighbourhood, Nodes, Sizes, gather, neighbourhood, reach, room
 
 TABLES = ("user_embedding", "item_embedding")
 MOST_NEGATIVES = 16384  # beyond so many items, negatives come from a random part of them, drawn once a request
@@ -217,8 +217,8 @@ def prepare(
     moving_users, moving_items = moving
     # The whole graphs, for every modality of the original, so that one program serves requests of all kinds.
     before, after = host_graphs(data), host_graphs(retain.dataset, model.modalities)
-    neighbours = {m: matrix.nnz for m, matrix in before.item_item.items()}
-    edited = device_graphs(after, settings, len(data.train), neighbours)
+    sizes = Sizes(len(original.sizes.train), {m: original.sizes.similarities[m].nnz for m in model.modalities})
+    edited = device_graphs(after, settings, sizes.pairs, sizes.neighbours)
     gates = cast(dict, _gates(params, original.data.features, model=model))
 
     repair = retain.dataset.train
@@ -246,11 +246,11 @@ def prepare(
             nodes.num_users,
             nodes.num_items,
             candidates=kept,
-            capacity=room(len(pairs), len(data.train)),
-            history_capacity=room(len(history), len(data.train)),
+            capacity=room(len(pairs), sizes.pairs),
+            history_capacity=room(len(history), sizes.pairs),
         )
         rows = _rows(params, graphs, gates, model=model)
-        return Side(sampler, neighbourhood(whole, rows, nodes, settings, before))
+        return Side(sampler, neighbourhood(whole, rows, nodes, settings, sizes))
 
     on_original = config.forget_graph == "original"
     holds = config.forget_until == "unseen" and on_original and len(forgotten) > 0
@@ -324,13 +324,13 @@ def margin_of_unseen(
     pairs = data.valid[np.isin(data.valid[:, 0], data.train[:, 0])]
     if not len(pairs):
         return jnp.float32(-jnp.inf)
-    capacity = len(original.dataset.train) + len(original.dataset.valid)
+    capacity = len(original.sizes.train) + len(original.sizes.valid)
     linked = bipartite(np.concatenate([data.train, pairs]), data.num_users, data.num_items)
     graphs = edited._replace(
         user_item=layout(linked, settings.layout, 2 * capacity),
         item_user=layout(items_to_users(linked, data.num_users), settings.layout, capacity),
     )
-    rows = np.pad(pairs, ((0, len(original.dataset.valid) - len(pairs)), (0, 0)))
+    rows = np.pad(pairs, ((0, len(original.sizes.valid) - len(pairs)), (0, 0)))
     # Padding names user 0, who may have no pair: its share is 0 all the same, not 0 * inf.
     share = 1 / np.maximum(np.bincount(pairs[:, 0], minlength=data.num_users), 1)
     weights = share[rows[:, 0]] * (np.arange(len(rows)) < len(pairs))

@@ -9,6 +9,7 @@ The first term is a constant of the request. The second travels along paths that
 exact on the sub-graph of the batch's nodes and of those through which such paths lead.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -52,6 +53,13 @@ class Nodes(NamedTuple):
     def of_items(self, values: np.ndarray) -> jax.Array:
         """A global float32 [|I|] in local order, [num_items], 0 behind it."""
         return jnp.asarray(np.pad(values[self.items], (0, self.num_items - len(self.items))), jnp.float32)
+
+
+class Sizes(NamedTuple):
+    """Most edges that any request on this model can have; they bound the array sizes."""
+
+    pairs: int  # user-item pairs
+    neighbours: Mapping[str, int]  # modality -> edges of its item graph
 
 
 class Neighbourhood(NamedTuple):
@@ -103,9 +111,7 @@ def gather(nodes: np.ndarray, num_users: int) -> Nodes:
     return Nodes(users, items, room(len(users), num_users), room(len(items), len(nodes) - num_users))
 
 
-def neighbourhood(
-    whole: HostGraphs, base: Propagated, nodes: Nodes, config: ModelConfig, like: HostGraphs
-) -> Neighbourhood:
+def neighbourhood(whole: HostGraphs, base: Propagated, nodes: Nodes, config: ModelConfig, most: Sizes) -> Neighbourhood:
     """Cut the neighbourhood out of the whole graph.
 
     Args:
@@ -113,11 +119,11 @@ def neighbourhood(
         base: rows of all nodes on these graphs, before the first step.
         nodes: who is in it.
         config: for the layout.
-        like: the original's graphs, which no request exceeds; they bound the array sizes.
+        most: bounds of the array sizes.
     """
     cut = subgraph(whole, nodes.users, nodes.items, nodes.num_users, nodes.num_items)
-    pairs = room(cut.user_item.nnz // 2, like.user_item.nnz // 2, 16 * LEAST_ROOM)
-    neighbours = {m: room(cut.item_item[m].nnz, matrix.nnz, 16 * LEAST_ROOM) for m, matrix in like.item_item.items()}
+    pairs = room(cut.user_item.nnz // 2, most.pairs, 16 * LEAST_ROOM)
+    neighbours = {m: room(cut.item_item[m].nnz, edges, 16 * LEAST_ROOM) for m, edges in most.neighbours.items()}
     users, items = nodes.padded
     rows = np.concatenate([users, whole.num_users + items])
     return Neighbourhood(device_graphs(cut, config, pairs, neighbours), take_rows(base, jnp.asarray(rows)))

@@ -1,0 +1,46 @@
+"""Who pays for forgetting: quality among users near the forget set, active and inactive ones, well-known and little-known items."""
+
+import numpy as np
+
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.evaluate import RankingTask, ranking_task
+
+HEAD = 0.2  # the best-known items, together with this share of all train pairs or more
+
+
+def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask]:
+    """The test task of each group that has a pair to find.
+
+    near / far: users who share an item with a forgotten pair (two hops from it in the user-item graph) and the others.
+    active / inactive: the third of users with most and with fewest train pairs.
+    head / tail: test pairs of the best-known items, which hold a fifth of all train pairs, and of the others.
+
+    Args:
+        retain: the retained data.
+        forgotten: int [n, 2], D_f.
+    """
+    pairs = retain.test[np.isin(retain.test[:, 0], retain.train[:, 0])]
+    if not len(pairs):
+        return {}
+    touched = np.unique(forgotten[:, 1])
+    near = np.isin(pairs[:, 0], retain.train[np.isin(retain.train[:, 1], touched), 0])
+    activity = np.bincount(retain.train[:, 0], minlength=retain.num_users)
+    low, high = np.quantile(activity[np.unique(pairs[:, 0])], [1 / 3, 2 / 3])
+    popularity = np.bincount(retain.train[:, 1], minlength=retain.num_items)
+    order = np.argsort(-popularity, kind="stable")
+    before = np.cumsum(popularity[order]) - popularity[order]
+    head = np.zeros(retain.num_items, bool)
+    head[order[before < HEAD * len(retain.train)]] = True
+    groups = {
+        "near": near,
+        "far": ~near,
+        "active": activity[pairs[:, 0]] > high,
+        "inactive": activity[pairs[:, 0]] <= low,
+        "head": head[pairs[:, 1]],
+        "tail": ~head[pairs[:, 1]],
+    }
+    return {
+        name: ranking_task(pairs[rows], retain.train, retain.num_items, hidden=retain.removed_items)
+        for name, rows in groups.items()
+        if rows.any()
+    }

@@ -1,0 +1,188 @@
+"""U-LiRA: is a forgotten pair still told apart by someone who knows how models that learnt and forgot it score it?
+
+Shadow models are trained on the retained data and half of the candidates, and then forget that half by the method under examination.
+For each candidate they give two distributions of its score: learnt and forgotten (in), never seen (out). The attacker compares the
+score of the model under examination with both:
+
+    log N(score; mean_in, sd_in) - log N(score; mean_out, sd_out)
+
+Candidates are the forgotten pairs (members) and test pairs of the same users (no model of the case has seen them). A method that forgets
+leaves no difference, and the area under the curve is Gold's.
+
+Sources: Carlini et al. 2022 (arXiv 2112.03570), with one sd for all candidates as they advise for few shadows; Hayes et al. 2024
+(arXiv 2403.01218), U-LiRA.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recunlearn_jax import checkpoint
+from recunlearn_jax.audit.case import Case
+from recunlearn_jax.audit.membership import area_under_curve, true_positives_at
+from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.models import MGCN, build_model, init_params
+from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, resolve
+from recunlearn_jax.stopwatch import Seconds
+from recunlearn_jax.train import TrainData, Trained, TrainState, init_state, train_data, train_epoch
+
+
+class Candidates(NamedTuple):
+    """Pairs whose membership is guessed, and which shadow was trained on which."""
+
+    pairs: np.ndarray  # int32 [n, 2]
+    member: np.ndarray  # bool [n], a forgotten pair of the case
+    inside: np.ndarray  # bool [shadows, n], each pair in half of the shadows
+
+
+def candidates(case: Case, shadows: int, seed: int = 0) -> Candidates:
+    """Forgotten pairs and test pairs of their users, dealt out to the shadows.
+
+    Args:
+        case: whose request has forgotten pairs.
+        shadows: an even number of at least 4.
+        seed: of the deal.
+    """
+    forgotten = forget_pairs(case.dataset, case.forget_set)
+    others = case.dataset.test[np.isin(case.dataset.test[:, 0], forgotten[:, 0])]
+    pairs = np.concatenate([forgotten, others])
+    order = np.random.default_rng([seed, 17]).random((shadows, len(pairs))).argsort(axis=0)
+    return Candidates(pairs, np.arange(len(pairs)) < len(forgotten), order < shadows // 2)
+
+
+def shadow_data(case: Case, chosen: Candidates) -> list[Dataset]:
+    """The data set of each shadow: what is retained and its candidates; candidates leave test."""
+    own = {tuple(pair) for pair in chosen.pairs.tolist()}
+    test = np.array([pair for pair in case.dataset.test.tolist() if tuple(pair) not in own], np.int32).reshape(-1, 2)
+
+    def with_train(pairs):
+        train = np.concatenate([case.retain.train, pairs.astype(np.int32)])
+        return case.dataset.replace(train=train[np.lexsort((train[:, 1], train[:, 0]))], test=test)
+
+    return [with_train(chosen.pairs[rows]) for rows in chosen.inside]
+
+
+def shadow_request(case: Case, dataset: Dataset, pairs: np.ndarray) -> ForgetSet:
+    """The case's request on a shadow: the same users and items, and the candidates it was trained on."""
+    users, items = np.flatnonzero(case.forget_set.users), np.flatnonzero(case.forget_set.items)
+    single = pairs[~case.forget_set.users[pairs[:, 0]] & ~case.forget_set.items[pairs[:, 1]]]
+    return resolve(Request(users=users.tolist(), items=items.tolist(), pairs=single.tolist()), dataset)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "config", "together"), donate_argnames="states")
+def train_epochs(
+    states: TrainState, data: TrainData, keys: jax.Array, *, model: MGCN, config: TrainConfig, together: int
+) -> TrainState:
+    """One epoch of every shadow, in one program.
+
+    Args:
+        states: stacked along the first axis, donated.
+        data: stacked; arrays of all shadows have one size.
+        keys: [shadows].
+        together: shadows that are trained side by side (vmap); the others wait. 1 on a CPU, whose cores one shadow fills.
+    """
+
+    def one(shadow):
+        state, own, key = shadow
+        return train_epoch(state, own, key, model=model, config=config)[0]
+
+    return jax.lax.map(one, (states, data, keys), batch_size=together if together > 1 else None)
+
+
+def train_shadows(
+    datasets: list[Dataset],
+    config: Config,
+    epochs: int,
+    *,
+    seed: int,
+    together: int = 1,
+    run: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> list[Trained]:
+    """Train all shadows for a fixed number of epochs, the original's best one.
+
+    Args:
+        datasets: with item graphs, of one id space.
+        config: settings of training.
+        epochs: of each.
+        seed: of all shadows; their number is folded in.
+        together: see `train_epochs`; more than 1 needs the layout "segment".
+        run: folder for checkpoints; the same call goes on where it was cut off.
+        on_epoch: called after each epoch.
+    """
+    largest = max(datasets, key=lambda d: len(d.train))
+    data = [train_data(dataset, config, largest) for dataset in datasets]
+    model = build_model(largest, config.model)
+    keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(len(datasets))]
+
+    def stack(trees: list[Any]) -> Any:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+    states = stack(
+        [
+            init_state(init_params(jax.random.fold_in(key, 0), model, d.graphs, d.features))
+            for key, d in zip(keys, data, strict=True)
+        ]
+    )
+    done = 0
+    if run is not None:
+        run.mkdir(parents=True, exist_ok=True)
+        saved = checkpoint.saved_epochs(run)
+        if saved:
+            done = saved[-1]
+            states = TrainState(**checkpoint.load_tree(checkpoint.state_path(run, done), states._asdict()))
+    every, stacked = stack(data), jnp.stack([jax.random.fold_in(key, 1) for key in keys])
+    while done < epochs:
+        states = train_epochs(states, every, stacked, model=model, config=config.train, together=together)
+        jax.block_until_ready(states)
+        done += 1
+        on_epoch(done)
+        if run is not None and (done % config.train.checkpoint_every == 0 or done == epochs):
+            checkpoint.save_tree(checkpoint.state_path(run, done), states._asdict())
+            checkpoint.keep_only(run, done)
+    params = [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(datasets))]
+    return [
+        Trained(model, p, dataset, d, config, [], Seconds())
+        for p, dataset, d in zip(params, datasets, data, strict=True)
+    ]
+
+
+@functools.partial(jax.jit, static_argnames="num_users")
+def margins(embedding: jax.Array, pairs: jax.Array, *, num_users: int) -> jax.Array:
+    """Score of each pair above its user's mean score over all items, float [n]."""
+    rows = embedding[num_users + pairs[:, 1]] - jnp.mean(embedding[num_users:], axis=0)[None]
+    return jnp.sum(embedding[pairs[:, 0]] * rows, axis=-1)
+
+
+def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Log likelihood ratio of each candidate, float [n]; higher speaks for learnt and forgotten.
+
+    Args:
+        scores: float [n], of the model under examination.
+        shadow_scores: float [shadows, n], of the shadows after forgetting.
+        inside: bool [shadows, n], trained on the candidate before.
+    """
+
+    def log_density(rows):
+        mean = np.mean(shadow_scores, axis=0, where=rows)
+        spread = np.sqrt(np.mean(np.var(shadow_scores, axis=0, where=rows, ddof=1)))
+        spread = max(float(spread), 1e-12)
+        return -np.log(spread) - 0.5 * np.square((scores - mean) / spread)
+
+    return log_density(inside) - log_density(~inside)
+
+
+def attack(scores: np.ndarray, shadow_scores: np.ndarray, chosen: Candidates) -> dict[str, float]:
+    """The two figures of the attack on one model: area under the curve, and true positives at 1 % false ones."""
+    ratios = likelihood_ratios(scores, shadow_scores, chosen.inside)
+    members, others = ratios[chosen.member], ratios[~chosen.member]
+    return {
+        "likelihood ratio AUC": area_under_curve(members, others),
+        "likelihood ratio TPR at 1% FPR": true_positives_at(members, others),
+    }

@@ -1,0 +1,402 @@
+"""The audit and its instruments: each check against a slow oracle or a case whose answer is visible, and the audit as a whole on models
+that must be flagged and on Golds that must pass."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from toys import small_dataset, sorted_pairs
+
+from recunlearn_jax.audit.agreement import kl_divergence, overlap
+from recunlearn_jax.audit.case import make_case
+from recunlearn_jax.audit.cooccurrence import correlation, cosines, lost_cooccurrences
+from recunlearn_jax.audit.diversity import distance, diversity, gini
+from recunlearn_jax.audit.examine import Subject, examine, held_out_pairs
+from recunlearn_jax.audit.groups import group_tasks
+from recunlearn_jax.audit.membership import area_under_curve, true_positives_at
+from recunlearn_jax.audit.sequence import answer_in_turn, in_parts
+from recunlearn_jax.audit.shadows import (
+    Candidates,
+    attack,
+    candidates,
+    likelihood_ratios,
+    shadow_data,
+    shadow_request,
+    train_shadows,
+)
+from recunlearn_jax.audit.shilling import plant_shills, target_exposure
+from recunlearn_jax.audit.verdict import FIGURES, INSIDE, bands, false_alarms, judge, prediction_band, verdicts
+from recunlearn_jax.auditing import audit, sequence_figures
+from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfig
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import forget_task, held_out_task, ranking_task, ranks_found
+from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
+from recunlearn_jax.stopwatch import stopwatch
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import embed, embedding_of, fit
+from recunlearn_jax.unlearn import METHODS
+
+CONFIG = Config(
+    model=ModelConfig(embedding_size=16, neighbours=5, layout="segment"),
+    train=TrainConfig(batch_size=512, learning_rate=1e-2, max_epochs=30, patience=30),
+    unlearn=UnlearnConfig(steps=30, batch_size=256, finetune_epochs=1),
+)
+RNG = np.random.default_rng(0)
+
+
+# --- the instruments
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_area_under_curve_counts_pairs(ties):
+    members, others = (RNG.integers(0, 5, n) if ties else RNG.normal(size=n) for n in (13, 17))
+    expected = np.mean([(a > b) + 0.5 * (a == b) for a, b in itertools.product(members, others)])
+    assert area_under_curve(members, others) == pytest.approx(expected)
+
+
+def test_true_positives_leave_at_most_that_many_false_ones():
+    others, members = np.arange(200.0), np.array([197.0, 198.0, 199.5, 300.0])
+    assert true_positives_at(members, others, 0.01) == 0.75  # two of 200 are allowed: 198 and 199
+    assert true_positives_at(others, others, 0.01) == 0.01
+
+
+def test_overlap_and_kl_against_numpy():
+    a, b = np.array([[1, 2, 3], [4, 5, -1]]), np.array([[3, 2, 9], [6, -1, -1]])
+    assert overlap(a, b) == pytest.approx((2 / 3 + 0) / 2)
+    assert overlap(a, a) == 1
+    x, y = (RNG.normal(size=(9, 4)).astype(np.float32) for _ in range(2))
+    users, items = np.arange(3), np.arange(3, 9)
+    p, q = (scipy.special.softmax(z[users] @ z[items].T, axis=1) for z in (x, y))
+    expected = scipy.stats.entropy(p, q, axis=1).mean()
+    got = kl_divergence(jnp.asarray(x), jnp.asarray(y), jnp.asarray(users), jnp.asarray(items))
+    assert float(got) == pytest.approx(expected, rel=1e-5)
+
+
+def test_gini_is_the_mean_difference():
+    counts = RNG.integers(0, 9, 12)
+    expected = np.abs(counts[:, None] - counts[None]).mean() / (2 * counts.mean())
+    assert gini(counts) == pytest.approx(expected)
+    assert gini(np.zeros(3)) == 0
+
+
+def test_diversity_of_two_extremes():
+    dataset = toy(60, 40, pairs_per_user=6, clusters=2, feature_size=4)
+    known = np.flatnonzero(np.bincount(dataset.train[:, 1], minlength=40))
+    one_list = np.tile(known[:4], (60, 1))
+    spread = np.stack([np.roll(known, -4 * i)[:4] for i in range(60)])
+    narrow, wide = diversity(one_list, dataset), diversity(spread, dataset)
+    assert narrow["coverage"] == pytest.approx(4 / len(known))
+    assert wide["coverage"] == 1
+    assert narrow["evenness"] < 0.15
+    assert wide["evenness"] > 0.9
+    share = np.bincount(dataset.train[:, 1], minlength=40)[known[:4]] / len(np.unique(dataset.train[:, 0]))
+    assert narrow["novelty"] == pytest.approx(np.mean(-np.log2(share)))
+
+
+def test_distance_within_a_list_counts_pairs():
+    features = {"a": RNG.normal(size=(10, 3)).astype(np.float32), "b": RNG.normal(size=(10, 5)).astype(np.float32)}
+    lists = np.array([[0, 1, 2], [5, 6, 9]])
+    expected = []
+    for table, row in itertools.product(features.values(), lists):
+        unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+        expected.append(np.mean([1 - unit[i] @ unit[j] for i, j in itertools.combinations(row, 2)]))
+    assert distance(lists, features) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_lost_cooccurrences_by_hand():
+    pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 3), (2, 4), (3, 0), (3, 5)]
+    dataset = small_dataset().replace(train=sorted_pairs(pairs))
+    forget_set = resolve(parse(["users:0"]), dataset)
+    pairs = lost_cooccurrences(dataset, retained(dataset, forget_set), forget_pairs(dataset, forget_set))
+    assert sorted(map(tuple, pairs.tolist())) == [(0, 1), (0, 2)]  # 1 and 2 still share user 1
+    forget_set = resolve(parse(["pairs:2-3"]), dataset)  # a forgotten pair beside a retained one of the same user
+    pairs = lost_cooccurrences(dataset, retained(dataset, forget_set), forget_pairs(dataset, forget_set))
+    assert pairs.tolist() == [[3, 4]]
+
+
+def test_correlation_of_similarities():
+    z = jnp.asarray(RNG.normal(size=(12, 4)), jnp.float32)
+    pairs = np.array([(0, 1), (2, 3), (4, 5), (6, 7)])
+    own = cosines(z, pairs, 2)
+    a, b = np.asarray(z[2:])[pairs.T]
+    np.testing.assert_allclose(own, (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1), rtol=1e-5)
+    assert correlation(own, own) == pytest.approx(1)
+    assert correlation(own, np.zeros(4)) is None
+
+
+def test_groups_share_out_the_test_pairs():
+    dataset = toy(120, 60, pairs_per_user=8, clusters=3, feature_size=4)
+    dataset = dataset.replace(train=dataset.train[RNG.random(len(dataset.train)) < 0.7])
+    forget_set = resolve(parse(["users:0,1"]), dataset)
+    retain = retained(dataset, forget_set)
+    tasks = group_tasks(retain, forget_pairs(dataset, forget_set))
+    whole = held_out_task(retain, "test")
+    assert whole is not None
+
+    def pairs(task):
+        return int(np.sum(np.asarray(task.relevant[:, :, 0]) < task.users.shape[1]))
+
+    assert pairs(tasks["near"]) + pairs(tasks["far"]) == pairs(whole)
+    assert pairs(tasks["head"]) + pairs(tasks["tail"]) == pairs(whole)
+    assert pairs(tasks["active"]) + pairs(tasks["inactive"]) <= pairs(whole)
+
+
+def test_ranks_found_are_those_of_a_sorted_list():
+    z = RNG.normal(size=(8 + 20, 5)).astype(np.float32)
+    masked = np.array([(0, 3), (2, 7)])
+    pairs = np.array([(0, 1), (0, 5), (2, 4), (7, 19)])
+    scores = z[:8] @ z[8:].T
+    scores[masked[:, 0], masked[:, 1]] = -np.inf
+    expected = sorted(1 + int((scores[u] > scores[u, i]).sum()) for u, i in pairs)
+    assert sorted(ranks_found(jnp.asarray(z), ranking_task(pairs, masked, 20)).tolist()) == expected
+
+
+# --- verdicts
+
+
+def test_a_band_is_the_students_prediction_interval():
+    values = np.array([1.0, 2.0, 4.0, 5.0])
+    band = prediction_band(values, "remembered", 10)
+    half = scipy.stats.t.ppf(1 - 0.05 / 20, 3) * values.std(ddof=1) * np.sqrt(1.25)
+    assert (band.low, band.high) == pytest.approx((3 - half, 3 + half))
+    one_sided = prediction_band(values, "utility", 1)
+    assert one_sided.low == pytest.approx(3 - scipy.stats.t.ppf(0.95, 3) * values.std(ddof=1) * np.sqrt(1.25))
+    assert prediction_band(values[:1], "utility", 1).low is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "below", "above"),
+    [
+        ("utility", "utility lost", INSIDE),
+        ("variety", "variety lost", INSIDE),
+        ("remembered", "over-forgotten", "under-forgotten"),
+        ("erased", "under-forgotten", "over-forgotten"),
+        ("distance", INSIDE, "unlike Gold"),
+        ("likeness", "unlike Gold", INSIDE),
+    ],
+)
+def test_verdicts_by_rule(rule, below, above):
+    assert judge(0.0, rule, 1.0, 2.0) == below
+    assert judge(1.5, rule, 1.0, 2.0) == INSIDE
+    assert judge(3.0, rule, 1.0, 2.0) == above
+
+
+def test_a_further_gold_is_accused_as_often_as_stated():
+    """Figures of one distribution: 5 % on their own, and in at most 5 % of models any of them together."""
+    rng, names = np.random.default_rng(1), [figure.name for figure in FIGURES[:12]]
+    alone, together, models = 0, 0, 300
+    for _ in range(models):
+        rows = [dict(zip(names, rng.normal(size=len(names)), strict=True)) for _ in range(6)]
+        found = verdicts(rows[0], bands(rows[1:])).values()
+        alone += sum(v["suspicion"] != INSIDE for v in found)
+        together += any(v["verdict"] != INSIDE for v in found)
+    assert 0.035 < alone / (models * len(names)) < 0.065
+    assert together / models < 0.09
+    counts = false_alarms(rows)
+    assert counts is not None
+    assert counts["judged"] == 6 * len(names)
+    assert false_alarms(rows[:2]) is None
+
+
+# --- planted users, sequences, shadows
+
+
+def test_shills_push_an_item_and_leave_with_their_users():
+    dataset = with_item_graphs(toy(150, 80, pairs_per_user=8, clusters=4, feature_size=8), 5)
+    planted, shills = plant_shills(dataset, 2, group=30, seed=0)
+    assert planted.num_users == dataset.num_users + 60
+    again, _ = plant_shills(dataset, 2, group=30, seed=0)
+    assert again.checksum == planted.checksum
+    for target, users in zip(shills.targets, shills.users.reshape(2, 30), strict=True):
+        assert planted.train_matrix[users][:, [target]].sum() == 30
+    case = make_case(dataset, parse(["users:1"]), CONFIG, shills=2)
+    assert case.shills is not None
+    assert not np.isin(case.retain.train[:, 0], case.shills.users).any()
+    original, gold = fit(planted, CONFIG), fit(dataset, CONFIG)
+    shill_ids = ",".join(map(str, shills.users))
+    left = retained(planted, resolve(parse([f"users:{shill_ids}"]), planted))
+    pushed = target_exposure(embedding_of(original), shills, left, k=5)
+    clean = target_exposure(embedding_of(gold), shills, dataset, k=5)
+    assert pushed > 2 * clean, (pushed, clean)
+    with pytest.raises(InputError, match="shilling targets"):
+        plant_shills(dataset, 1000)
+
+
+@pytest.fixture(scope="module")
+def case():
+    dataset = toy(200, 90, pairs_per_user=8, clusters=4, feature_size=8)
+    return make_case(dataset, parse(["users:5%"], 1), CONFIG, canaries=3)
+
+
+@pytest.fixture(scope="module")
+def original(case):
+    return fit(case.dataset, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def golds(case):
+    models = [fit(case.retain, CONFIG, seed=seed, like=case.dataset) for seed in range(1, 6)]
+    return {f"gold-{i}": subject(m) for i, m in enumerate(models, 1)}
+
+
+def subject(m):
+    return Subject(embed(m.params, m.data.graphs, m.data.features, model=m.model), m.model, m.params)
+
+
+def test_parts_of_a_request_are_the_request(case):
+    whole = resolve(
+        dataclasses.replace(
+            parse(["items:3", "modality:image:1,2,5"]), users=[1, 2], pairs=case.dataset.train[:7].tolist()
+        ),
+        case.dataset,
+    )
+    retain = case.dataset
+    for request in in_parts(whole, case.dataset, 3):
+        retain = retained(retain, resolve(request, retain))
+    assert retain.checksum == retained(case.dataset, whole).checksum
+
+
+def test_requests_in_turn_compile_nothing_after_the_first(case, original):
+    requests = in_parts(case.forget_set, case.dataset, 3)
+    method = METHODS["mmrecun"]
+    method(jax.random.key(0), original, resolve(requests[0], case.dataset), CONFIG)
+    with stopwatch() as seconds:
+        answer = answer_in_turn(jax.random.key(0), original, requests, method, CONFIG)
+    assert seconds.programs == 0
+    assert answer.dataset.checksum == case.retain.checksum
+
+
+def test_likelihood_ratio_finds_what_shadows_show():
+    rng, n, shadows = np.random.default_rng(2), 400, 16
+    member = np.arange(n) < n // 2
+    inside = rng.random((shadows, n)).argsort(axis=0) < shadows // 2
+    level = (
+        rng.normal(size=n) * 5
+    )  # each pair has a level of its own, which hides the difference from a population attack
+    noise = rng.normal(size=(shadows + 1, n))
+    chosen = Candidates(np.zeros((n, 2), np.int32), member, inside)
+    told = attack(level + 2 * member + noise[-1], level + 2 * inside + noise[:-1], chosen)
+    assert told["likelihood ratio AUC"] > 0.85
+    assert told["likelihood ratio TPR at 1% FPR"] > 0.2
+    assert area_under_curve((level + 2 * member + noise[-1])[member], (level + noise[-1])[~member]) < 0.7
+    forgotten = attack(level + noise[-1], level + noise[:-1], chosen)
+    assert 0.4 < forgotten["likelihood ratio AUC"] < 0.6
+    # One candidate by hand.
+    scores, of_shadows = np.array([1.0]), np.array([[0.0], [2.0], [5.0], [7.0]])
+    rows = np.array([[True], [True], [False], [False]])
+    ratio = scipy.stats.norm.logpdf(1, 1, np.sqrt(2)) - scipy.stats.norm.logpdf(1, 6, np.sqrt(2))
+    assert likelihood_ratios(scores, of_shadows, rows)[0] == pytest.approx(ratio)
+
+
+def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
+    chosen = candidates(case, 4)
+    assert (chosen.inside.sum(axis=0) == 2).all()
+    datasets = shadow_data(case, chosen)
+    for i, dataset in enumerate(datasets):
+        had = set(map(tuple, dataset.train.tolist()))
+        assert all(
+            (tuple(p) in had) == inside for p, inside in zip(chosen.pairs.tolist(), chosen.inside[i], strict=True)
+        )
+        assert not set(map(tuple, dataset.test.tolist())) & set(map(tuple, chosen.pairs.tolist()))
+        retain = retained(dataset, shadow_request(case, dataset, chosen.pairs[chosen.inside[i]]))
+        assert np.array_equal(retain.train, case.retain.train)
+    alone = train_shadows(datasets, CONFIG, 2, seed=3)
+    together = train_shadows(datasets, CONFIG, 2, seed=3, together=4)
+    train_shadows(datasets, CONFIG, 1, seed=3, run=tmp_path)
+    resumed = train_shadows(datasets, CONFIG, 2, seed=3, run=tmp_path)
+    for a, b, c in zip(alone, together, resumed, strict=True):
+        rows = np.asarray(embedding_of(a))
+        np.testing.assert_allclose(embedding_of(b), rows, atol=1e-4)
+        assert np.array_equal(embedding_of(c), rows)
+    assert not np.allclose(embedding_of(alone[0]), embedding_of(alone[1]))
+
+
+# --- the audit is audited
+
+
+@pytest.fixture(scope="module")
+def report(case, original, golds):
+    """Models that must be flagged, each for its own reason, and a Gold that must not be."""
+    shift = case.dataset.num_users
+    surgery = METHODS["surgery"](jax.random.key(0), original, case.forget_set, CONFIG)
+    gold = golds["gold-5"].embedding
+    users = jnp.asarray(np.flatnonzero(case.forget_set.users))
+    loved = jnp.asarray(np.unique(forget_pairs(case.dataset, case.forget_set)[:, 1]))
+    pushed = gold.at[users].set(-100 * jnp.mean(gold[shift + loved], axis=0)[None])
+    blurred = gold + 3 * jnp.std(gold) * jax.random.normal(jax.random.key(1), gold.shape)
+    subjects = {
+        "original": subject(original),
+        "surgery": subject(surgery),
+        "pushed": Subject(pushed),
+        "blurred": Subject(blurred),
+        "left out": golds["gold-5"],
+    }
+    four = {name: golds[name] for name in list(golds)[:4]}
+    return audit(case, original, subjects, four)
+
+
+def missed(report, name, kind="suspicion"):
+    return {figure: found[kind] for figure, found in report["verdicts"][name].items() if found[kind] != INSIDE}
+
+
+def test_the_original_is_flagged(report):
+    found = missed(report, "original", "verdict")
+    assert found["forget recall@20"] == "under-forgotten"
+    assert missed(report, "original")["membership AUC"] == "under-forgotten"
+    assert report["figures"]["original"]["relearn steps"] == 0
+    assert report["figures"]["original"]["similarity correlation"] == pytest.approx(1)
+
+
+def test_surgery_is_flagged_by_what_it_leaves_in_other_rows(report):
+    figures = report["figures"]
+    golds = [figures[name]["canary log10 rank"] for name in report["golds"]]
+    assert figures["surgery"]["canary log10 rank"] < min(golds)
+    assert {"canary log10 rank", "similarity correlation"} & set(missed(report, "surgery"))
+    assert "under-forgotten" in missed(report, "surgery").values()
+
+
+def test_pushing_forgotten_scores_below_gold_is_flagged(report):
+    assert missed(report, "pushed", "verdict")["forget margin"] == "over-forgotten"
+
+
+def test_lost_utility_is_flagged(report):
+    assert missed(report, "blurred", "verdict")["test recall@20"] == "utility lost"
+
+
+def test_a_left_out_gold_passes(report):
+    assert not missed(report, "left out", "verdict")
+    assert report["misses"]["left out"] == 0
+    alarms = report["false_alarms"]
+    assert alarms["verdicts"] / alarms["judged"] < 0.05
+
+
+def test_every_check_but_those_of_shadows_and_sequences_has_figures(report, case):
+    checks = {f.check for f in FIGURES if f.name in report["figures"]["original"]}
+    assert checks == {1, 2, 3, 4, 5, 6, 7, 9}
+    assert len(held_out_pairs(case))
+
+
+def test_closeness_of_a_gold_is_to_the_others(case, original, golds):
+    pair = {name: golds[name] for name in ("gold-1", "gold-2")}
+    twins = examine(case, {}, {"gold-1": golds["gold-1"], "gold-2": golds["gold-1"]}, original)
+    assert twins["gold-1"]["BPR divergence forget"] == 0
+    assert twins["gold-1"]["overlap@20"] == 1
+    apart = examine(case, {}, pair, original)
+    assert apart["gold-1"]["BPR divergence retain"] == pytest.approx(apart["gold-2"]["BPR divergence retain"])
+    assert apart["gold-1"]["overlap@20"] < 1
+
+
+def test_a_sequence_is_judged_by_golds_of_the_whole(case, original, golds):
+    extra = sequence_figures(case, original, "surgery", CONFIG, golds, seed=0, parts=2)
+    assert extra.own["sequence forget recall@20"] <= 1
+    whole = METHODS["surgery"](jax.random.key(0), original, case.forget_set, CONFIG)
+    task = forget_task(whole.dataset, forget_pairs(case.dataset, case.forget_set))
+    assert task is not None
+    assert len(extra.golds) == len(golds)
+    judged = audit(case, original, {"surgery": subject(whole)}, golds, {"surgery": [extra]})
+    assert "sequence test recall@20" in judged["verdicts"]["surgery"]
