@@ -15,6 +15,7 @@ import jax
 
 from recunlearn_jax import checkpoint
 from recunlearn_jax.audit.case import make_case
+from recunlearn_jax.audit.examine import similarities
 from recunlearn_jax.comparison import PARTS, Part, measure, trained_in
 from recunlearn_jax.config import PRESETS, to_dict
 from recunlearn_jax.data import read_dataset
@@ -22,6 +23,7 @@ from recunlearn_jax.requests import parse
 from recunlearn_jax.train import embed
 from recunlearn_jax.unlearn import METHODS
 
+GRAPH_KEPT = "graph not edited (rows of the defaults on the original graph)"
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
 CASES = {"pairs": ("pairs:5%", 0), "users_canaries": ("users:5%", 20)}
@@ -45,6 +47,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "forget terms on the edited graph": {"forget_graph": "edited"},
     "no negated contrast": {"forget_contrast": 0.0},
     "no L2": {"l2_weight": 0.0},
+    "no retain terms (alpha 0)": {"alpha": 0.0},
     "touched degree 10": {"touched_degree": 10},
     "touched degree unlimited": {"touched_degree": 0},
     "60 steps": {"steps": 60},
@@ -72,18 +75,22 @@ def main(folder: Path, cases: list[str]) -> None:
             "environment": checkpoint.environment(),
         }
         models = {"original": original_part, "Gold": gold}
-        for variation in ["original", "Gold", *VARIATIONS]:
+        correlation = similarities(case, original)
+        for variation in ["original", "Gold", *VARIATIONS, GRAPH_KEPT]:
             changes = VARIATIONS.get(variation, {})
-            if done["models"].get(variation, {}).get("settings") == changes:
+            known = done["models"].get(variation, {})
+            if known.get("settings") == changes and "similarity_correlation" in known:
                 continue
             if variation in models:
                 part = models[variation]
             else:
                 settings = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, **changes))
                 answer = METHODS["mmrecun"](jax.random.key(1), original, case.forget_set, settings)
-                rows = embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model)
+                graphs = original.data.graphs if variation == GRAPH_KEPT else answer.data.graphs
+                rows = embed(answer.params, graphs, answer.data.features, model=answer.model)
                 part = Part(rows, answer.seconds, answer.info, [])
             row = measure(case, {"gold-1": gold, variation: part})[variation]
+            row["similarity_correlation"] = correlation(variation, part.subject).get("similarity correlation")
             row.get("canary", {}).pop("ranks", None)
             done["models"][variation] = row | {"settings": changes}
             checkpoint.write_json(path, done)

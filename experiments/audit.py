@@ -19,7 +19,7 @@ from recunlearn_jax.requests import parse
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/audit")
 METHODS = ("surgery", "finetune", "mmrecun", "ascent", "rrl", "scif", "amnesiac")
-SHARDED = ("sisa", "receraser")  # each trains an original of its own: with request seed 1 only
+SHARDED = {"pairs_seed1": ("sisa", "receraser")}  # each trains an original of its own: in one case only
 GOLDS = 5
 # case: request, request seed, canary pairs, shilling targets, shadow models
 CASES = {
@@ -43,7 +43,7 @@ def main(folder: Path, cases: list[str]) -> None:
             dataset,
             parse([request], seed),
             PRESETS["faithful"],
-            methods=METHODS + (SHARDED if seed == 1 else ()),
+            methods=METHODS + SHARDED.get(case, ()),
             golds=GOLDS,
             canaries=canaries,
             shills=shills,

@@ -53,6 +53,7 @@ _ABLATION = (
     ("divergence to Gold, forget", "divergence forget", "{:.3g}"),
     ("retain", "divergence retain", "{:.3g}"),
     ("canary rank", "canary median_rank", "{:.0f}"),
+    ("similarity correlation", "similarity_correlation", "{:.3f}"),
     ("seconds", "seconds running", "{:.2f}"),
 )
 

@@ -52,6 +52,7 @@ class Data:
     pairs_per_user: int = 14
     clusters: int = 8
     modalities: tuple[str, ...] = ("image", "text")
+    feature_size: int = 32
     seed: int = 0
 
     def run(self) -> None:
@@ -65,6 +66,7 @@ class Data:
                 pairs_per_user=self.pairs_per_user,
                 clusters=self.clusters,
                 modalities=self.modalities,
+                feature_size=self.feature_size,
                 seed=self.seed,
             )
             write_dataset(dataset, self.folder)

@@ -98,6 +98,10 @@ def compare(
         raise InputError(f"method {unknown[0]!r} is not known; choose from {', '.join(known)}")
     if golds < 1:
         raise InputError(f"golds is {golds}; at least 1 Gold model is needed to compare with")
+    if shadows and (shadows < 4 or shadows % 2):
+        raise InputError(f"{shadows} shadows asked for; 0 or an even number of at least 4 is allowed")
+    if shadows and not audited:
+        raise InputError(f"{shadows} shadows asked for; the attack they serve is part of the audit and needs --audit")
     identity = {
         "data": dataset.name,
         "data_checksum": dataset.checksum,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.data import Dataset
+from recunlearn_jax.mesh import spread
 
 METRICS = ("recall", "precision", "ndcg", "map", "hit")
 NEVER = np.iinfo(np.int32).max  # rank of an item that cannot be shown
@@ -177,7 +178,7 @@ def task_ranks(embedding: jax.Array, task: RankingTask) -> jax.Array:
     def one_block(block):
         users, masked, relevant, starts = block
         # WHY items first: a sum down the columns is what a CPU can vectorise.
-        scores = items @ embedding[users].T
+        scores = items @ embedding[spread(users)].T
         scores = scores.at[masked[:, 1], masked[:, 0]].set(-jnp.inf, mode="drop")
         return relevant_ranks(scores, task.hidden, relevant, starts)
 

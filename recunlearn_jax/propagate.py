@@ -20,6 +20,7 @@ import scipy.sparse
 from jax.experimental import sparse
 
 from recunlearn_jax import graph as host_graph
+from recunlearn_jax.mesh import devices_in_use
 
 
 class CompressedRows(NamedTuple):
@@ -82,11 +83,14 @@ def layout(
 
     Args:
         matrix: float32 [N, N].
-        kind: "segment" (GraphsTuple), "csr" (CompressedRows), or "auto": csr on CPU, where it is native, else segment.
+        kind: "segment" (GraphsTuple), "csr" (CompressedRows), or "auto": csr on one CPU, where it is native, else segment.
         capacity: edges to pad to.
     """
     if kind == "auto":
-        kind = "csr" if jax.default_backend() == "cpu" else "segment"
+        native = (
+            jax.default_backend() == "cpu" and devices_in_use() == 1
+        )  # the compiler cannot spread the kernel over a mesh
+        kind = "csr" if native else "segment"
     if kind == "segment":
         return host_graph.to_jraph(matrix, capacity)
     return CompressedRows(*_compress(matrix, capacity), *_compress(matrix.T.tocsr(), capacity))

@@ -16,6 +16,7 @@ from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.models import MGCN, Graphs, batch_views, build_graphs, build_model, init_params, output
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_order
 from recunlearn_jax.stopwatch import Seconds, stopwatch
@@ -76,12 +77,12 @@ def train_data(dataset: Dataset, config: Config, like: Dataset | None = None) ->
         dataset.train, dataset.train, dataset.num_users, dataset.num_items, capacity=size, history_capacity=size
     )
     features = {m: jnp.asarray(dataset.features[m]) for m in dataset.modalities}
-    return TrainData(build_graphs(dataset, config.model, like), features, sampler)
+    return place(TrainData(build_graphs(dataset, config.model, like), features, sampler))
 
 
 def init_state(params: Any) -> TrainState:
     """State before the first epoch."""
-    return TrainState(params, OPTIMIZER.init(params), jnp.int32(0))
+    return place(TrainState(params, OPTIMIZER.init(params), jnp.int32(0)))
 
 
 def batch_loss(
@@ -145,7 +146,7 @@ def train_step(
     weights = (i * size + jnp.arange(size) < data.sampler.num_pairs).astype(jnp.float32)
     users, positives = data.sampler.pairs[rows].T
     negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
-    batch = (users, positives, negatives, weights)
+    batch = spread((users, positives, negatives, weights))
     loss, gradients = jax.value_and_grad(batch_loss)(params, model, data, batch, config)
     params, opt_state = descend(gradients, opt_state, params, learning_rate)
     return params, opt_state, loss, rows
@@ -273,7 +274,7 @@ def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[
         checkpoint.write_log(run, [])
         return state, state.params, []
     like = {"state": state._asdict(), "best": state.params}
-    saved = checkpoint.load_tree(checkpoint.state_path(run, epochs[-1]), like)
+    saved = place(checkpoint.load_tree(checkpoint.state_path(run, epochs[-1]), like))
     history = [entry for entry in checkpoint.read_log(run) if entry["epoch"] <= epochs[-1]]
     checkpoint.write_log(run, history)
     return TrainState(**saved["state"]), saved["best"], history

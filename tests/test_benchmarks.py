@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from recunlearn_jax import losses
@@ -74,3 +75,28 @@ def test_operations_are_counted_in_every_turn_of_a_loop(monkeypatch):
     table, kernel = jnp.ones((300, 1024)), jnp.ones((1024, 4))
     frozen = jax.jit(jax.value_and_grad(lambda kernel: jnp.sum(feature_product(table, kernel))))
     assert matrix_operations(frozen, kernel) == 2 * 2 * 300 * 1024 * 4
+
+
+def test_growth(tmp_path):
+    result = bench("growth.py", tmp_path / "growth.json", "--pairs", 2000, 6000, "--steps", 4)
+    small, large = result["points"]
+    assert small["steps"] >= 4
+    assert large["step_seconds"] > 0
+    assert "unlearning" in large
+    assert "unlearning" not in small
+    assert large["unlearning"]["programs_of_the_second"] == 0
+    assert result["slope_time"] == pytest.approx(
+        np.log(large["step_seconds"] / small["step_seconds"]) / np.log(large["pairs"] / small["pairs"])
+    )
+    assert (tmp_path / "growth.png").exists()
+
+
+def test_accelerator_suite_runs_in_one_call(tmp_path):
+    small = {"USERS": "150", "ITEMS": "320", "WIDTH": "16", "PRESET": "toy", "PYTHON": sys.executable, "XLA_FLAGS": ""}
+    command = ["bash", str(BENCHMARKS / "accelerator.sh"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **small})
+    assert done.returncode == 0, done.stderr
+    assert "cut off or failed" not in done.stdout, done.stdout + done.stderr
+    for name in ("step", "step_frozen", "unlearning"):
+        assert json.loads((tmp_path / f"{name}.json").read_text())
+    assert "no reference" in done.stdout

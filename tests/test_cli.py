@@ -97,9 +97,54 @@ def test_compare_writes_everything_and_resumes(folder):
     assert "holds a comparison of other data, request or settings" in other.stderr
 
 
+def test_audit_judges_a_release_by_retrained_models(folder):
+    for name, method, seed in (("release", "surgery", 0), ("gold-1", "gold", 1), ("gold-2", "gold", 2)):
+        words = ["unlearn", folder / "run", "users:10%", "--method", method, "--seed", seed, "--out", folder / name]
+        assert recunlearn(*words).returncode == 0
+    words = ["audit", folder / "release", "--original", folder / "run", "--gold", folder / "gold-1", folder / "gold-2"]
+    done = recunlearn(*words, "--out", folder / "report")
+    assert done.returncode in {0, 1}, done.stderr
+    found = json.loads((folder / "report" / "audit.json").read_text())["audit"]
+    assert done.returncode == (found["misses"]["surgery"] > 0)
+    assert {"original", "surgery", "gold-1", "gold-2"} == set(found["figures"])
+    assert "sequence test recall@20" in found["verdicts"]["surgery"]
+    assert (folder / "report" / "audit.png").exists()
+    assert "relearn steps" in (folder / "report" / "audit.md").read_text()
+    assert "figures outside" in done.stdout
+
+
+def test_compare_audits_with_shadows_and_shills(folder):
+    words = ["compare", "--data", folder / "data", "--request", "pairs:5%", "--out", folder / "audited", "--golds", "3"]
+    words += [
+        "--settings",
+        folder / "settings.json",
+        "--methods",
+        "surgery",
+        "--audit",
+        "--shadows",
+        "4",
+        "--shills",
+        "1",
+    ]
+    first = recunlearn(*words)
+    assert first.returncode == 0, first.stderr
+    audit = json.loads((folder / "audited" / "results.json").read_text())["audit"]
+    assert {"likelihood ratio AUC", "shilling exposure@20"} <= set(audit["verdicts"]["surgery"])
+    assert "likelihood ratio AUC" in audit["verdicts"]["original"]
+    assert 0 < audit["shadow_valid_recall@20"]["least"] <= 1
+    assert audit["false_alarms"]["judged"] > 0
+    assert {"audit.md", "audit.png"} <= {p.name for p in (folder / "audited").iterdir()}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["audit", "RUN", "--original", "RUN", "--gold", "RUN"], "holds no unlearned model"),
+        (
+            ["compare", "--data", "DATA", "--request", "users:5%", "--out", "NEW", "--audit", "--shadows", "3"],
+            "an even number of at least 4",
+        ),
+        (["compare", "--data", "DATA", "--request", "users:5%", "--out", "NEW", "--shadows", "4"], "needs --audit"),
         (["unlearn", "RUN", "users:9999", "--out", "NEW"], "unknown user 9999"),
         (["unlearn", "RUN", "users", "--out", "NEW"], "expected users:"),
         (["unlearn", "RUN", "modality:video", "--out", "NEW"], "no modality 'video'"),
@@ -154,5 +199,5 @@ def test_help_is_quick_and_imports_no_jax():
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    for command in ("data", "train", "unlearn", "evaluate", "recommend", "compare"):
+    for command in ("data", "train", "unlearn", "evaluate", "recommend", "compare", "audit"):
         assert command in done.stdout

@@ -25,6 +25,7 @@ ORDER = (
     "graph",
     "requests",
     "products",
+    "mesh",
     "propagate",
     "losses",
     "models",

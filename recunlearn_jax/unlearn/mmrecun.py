@@ -20,6 +20,7 @@ from recunlearn_jax import losses
 from recunlearn_jax.config import Config, UnlearnConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import HostGraphs, bipartite, host_graphs, items_to_users
+from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.models import MGCN, Graphs, Propagated, device_graphs, fused_rows, fused_views, propagated_rows
 from recunlearn_jax.propagate import layout
 from recunlearn_jax.requests import ForgetSet, forget_pairs
@@ -100,8 +101,8 @@ def step(
         The new state and the loss, float scalar.
     """
     retain_key, forget_key, branch_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
-    *retain_batch, retain_weights = draw_pairs(retain_key, work.retain.sampler, config.batch_size)
-    *forget_batch, forget_weights = draw_pairs(forget_key, work.forget.sampler, config.batch_size)
+    *retain_batch, retain_weights = spread(draw_pairs(retain_key, work.retain.sampler, config.batch_size))
+    *forget_batch, forget_weights = spread(draw_pairs(forget_key, work.forget.sampler, config.batch_size))
     contrast = (config.retain_contrast, config.forget_contrast) if model.modalities else (0, 0)
     rows = ROWS[config.scope]
 
@@ -180,6 +181,7 @@ def mmrecun(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Co
         rows = {"none": ([], []), "forgotten": (forget_set.users, forget_set.items), "touched": moving}[settings.reset]
         params = reset_rows(jax.random.fold_in(reset_key, 1), original.params, *rows)
         nodes, work = prepare(original, forget_set, retain, params, moving, settings)
+        work = place(work)
         model = original.model.clone(num_users=nodes.num_users, num_items=nodes.num_items)
         moved = params
         if settings.scope == "touched":

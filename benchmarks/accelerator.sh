@@ -1,0 +1,30 @@
+#!/bin/bash
+# The whole column of an accelerator in one call of at most eight minutes: step, floors, evaluation, Gold and unlearning at the size of
+# Amazon-Baby with 4,480 feature columns, trained and frozen; MMRec's MGCN beside it where MMREC and TORCH_PYTHON say where they are.
+#
+#     benchmarks/accelerator.sh [OUT]      JSON in OUT, runs/accelerator where it is not given
+#
+# USERS, ITEMS, WIDTH and PRESET make it smaller, for a trial. A part that is cut off is said so and the next one begins.
+set -u
+cd "$(dirname "$0")/.."
+OUT=${1:-runs/accelerator}
+PYTHON=${PYTHON:-python}
+export PYTHONPATH=${PYTHONPATH:-}:$PWD
+part() {
+  echo "== $*"
+  timeout "$LIMIT" "$PYTHON" "$@" || echo "accelerator.sh: cut off or failed (exit code $?): $*"
+}
+mkdir -p "$OUT"
+"$PYTHON" -c 'import jax; print(jax.devices())'
+DATA=$OUT/data
+[ -d "$DATA" ] || "$PYTHON" -m recunlearn_jax.cli data "$DATA" --toy --users "${USERS:-19445}" --items "${ITEMS:-7050}" \
+  --pairs-per-user 8 --clusters 16 --feature-size "${WIDTH:-2240}"
+LIMIT=70 part benchmarks/step.py "$OUT/step.json" --data "$DATA"
+LIMIT=60 part benchmarks/step.py "$OUT/step_frozen.json" --data "$DATA" --frozen
+LIMIT=210 part benchmarks/unlearning.py "$OUT/unlearning.json" --data "$DATA" --run "$OUT/run" --requests users:5% --plain --processes 1 \
+  --preset "${PRESET:-faithful}"
+if [ -n "${MMREC:-}" ] && [ -n "${TORCH_PYTHON:-}" ]; then
+  LIMIT=120 part benchmarks/reference.py "$OUT/reference.json" --mmrec "$MMREC" --python "$TORCH_PYTHON" --data "$DATA" --rounds 2
+else
+  echo "accelerator.sh: no reference; MMREC and TORCH_PYTHON are not set"
+fi

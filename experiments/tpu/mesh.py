@@ -1,0 +1,65 @@
+"""Train, forget, retrain and compare on a mesh of the devices there are: TPU cores, GPUs, or the fake CPU devices of a test.
+
+    python experiments/tpu/mesh.py OUT.json [--data FOLDER] [--devices 8] [--epochs 3] [--request users:5%]
+
+Without a folder it runs on generated data whose numbers of users and items divide by eight. Training runs a fixed number of epochs, so that
+the figures of different numbers of devices can be laid side by side: they agree to float32 rounding.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from recunlearn_jax.checkpoint import environment, write_json
+from recunlearn_jax.config import PRESETS
+from recunlearn_jax.data import read_dataset
+from recunlearn_jax.evaluate import forget_task, held_out_task, report
+from recunlearn_jax.mesh import device_mesh
+from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import embed, fit
+from recunlearn_jax.unlearn import METHODS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--devices", type=int)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--request", nargs="+", default=["users:5%"])
+    parser.add_argument("--preset", default="toy")
+    words = parser.parse_args()
+    config = PRESETS[words.preset]
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, max_epochs=words.epochs))
+    dataset = toy(800, 400, pairs_per_user=10) if words.data is None else read_dataset(words.data)
+    mesh = device_mesh(words.devices)
+    with jax.set_mesh(mesh):
+        original = fit(dataset, config)
+        forget_set = resolve(parse(words.request), original.dataset)
+        answers = {m: METHODS[m](jax.random.key(1), original, forget_set, config) for m in ("mmrecun", "gold")}
+        retain = retained(original.dataset, forget_set)
+        tasks = {split: held_out_task(retain, split) for split in ("valid", "test")}
+        tasks["forget"] = forget_task(retain, forget_pairs(original.dataset, forget_set))
+        models = {}
+        for name, m in {"original": original, **answers}.items():
+            z = embed(m.params, m.data.graphs, m.data.features, model=m.model)
+            models[name] = {
+                "metrics": report(z, tasks, (20,)),
+                "mean_square_of_rows": float(np.mean(np.square(np.asarray(z)))),
+                "seconds": dataclasses.asdict(m.seconds),
+            }
+        spread = {name: len(x.sharding.device_set) for name, x in original.params.items() if hasattr(x, "sharding")}
+    losses = [entry["loss"] for entry in original.history]
+    result = {"devices": mesh.size, "losses": losses, "models": models, "devices_of_tables": spread}
+    write_json(words.out, result | {"summary": dataset.summary(), "environment": environment()})
+    print(
+        f"{mesh.size} devices: losses {losses}, test Recall@20 {models['original']['metrics']['test']['recall@20']:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
