@@ -10,7 +10,7 @@ import numpy as np
 
 from recunlearn_jax import checkpoint, runs
 from recunlearn_jax.audit.case import Case
-from recunlearn_jax.audit.examine import Subject, closeness, examine, forgetting, utility
+from recunlearn_jax.audit.examine import Keep, Subject, at_once, closeness, examine, forgetting, utility
 from recunlearn_jax.audit.sequence import answer_in_turn, in_parts
 from recunlearn_jax.audit.shadows import (
     Candidates,
@@ -21,13 +21,13 @@ from recunlearn_jax.audit.shadows import (
     shadow_request,
     train_shadows,
 )
-from recunlearn_jax.audit.verdict import INSIDE, bands, false_alarms, verdicts
+from recunlearn_jax.audit.verdict import INSIDE, bands, false_alarms, judged_figures, verdicts
 from recunlearn_jax.config import Config, from_dict
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.requests import Request, resolve, retained
 from recunlearn_jax.train import Trained, embed, embedding_of
-from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.unlearn import METHODS, UNREPEATABLE
 
 SEQUENCE = 5  # parts of a request that is answered one after the other
 
@@ -45,6 +45,7 @@ def audit(
     subjects: Mapping[str, Subject],
     golds: Mapping[str, Subject],
     extras: Mapping[str, Sequence[Extra]] | None = None,
+    keep: Keep = at_once,
 ) -> dict[str, Any]:
     """Examine models and judge them by where a further Gold would fall.
 
@@ -54,23 +55,28 @@ def audit(
         subjects: name -> model to judge.
         golds: name -> retrained model; two or more give bands, three or more a false-alarm rate.
         extras: name of a subject -> further figures (`sequence_figures`, `likelihood_figures`).
+        keep: see `audit.examine.examine`.
 
     Returns:
         {"figures": name -> figure -> value, "bands": figure -> ..., "verdicts": name -> figure -> {"verdict", "suspicion"},
         "misses": name -> number of figures outside, "false_alarms": ...}. The bands of a figure from extras are those of
         the method: name/figure.
     """
-    figures = examine(case, subjects, golds, original)
-    gold_rows = [figures[name] for name in golds]
-    common = bands(gold_rows)
+    figures = examine(case, subjects, golds, original, keep)
+    gold_rows = {name: figures[name] for name in golds}
+    asked = {name: list((extras or {}).get(name, ())) for name in subjects}
+    # One number of figures for all models: those that any of them is judged by.
+    further = {figure for found in asked.values() for extra in found for figure in extra.own}
+    count = len(judged_figures(list(gold_rows.values()))) + len(further)
+    common = bands(list(gold_rows.values()), count)
     shown = {name: band._asdict() for name, band in common.items()}
     judged = {}
     for name in subjects:
-        row, rows = dict(figures[name]), [dict(gold) for gold in gold_rows]
-        for extra in (extras or {}).get(name, ()):
+        row, rows = dict(figures[name]), [dict(gold) for gold in gold_rows.values()]
+        for extra in asked[name]:
             row |= extra.own
             rows = [gold | under for gold, under in zip(rows, extra.golds, strict=True)]
-        own_bands = bands(rows)
+        own_bands = bands(rows, count)
         shown |= {f"{name}/{f}": own_bands[f]._asdict() for f in own_bands if f not in common}
         judged[name] = verdicts(row, own_bands)
         figures[name] = row
@@ -81,7 +87,7 @@ def audit(
         "bands": shown,
         "verdicts": judged,
         "misses": misses,
-        "false_alarms": false_alarms(gold_rows),
+        "false_alarms": false_alarms(gold_rows, count),
     }
 
 
@@ -221,12 +227,14 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
     if manifest.get("kind") != "unlearned":
         raise InputError(f"{model}: holds no unlearned model; audit judges what `recunlearn unlearn` wrote")
     before, answer = runs.load(original), runs.load(model)
-    if manifest["original_data_checksum"] != before.dataset.checksum:
+    if manifest["original_data_checksum"] != checkpoint.read_json(original / checkpoint.MANIFEST)["data_checksum"]:
         raise InputError(f"{original}: is not the original of {model}; its data has another checksum")
     # The request is kept as it was asked: shares are drawn again by its seed.
     forget_set = resolve(Request(**manifest["request"]), before.dataset)
     retain = retained(before.dataset, forget_set)
     retrained = {}
+    if len(golds) < 3:
+        raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
     for i, folder in enumerate(golds, 1):
         gold = runs.load(folder)
         if gold.dataset.checksum != answer.dataset.checksum:
@@ -235,6 +243,8 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
         if made_by != "gold":
             raise InputError(f"{folder}: is no Gold; it was made by the method {made_by}")
         retrained[f"gold-{i}"] = Subject(embedding_of(gold), gold.model, gold.params)
+        if any(np.array_equal(retrained[f"gold-{j}"].embedding, retrained[f"gold-{i}"].embedding) for j in range(1, i)):
+            raise InputError(f"{folder}: is the same model as an earlier Gold; train each with another --seed")
     case = Case(before.dataset, None, forget_set, retain)
     name, config = manifest["method"], from_dict(manifest["config"], where=str(model / checkpoint.MANIFEST))
     subjects = {
@@ -242,7 +252,7 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
         name: Subject(embedding_of(answer), answer.model, answer.params),
     }
     extras = {}
-    if sequence:
+    if sequence and name not in UNREPEATABLE:
         extras[name] = [sequence_figures(case, before, name, config, retrained, seed=manifest["seed"])]
     return {
         "data": before.dataset.name,
@@ -254,9 +264,8 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
     }
 
 
-def kept(path: Path, make: Callable[[], Extra]) -> Extra:
-    """An `Extra` from a file, made and written where it is not there yet."""
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A dictionary from a JSON file, made and written where it is not there yet."""
     if not path.exists():
-        made = make()
-        checkpoint.write_json(path, made._asdict())
-    return Extra(**checkpoint.read_json(path))
+        checkpoint.write_json(path, make())
+    return checkpoint.read_json(path)

@@ -4,6 +4,7 @@ Every model's output rows and timing are kept under OUT/parts as soon as they ex
 """
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from recunlearn_jax import checkpoint
 from recunlearn_jax.audit.canary import canary_ranks
 from recunlearn_jax.audit.case import Case, make_case
 from recunlearn_jax.audit.examine import Subject
 from recunlearn_jax.audit.modality import modality_overlap
+from recunlearn_jax.audit.verdict import prediction_band
 from recunlearn_jax.auditing import Extra, audit, kept, likelihood_figures, make_shadows, sequence_figures
 from recunlearn_jax.config import PRESETS, Config, to_dict
 from recunlearn_jax.data import Dataset
@@ -30,7 +31,7 @@ from recunlearn_jax.models import MGCN, build_model, init_params
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, to_json
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import Trained, embed, fit, train_data
-from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.unlearn import METHODS, UNREPEATABLE
 from recunlearn_jax.unlearn.sharded import SCHEMES, answer_by_shards
 
 KS = (20, 500, 1000, 1500)
@@ -182,10 +183,11 @@ def examined(
     extras: dict[str, list[Extra]] = {name: [] for name in subjects}
     quality = {}
     for name in methods:
+        if name in UNREPEATABLE:
+            continue
         path = folder / name / f"sequence-{len(golds)}.json"
-        extras[name].append(
-            kept(path, lambda name=name: sequence_figures(case, original, name, config, golds, seed=seed))
-        )
+        made = kept(path, lambda name=name: sequence_figures(case, original, name, config, golds, seed=seed)._asdict())
+        extras[name].append(Extra(**made))
         tell(f"{name}: answered in parts")
     if shadows:
         epochs = parts["original"].info["best_epoch"]
@@ -201,14 +203,15 @@ def examined(
         quality = models.quality
         for name in ["original", *methods]:
             path = folder / name / f"likelihood-{shadows}-{len(golds)}.json"
-            extras[name].append(
-                kept(
-                    path,
-                    lambda name=name: likelihood_figures(case, models, name, config, subjects[name], golds, seed=seed),
-                )
-            )
+            attack = functools.partial(likelihood_figures, case, models, name, config, subjects[name], golds, seed=seed)
+            extras[name].append(Extra(**kept(path, lambda attack=attack: attack()._asdict())))
             tell(f"{name}: attacked with {shadows} shadows")
-    return audit(case, original, subjects, golds, extras) | {"shadows": shadows, "shadow_valid_recall@20": quality}
+
+    def keep(name, make):
+        return kept(folder / name / f"figures-{len(golds)}.json", make)
+
+    found = audit(case, original, subjects, golds, extras, keep)
+    return found | {"shadows": shadows, "shadow_valid_recall@20": quality}
 
 
 def measure(case: Case, parts: dict[str, Part]) -> dict[str, dict[str, Any]]:
@@ -256,7 +259,7 @@ def measure(case: Case, parts: dict[str, Part]) -> dict[str, dict[str, Any]]:
 
 
 def gold_band(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Where a further Gold would fall: mean +- t(n-1) sd sqrt(1 + 1/n) at 95 %, for the figures that the table shows.
+    """Where a further Gold would fall at 95 %, each figure on its own, for the figures that the table shows; see `prediction_band`.
 
     Returns:
         figure -> {"mean", "low", "high", "n"}; with too few Golds for a spread low and high are None.
@@ -266,12 +269,9 @@ def gold_band(models: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for figure in FIGURES:
         values = [v for v in (figure_of(row, figure) for row in golds) if v is not None]
         if values:
-            n, mean = len(values), float(np.mean(values))
-            # Two Golds have one divergence, to each other: no spread to take a band from.
-            band[figure] = {"mean": mean, "low": None, "high": None, "n": n}
-            if n > (2 if figure.startswith("divergence") else 1):
-                half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / n))
-                band[figure] |= {"low": mean - half, "high": mean + half}
+            among = figure.startswith("divergence")
+            found = prediction_band(np.array(values), sides=2, figures=1, among_golds=among)
+            band[figure] = {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
     return band
 
 

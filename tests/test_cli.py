@@ -98,15 +98,21 @@ def test_compare_writes_everything_and_resumes(folder):
 
 
 def test_audit_judges_a_release_by_retrained_models(folder):
-    for name, method, seed in (("release", "surgery", 0), ("gold-1", "gold", 1), ("gold-2", "gold", 2)):
+    for name, method, seed in (("release", "surgery", 0), *((f"gold-{i}", "gold", i) for i in (1, 2, 3))):
         words = ["unlearn", folder / "run", "users:10%", "--method", method, "--seed", seed, "--out", folder / name]
         assert recunlearn(*words).returncode == 0
-    words = ["audit", folder / "release", "--original", folder / "run", "--gold", folder / "gold-1", folder / "gold-2"]
-    done = recunlearn(*words, "--out", folder / "report")
+    words = ["audit", folder / "release", "--original", folder / "run", "--gold"]
+    done = recunlearn(*words, *(folder / f"gold-{i}" for i in (1, 2, 3)), "--out", folder / "report")
     assert done.returncode in {0, 1}, done.stderr
     found = json.loads((folder / "report" / "audit.json").read_text())["audit"]
     assert done.returncode == (found["misses"]["surgery"] > 0)
-    assert {"original", "surgery", "gold-1", "gold-2"} == set(found["figures"])
+    assert {"original", "surgery", "gold-1", "gold-2", "gold-3"} == set(found["figures"])
+    few = recunlearn(*words, folder / "gold-1", folder / "gold-2")
+    assert few.returncode == 2
+    assert "at least 3 are needed" in few.stderr
+    same = recunlearn(*words, folder / "gold-1", folder / "gold-2", folder / "gold-1")
+    assert same.returncode == 2
+    assert "same model as an earlier Gold" in same.stderr
     assert "sequence test recall@20" in found["verdicts"]["surgery"]
     assert (folder / "report" / "audit.png").exists()
     assert "relearn steps" in (folder / "report" / "audit.md").read_text()

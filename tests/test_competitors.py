@@ -57,14 +57,13 @@ def test_forgotten_pairs_fall_below_what_editing_the_graph_gives(method, origina
     cut = METHODS["surgery"](jax.random.key(0), original, forget_set, CONFIG)
     answer = METHODS[method](jax.random.key(0), original, forget_set, CONFIG)
     before, after = (forget_margin(rows_of(a), original, forget_set) for a in (cut, answer))
-    assert after < before, (before, after)
+    assert after < 0.9 * before, (before, after)
 
 
 def test_ascent_pays_more_than_rrl(original, forget_set):
     """RRL's point: a regulariser holds what the others need, where plain ascent does not."""
-    config = dataclasses.replace(CONFIG, unlearn=dataclasses.replace(CONFIG.unlearn, steps=60))
     quality = {
-        m: valid_recall(rows_of(METHODS[m](jax.random.key(0), original, forget_set, config)), original.dataset)
+        m: valid_recall(rows_of(METHODS[m](jax.random.key(0), original, forget_set, CONFIG)), original.dataset)
         for m in ("ascent", "rrl")
     }
     assert quality["ascent"] < quality["rrl"], quality
@@ -73,8 +72,8 @@ def test_ascent_pays_more_than_rrl(original, forget_set):
 def test_fisher_information_has_mean_one_and_holds_parameters(original, forget_set):
     data = original.data
     fisher = fisher_information(jax.random.key(0), original.params, data, data.sampler, model=original.model, size=64)
-    leaves = jax.tree.leaves(fisher)
-    assert sum(float(leaf.sum()) for leaf in leaves) / sum(leaf.size for leaf in leaves) == pytest.approx(1, rel=1e-4)
+    for name in TABLES:
+        assert float(fisher[name].mean()) == pytest.approx(1, rel=1e-4)
     forget = data.sampler._replace(num_pairs=jnp.int32(40))
 
     def moved(scale):

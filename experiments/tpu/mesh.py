@@ -52,9 +52,9 @@ def main() -> None:
                 "mean_square_of_rows": float(np.mean(np.square(np.asarray(z)))),
                 "seconds": dataclasses.asdict(m.seconds),
             }
-        spread = {name: len(x.sharding.device_set) for name, x in original.params.items() if hasattr(x, "sharding")}
+        rows = {n: x.addressable_shards[0].data.shape[0] for n, x in original.params.items() if "embedding" in n}
     losses = [entry["loss"] for entry in original.history]
-    result = {"devices": mesh.size, "losses": losses, "models": models, "devices_of_tables": spread}
+    result = {"devices": mesh.size, "losses": losses, "models": models, "rows_on_a_device": rows}
     write_json(words.out, result | {"summary": dataset.summary(), "environment": environment()})
     print(
         f"{mesh.size} devices: losses {losses}, test Recall@20 {models['original']['metrics']['test']['recall@20']:.4f}"

@@ -1,6 +1,7 @@
 """All checks on all models of a case: the figures that verdicts are made from. Their meaning is told in docs/evidence.md."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from recunlearn_jax.audit.membership import area_under_curve
 from recunlearn_jax.audit.modality import modality_overlap
 from recunlearn_jax.audit.relearn import forget_loss, lesson, relearn_steps
 from recunlearn_jax.audit.shilling import target_exposure
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, pair_scores, ranking_metrics, ranking_task, ranks_found
 from recunlearn_jax.losses import bpr_divergence_jit
 from recunlearn_jax.models import MGCN
@@ -37,9 +39,23 @@ class Subject(NamedTuple):
     params: Any = None
 
 
+Row = dict[str, float]  # figure -> value
+Keep = Callable[[str, Callable[[], Row]], Row]
+
+
+def at_once(name: str, make: Callable[[], Row]) -> Row:
+    """Keeps nothing: the figures of a model are made anew."""
+    del name
+    return make()
+
+
 def examine(
-    case: Case, subjects: Mapping[str, Subject], golds: Mapping[str, Subject], original: Trained
-) -> dict[str, dict[str, float]]:
+    case: Case,
+    subjects: Mapping[str, Subject],
+    golds: Mapping[str, Subject],
+    original: Trained,
+    keep: Keep = at_once,
+) -> dict[str, Row]:
     """Every figure of every model, Golds included.
 
     Args:
@@ -47,17 +63,24 @@ def examine(
         subjects: name -> model.
         golds: name -> retrained model; at least one.
         original: the model before the request.
+        keep: given a name and what makes its figures, returns them: from a file, or made.
 
     Returns:
         name -> {figure: value}; the figures that a case has no data for are absent. Closeness to Gold is the mean over the Golds, for a
         Gold over the others.
+
+    Raises:
+        InputError: a model's output rows are not finite.
     """
     checks = [utility(case), forgetting(case), memberships(case), relearning(case, original), planted(case)]
     checks += [fairness(case), similarities(case, original), closeness(case, golds)]
-    return {
-        name: {figure: value for check in checks for figure, value in check(name, subject).items()}
-        for name, subject in {**subjects, **golds}.items()
-    }
+
+    def row(name: str, subject: Subject) -> Row:
+        if not bool(jnp.isfinite(subject.embedding).all()):
+            raise InputError(f"{name}: its output rows are not finite; such a model cannot be ranked or judged")
+        return {figure: value for check in checks for figure, value in check(name, subject).items()}
+
+    return {name: keep(name, functools.partial(row, name, subject)) for name, subject in {**subjects, **golds}.items()}
 
 
 def utility(case: Case):
@@ -107,7 +130,8 @@ def memberships(case: Case):
     """Check 5: forgotten pairs against held-out pairs of the same users."""
     forgotten = forget_pairs(case.dataset, case.forget_set)
     held_out = held_out_pairs(case)
-    if not len(held_out) or not len(forgotten):
+    forgotten = forgotten[np.isin(forgotten[:, 0], held_out[:, 0])]  # planted users have nothing held out
+    if not len(held_out):
         return lambda _, subject: {}
     tasks = [ranking_task(pairs, case.retain.train, case.retain.num_items) for pairs in (forgotten, held_out)]
 
@@ -188,7 +212,7 @@ def similarities(case: Case, original: Trained):
 
 
 def closeness(case: Case, golds: Mapping[str, Subject]):
-    """Checks 3 and 4: divergence from Gold and overlap of lists with Gold's."""
+    """Checks 3 and 4: divergence from Gold and overlap of lists with Gold's; the mean over the Golds, and each as figure/gold."""
     shift, rng = np.array([0, case.dataset.num_users]), np.random.default_rng(9)
     forgotten = forget_pairs(case.dataset, case.forget_set)
     pairs = {"forget": forgotten, "retain": case.retain.train}
@@ -203,15 +227,15 @@ def closeness(case: Case, golds: Mapping[str, Subject]):
         others = {other: gold.embedding for other, gold in golds.items() if other != name}
         if not others:
             return {}
-        out = {}
+        apart = {}
         for side, ends in nodes.items():
             own = pair_scores(subject.embedding, ends)
             squares = [bpr_divergence_jit(own, pair_scores(z, ends)) for z in others.values()]
-            out[f"BPR divergence {side}"] = float(np.mean(squares))
             nats = [kl_divergence(z, subject.embedding, people[side], items) for z in others.values()]
-            out[f"KL divergence {side}"] = float(np.mean(nats))
+            apart[f"BPR divergence {side}"], apart[f"KL divergence {side}"] = squares, nats
         shown = lists[name] if name in lists else top_lists(subject.embedding, case.retain, users, K)
-        out[f"overlap@{K}"] = float(np.mean([overlap(shown, lists[other]) for other in others]))
-        return out
+        apart[f"overlap@{K}"] = [overlap(shown, lists[other]) for other in others]
+        single = {f"{f}/{other}": float(x) for f, xs in apart.items() for other, x in zip(others, xs, strict=True)}
+        return {figure: float(np.mean(values)) for figure, values in apart.items()} | single
 
     return figures

@@ -11,8 +11,8 @@ HEAD = 0.2  # the best-known items, together with this share of all train pairs 
 def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask]:
     """The test task of each group that has a pair to find.
 
-    near / far: users who share an item with a forgotten pair (two hops from it in the user-item graph) and the others.
-    active / inactive: the third of users with most and with fewest train pairs.
+    near / far: users who lost a pair or share an item with one (two hops in the user-item graph), and the others.
+    active / inactive: users with more train pairs than two thirds of them, and with no more than one third.
     head / tail: test pairs of the best-known items, which hold a fifth of all train pairs, and of the others.
 
     Args:
@@ -24,6 +24,7 @@ def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask
         return {}
     touched = np.unique(forgotten[:, 1])
     near = np.isin(pairs[:, 0], retain.train[np.isin(retain.train[:, 1], touched), 0])
+    near |= np.isin(pairs[:, 0], forgotten[:, 0])  # who lost a pair and stays
     activity = np.bincount(retain.train[:, 0], minlength=retain.num_users)
     low, high = np.quantile(activity[np.unique(pairs[:, 0])], [1 / 3, 2 / 3])
     popularity = np.bincount(retain.train[:, 1], minlength=retain.num_items)

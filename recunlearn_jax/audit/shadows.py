@@ -51,6 +51,7 @@ def candidates(case: Case, shadows: int, seed: int = 0) -> Candidates:
     """
     forgotten = forget_pairs(case.dataset, case.forget_set)
     others = case.dataset.test[np.isin(case.dataset.test[:, 0], forgotten[:, 0])]
+    forgotten = forgotten[np.isin(forgotten[:, 0], others[:, 0])]  # both kinds are of the same users
     pairs = np.concatenate([forgotten, others])
     order = np.random.default_rng([seed, 17]).random((shadows, len(pairs))).argsort(axis=0)
     return Candidates(pairs, np.arange(len(pairs)) < len(forgotten), order < shadows // 2)
@@ -72,7 +73,10 @@ def shadow_request(case: Case, dataset: Dataset, pairs: np.ndarray) -> ForgetSet
     """The case's request on a shadow: the same users and items, and the candidates it was trained on."""
     users, items = np.flatnonzero(case.forget_set.users), np.flatnonzero(case.forget_set.items)
     single = pairs[~case.forget_set.users[pairs[:, 0]] & ~case.forget_set.items[pairs[:, 1]]]
-    return resolve(Request(users=users.tolist(), items=items.tolist(), pairs=single.tolist()), dataset)
+    features = {m: np.flatnonzero(rows).tolist() for m, rows in case.forget_set.features.items()}
+    return resolve(
+        Request(users=users.tolist(), items=items.tolist(), pairs=single.tolist(), modality=features), dataset
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("model", "config", "together"), donate_argnames="states")

@@ -36,3 +36,6 @@ METHODS: dict[str, Method] = {
     "amnesiac": amnesiac,
     "gold": gold,
 }
+
+UNREPEATABLE = ("amnesiac",)
+"""Methods that cannot answer a second request on their own answer: the record that they take back from ends with the original."""

@@ -3,8 +3,8 @@
     theta' = theta - sum over recorded batches b with a forgotten pair of (theta_{b+1} - theta_b)
 
 Source: Graves, Nagisetty and Ganesh 2021 (arXiv 2010.10981). The record must exist before the request comes. Ours is bounded: the id
-tables' updates in the last `RECORDED_EPOCHS` epochs, 4 d (|U| + |I|) bytes a batch. The recorded epochs are trained on top of the original,
-so that the method has the same original as the others; what was learnt before the record stays learnt.
+tables' updates in `RECORDED_EPOCHS` further epochs, 4 d (|U| + |I|) bytes a batch. They are trained on top of the original, with a fresh
+optimizer, so that the method has the same original as the others; what was learnt before the record stays learnt.
 
 The paper asks for small forget sets, and here one sees why: with 5 % of the pairs forgotten at random, every batch of 2048 holds one, and
 the method takes back the whole record.

@@ -1,10 +1,10 @@
 """RRL: recommendation reverse learning, reverse BPR on the forget set with a Fisher regulariser that holds what the others need.
 
     minimise  mean over D_f of -log sigmoid(-d)  +  lambda / 2 sum_k F_k (theta_k - theta0_k)^2
-    F_k = mean over batches of D_r of (dBPR / dtheta_k)^2, divided by its mean over k
+    F_k = mean over batches of D_r of (dBPR / dtheta_k)^2, divided by its mean over the table that k is in
 
 Source: You et al. 2024 (AAAI, doi 10.1609/aaai.v38i8.28782). What is ours: the Fisher information is that of batch gradients, not of single
-examples, and it is scaled to mean 1, so that lambda does not depend on batch and table sizes.
+examples, and it is scaled to mean 1 in every table, so that the scale of one table's gradients does not decide how the others are held.
 """
 
 import functools
@@ -22,12 +22,14 @@ from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import OPTIMIZER, TrainData, Trained, descend
 from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
 
-FISHER_WEIGHT = 1.0  # lambda
+# Chosen on tiktok, pairs:5%, request seed 0: the most forgetting among a few tried that costs about 5 % of valid Recall@20.
+FISHER_WEIGHT = 0.01  # lambda
+STEPS = 100
 FISHER_BATCHES = 32
 
 
 def rrl(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
-    """Answer a request by `config.unlearn.steps` steps of RRL at the training's learning rate; see `unlearn` for the contract.
+    """Answer a request by `STEPS` steps of RRL at the training's learning rate; see `unlearn` for the contract.
 
     A request without forgotten pairs (modality data) moves no parameter: the method has no term for it.
     """
@@ -53,12 +55,12 @@ def rrl(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config
             original.data,
             forget,
             model=original.model,
-            steps=config.unlearn.steps,
+            steps=STEPS,
             size=size,
             learning_rate=config.train.learning_rate,
         )
         params = jax.block_until_ready(reset_rows(reset_key, strip(params, retain), forget_set.users, forget_set.items))
-    return Unlearned(retain.model, params, retain.dataset, retain.data, {"steps": config.unlearn.steps}, seconds)
+    return Unlearned(retain.model, params, retain.dataset, retain.data, {"steps": STEPS}, seconds)
 
 
 def margins(params: Any, data: TrainData, batch: tuple[jax.Array, ...], model: MGCN) -> jax.Array:
@@ -69,7 +71,7 @@ def margins(params: Any, data: TrainData, batch: tuple[jax.Array, ...], model: M
 
 @functools.partial(jax.jit, static_argnames=("model", "size"))
 def fisher_information(key: jax.Array, params: Any, data: TrainData, retain: Sampler, *, model: MGCN, size: int) -> Any:
-    """F, like the parameters: mean squared gradient of BPR over batches of retained pairs, scaled to mean 1."""
+    """F, like the parameters: mean squared gradient of BPR over batches of retained pairs, scaled to mean 1 in every table."""
 
     def loss(params, batch):
         return jnp.mean(jax.nn.softplus(-margins(params, data, batch, model)))
@@ -79,9 +81,7 @@ def fisher_information(key: jax.Array, params: Any, data: TrainData, retain: Sam
         return jax.tree.map(lambda t, g: t + g**2, total, jax.grad(loss)(params, tuple(batch)))
 
     total = jax.lax.fori_loop(0, FISHER_BATCHES, one_batch, jax.tree.map(jnp.zeros_like, params))
-    count = sum(leaf.size for leaf in jax.tree.leaves(params))
-    mean = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(total)) / count
-    return jax.tree.map(lambda leaf: leaf / jnp.maximum(mean, 1e-30), total)
+    return jax.tree.map(lambda leaf: leaf / jnp.maximum(jnp.mean(leaf), 1e-30), total)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "steps", "size", "learning_rate"))

@@ -26,7 +26,7 @@ from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
 from recunlearn_jax.unlearn.mmrecun import TABLES, moving_rows
 from recunlearn_jax.unlearn.rrl import margins
 
-DAMPING = 1e-4
+DAMPING = 5e-6  # chosen on tiktok, pairs:5%, request seed 0, as in `rrl`
 CURVATURE_PAIRS = 8192
 ITERATIONS = 50
 

@@ -5,7 +5,8 @@ RecEraser (Chen et al. 2022, arXiv 2201.06820): similar users share a shard (bal
 network, itself trained anew after a request, weighs the shard models for each user and item.
 
 Both have an original of their own, whose quality must be read beside what they forget. The mean of inner products is one inner product of
-concatenated rows, so an ensemble has output rows Z like any other model.
+concatenated rows, so an ensemble has output rows Z like any other model. RecEraser's shards come from embeddings that saw what is
+forgotten later.
 """
 
 import functools
@@ -167,8 +168,8 @@ def answer_by_shards(
     retain = retained(data, forget_set)
     kept = ~forget_set.forget
     hit = np.unique(shard_of[forget_set.forget])
-    if forget_set.features:
-        hit = np.arange(SHARDS)  # every shard model saw the features
+    if forget_set.features or forget_set.items.any():
+        hit = np.arange(SHARDS)  # every shard model saw the features and the item graphs
 
     def model(kind: str, dataset: Dataset, rows: np.ndarray, i: int) -> Trained:
         run = None if folder is None else folder / f"{kind}-{i}"
