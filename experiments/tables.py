@@ -54,7 +54,6 @@ _ABLATION = (
     ("retain", "divergence retain", "{:.3g}"),
     ("canary rank", "canary median_rank", "{:.0f}"),
     ("similarity correlation", "similarity_correlation", "{:.3f}"),
-    ("seconds", "seconds running", "{:.2f}"),
 )
 
 
