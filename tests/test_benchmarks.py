@@ -78,7 +78,7 @@ def test_operations_are_counted_in_every_turn_of_a_loop(monkeypatch):
 
 
 def test_growth(tmp_path):
-    result = bench("growth.py", tmp_path / "growth.json", "--pairs", 2000, 6000, "--steps", 4)
+    result = bench("growth.py", tmp_path / "growth.json", "--pairs", 4000, 12000, "--steps", 4)
     small, large = result["points"]
     assert small["steps"] >= 4
     assert large["step_seconds"] > 0
