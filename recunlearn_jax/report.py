@@ -257,7 +257,8 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
         for j, model in enumerate(models):
             found = audit["verdicts"][model].get(name)
             if found is not None and found["verdict"] != INSIDE:
-                axis.text(j, i, "x", ha="center", va="center", fontsize=9)
+                dark = abs(away[i, j]) > 2.5
+                axis.text(j, i, "x", ha="center", va="center", fontsize=9, color="white" if dark else "black")
     figure.colorbar(drawn, label="distance from Gold's mean, in half-bands of one figure; x: outside for all together")
     axis.set_title(heading(results), fontsize=8)
     figure.tight_layout()
