@@ -16,7 +16,6 @@ from recunlearn_jax.audit.shadows import (
     Candidates,
     attack,
     candidates,
-    margins,
     shadow_data,
     shadow_request,
     train_shadows,
@@ -24,7 +23,7 @@ from recunlearn_jax.audit.shadows import (
 from recunlearn_jax.audit.verdict import INSIDE, bands, false_alarms, judged_figures, verdicts
 from recunlearn_jax.config import Config, from_dict
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.evaluate import held_out_task, ranking_metrics
+from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.requests import Request, resolve, retained
 from recunlearn_jax.train import Trained, embed, embedding_of
 from recunlearn_jax.unlearn import METHODS, UNREPEATABLE
@@ -191,7 +190,7 @@ def likelihood_figures(
     shift = case.dataset.num_users
 
     def scores(embedding):
-        return np.asarray(margins(embedding, pairs, num_users=shift))
+        return np.asarray(pair_margins(embedding, pairs, num_users=shift))
 
     of_shadows = []
     for i, shadow in enumerate(shadows.models):
@@ -223,6 +222,8 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
     Raises:
         InputError: a folder holds no run, or the runs do not belong together.
     """
+    if len(golds) < 3:
+        raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
     manifest = checkpoint.read_json(model / checkpoint.MANIFEST)
     if manifest.get("kind") != "unlearned":
         raise InputError(f"{model}: holds no unlearned model; audit judges what `recunlearn unlearn` wrote")
@@ -233,8 +234,6 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
     forget_set = resolve(Request(**manifest["request"]), before.dataset)
     retain = retained(before.dataset, forget_set)
     retrained = {}
-    if len(golds) < 3:
-        raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
     for i, folder in enumerate(golds, 1):
         gold = runs.load(folder)
         if gold.dataset.checksum != answer.dataset.checksum:

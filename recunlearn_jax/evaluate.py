@@ -4,6 +4,7 @@ A metric at K needs no list: it needs the rank of each relevant item, which is t
 one pass over the scores while these are still in a cache, and nothing is sorted.
 """
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -248,6 +249,13 @@ def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None
 def pair_scores(embedding: jax.Array, nodes: jax.Array) -> jax.Array:
     """<Z_a, Z_b> of node pairs, int32 [n, 2] -> float [n]; items are nodes |U| + i."""
     return jnp.sum(embedding[nodes[:, 0]] * embedding[nodes[:, 1]], axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="num_users")
+def pair_margins(embedding: jax.Array, pairs: jax.Array, *, num_users: int) -> jax.Array:
+    """Score of each (user, item) pair, int32 [n, 2], above its user's mean score over all items, float [n]."""
+    rows = embedding[num_users + pairs[:, 1]] - jnp.mean(embedding[num_users:], axis=0)[None]
+    return jnp.sum(embedding[pairs[:, 0]] * rows, axis=-1)
 
 
 def report(

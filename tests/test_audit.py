@@ -233,7 +233,7 @@ def test_a_further_gold_is_accused_as_often_as_stated(golds):
     assert together / models < 0.09
     counts = false_alarms(rows, len(names) + 1)
     assert counts is not None
-    assert counts["judged"] == (golds + 1) * (len(names) + 1) if golds > 2 else True
+    assert counts["judged"] == (golds + 1) * (len(names) + 1)
     assert false_alarms({name: rows[name] for name in list(rows)[:2]}, 1) is None
 
 
@@ -348,6 +348,17 @@ def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
         np.testing.assert_allclose(embedding_of(b), rows, atol=1e-4)
         assert np.array_equal(embedding_of(c), rows)
     assert not np.allclose(embedding_of(alone[0]), embedding_of(alone[1]))
+
+    # Every shadow forgets in the programs of the first.
+    for method in ("surgery", "mmrecun"):
+        requests = [
+            shadow_request(case, s.dataset, chosen.pairs[own]) for s, own in zip(alone, chosen.inside, strict=True)
+        ]
+        programs = [
+            METHODS[method](jax.random.key(0), s, r, CONFIG).seconds.programs
+            for s, r in zip(alone, requests, strict=True)
+        ]
+        assert programs[1:] == [0, 0, 0]
 
 
 # --- the audit is audited

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from toys import NO_PAIRS
 
-from recunlearn_jax.audit.examine import mean_margin
 from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfig
-from recunlearn_jax.evaluate import held_out_task, ranking_metrics
+from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.synthetic import toy
@@ -43,9 +42,8 @@ def rows_of(answer):
 
 
 def forget_margin(embedding, original, forget_set):
-    users, items = forget_pairs(original.dataset, forget_set).T
-    shift = original.dataset.num_users
-    return float(mean_margin(embedding, jnp.asarray(users), jnp.asarray(items + shift), num_users=shift))
+    pairs = jnp.asarray(forget_pairs(original.dataset, forget_set))
+    return float(pair_margins(embedding, pairs, num_users=original.dataset.num_users).mean())
 
 
 def valid_recall(embedding, dataset):

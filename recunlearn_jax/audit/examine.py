@@ -19,7 +19,15 @@ from recunlearn_jax.audit.modality import modality_overlap
 from recunlearn_jax.audit.relearn import forget_loss, lesson, relearn_steps
 from recunlearn_jax.audit.shilling import target_exposure
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.evaluate import forget_task, held_out_task, pair_scores, ranking_metrics, ranking_task, ranks_found
+from recunlearn_jax.evaluate import (
+    forget_task,
+    held_out_task,
+    pair_margins,
+    pair_scores,
+    ranking_metrics,
+    ranking_task,
+    ranks_found,
+)
 from recunlearn_jax.losses import bpr_divergence_jit
 from recunlearn_jax.models import MGCN
 from recunlearn_jax.requests import forget_pairs
@@ -103,27 +111,22 @@ def forgetting(case: Case):
     forgotten = forget_pairs(case.dataset, case.forget_set)
     task = forget_task(case.retain, forgotten)
     ks = (K, 500, 1000, 1500) if case.forget_set.items.any() else (K,)
-    shift = case.dataset.num_users
-    users, items = jnp.asarray(forgotten[:, 0]), jnp.asarray(shift + forgotten[:, 1])
+    pairs = jnp.asarray(forgotten)
 
     def figures(_, subject: Subject) -> dict[str, float]:
         out = {}
         if task is not None:
             metrics = ranking_metrics(subject.embedding, task, ks)
             out |= {f"forget recall@{k}": metrics[f"recall@{k}"] for k in ks}
-            out["forget margin"] = float(mean_margin(subject.embedding, users, items, num_users=shift))
+            out["forget margin"] = float(
+                jnp.mean(pair_margins(subject.embedding, pairs, num_users=case.dataset.num_users))
+            )
         if case.forget_set.features:
             value = modality_overlap(subject.embedding, case.dataset, case.forget_set.features)
             out |= {} if value is None else {"modality overlap": value}
         return out
 
     return figures
-
-
-def mean_margin(embedding: jax.Array, users: jax.Array, items: jax.Array, *, num_users: int) -> jax.Array:
-    """Mean over pairs of the score above the user's mean score over all items, float scalar."""
-    rows = embedding[items] - jnp.mean(embedding[num_users:], axis=0)[None]
-    return jnp.mean(jnp.sum(embedding[users] * rows, axis=-1))
 
 
 def memberships(case: Case):

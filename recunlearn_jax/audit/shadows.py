@@ -152,16 +152,9 @@ def train_shadows(
             checkpoint.keep_only(run, done)
     params = [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(datasets))]
     return [
-        Trained(model, p, dataset, d, config, [], Seconds())
+        Trained(model, p, dataset, d, config, [], Seconds(), like=largest)
         for p, dataset, d in zip(params, datasets, data, strict=True)
     ]
-
-
-@functools.partial(jax.jit, static_argnames="num_users")
-def margins(embedding: jax.Array, pairs: jax.Array, *, num_users: int) -> jax.Array:
-    """Score of each pair above its user's mean score over all items, float [n]."""
-    rows = embedding[num_users + pairs[:, 1]] - jnp.mean(embedding[num_users:], axis=0)[None]
-    return jnp.sum(embedding[pairs[:, 0]] * rows, axis=-1)
 
 
 def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.models import MGCN, MODALITY_PARTS, build_model
-from recunlearn_jax.requests import ForgetSet, retained
+from recunlearn_jax.requests import ForgetSet, forget_pairs, retained
+from recunlearn_jax.sampling import Sampler, build_sampler
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import TrainData, Trained, train_data
 
@@ -37,6 +38,13 @@ def edit(original: Trained, forget_set: ForgetSet, config: Config) -> Retain:
     """Edit data and graphs; array sizes stay those of the original, so nothing compiles anew."""
     dataset = retained(original.dataset, forget_set)
     return Retain(build_model(dataset, config.model), dataset, train_data(dataset, config, original.sizes))
+
+
+def forget_sampler(original: Trained, forget_set: ForgetSet) -> Sampler:
+    """Sampler of D_f; array sizes are the original's, whatever the request."""
+    data, size = original.dataset, len(original.sizes.train)
+    pairs = forget_pairs(data, forget_set)
+    return build_sampler(pairs, data.train, data.num_users, data.num_items, capacity=size, history_capacity=size)
 
 
 def strip(params: Any, retain: Retain) -> Any:

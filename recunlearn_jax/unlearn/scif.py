@@ -18,11 +18,11 @@ from jax.scipy.sparse.linalg import cg
 
 from recunlearn_jax.config import Config
 from recunlearn_jax.models import MGCN
-from recunlearn_jax.requests import ForgetSet, forget_pairs
-from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_pairs
+from recunlearn_jax.requests import ForgetSet
+from recunlearn_jax.sampling import Sampler, draw_negatives, draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import TrainData, Trained
-from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
+from recunlearn_jax.unlearn.base import Unlearned, edit, forget_sampler, reset_rows, strip
 from recunlearn_jax.unlearn.mmrecun import TABLES, moving_rows
 from recunlearn_jax.unlearn.rrl import margins
 
@@ -39,16 +39,8 @@ def scif(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Confi
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)
         solve_key, reset_key = jax.random.split(key)
-        data = original.dataset
-        touched = moving_rows(data, forget_set, limit=0)
-        forget = build_sampler(
-            forget_pairs(data, forget_set),
-            data.train,
-            data.num_users,
-            data.num_items,
-            capacity=len(original.sizes.train),
-            history_capacity=len(original.sizes.train),
-        )
+        touched = moving_rows(original.dataset, forget_set, limit=0)
+        forget = forget_sampler(original, forget_set)
         masks = {name: jnp.asarray(rows, jnp.float32)[:, None] for name, rows in zip(TABLES, touched, strict=True)}
         tables, residual = influence(
             solve_key, original.params, masks, original.data, retain.data.sampler, forget, model=original.model
