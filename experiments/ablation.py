@@ -1,9 +1,9 @@
-"""What each part and setting of mmrecun does, on tiktok: pairs:5%, and users:5% with 20 canaries; request seed 0, one Gold.
+"""What each part and setting of mmrecun and of the other methods does, on tiktok: pairs:5%, and users:5% with 20 canaries; request seed 0.
 
     python experiments/ablation.py TIKTOK_FOLDER [CASE ...]
 
-The defaults were chosen on this; experiments/requests.py reports on other request seeds. The original and Gold are kept under
-runs/ablation; each variation is written as it comes, and those in experiments/results are skipped.
+The defaults were chosen on this; experiments/requests.py and audit.py report on other request seeds. The original and one Gold are kept
+under runs/ablation; each variation is written as it comes, and those in experiments/results are skipped.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from recunlearn_jax import checkpoint
 from recunlearn_jax.audit.case import make_case
 from recunlearn_jax.audit.examine import similarities
 from recunlearn_jax.comparison import PARTS, Part, measure, trained_in
-from recunlearn_jax.config import PRESETS, to_dict
+from recunlearn_jax.config import PRESETS, Config, to_dict
 from recunlearn_jax.data import read_dataset
-from recunlearn_jax.requests import parse
-from recunlearn_jax.train import embed
+from recunlearn_jax.requests import ForgetSet, parse
+from recunlearn_jax.train import Trained, embed
 from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.unlearn.base import Unlearned
 
 GRAPH_KEPT = "graph not edited (rows of the defaults on the original graph)"
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
-CASES = {"pairs": ("pairs:5%", 0), "users_canaries": ("users:5%", 20)}
 # what is changed: settings that differ from the defaults
-VARIATIONS: dict[str, dict[str, Any]] = {
+MMRECUN: dict[str, dict[str, Any]] = {
     "defaults": {},
     "touched rows keep their values": {"reset": "none"},
     "the same, alpha 0.5": {"reset": "none", "alpha": 0.5},
@@ -52,15 +52,41 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "touched degree unlimited": {"touched_degree": 0},
     "60 steps": {"steps": 60},
 }
+# method and settings: keywords of the method
+COMPETITORS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{f"ascent, {steps} steps": ("ascent", {"steps": steps}) for steps in (30, 60, 100, 200)},
+    **{
+        f"rrl, Fisher weight {weight:g}, {steps} steps": ("rrl", {"fisher_weight": weight, "steps": steps})
+        for weight in (0.001, 0.01, 0.1)
+        for steps in (60, 100, 300)
+    },
+    **{f"scif, damping {damping:g}": ("scif", {"damping": damping}) for damping in (1e-4, 1e-5, 5e-6, 3e-6, 1e-6)},
+    "amnesiac": ("amnesiac", {}),
+}
+# case: request, canaries, where original and Gold are
+CASES = {
+    "pairs": ("pairs:5%", 0, "pairs"),
+    "users_canaries": ("users:5%", 20, "users_canaries"),
+    "competitors": ("pairs:5%", 0, "pairs"),
+}
+
+
+def answer(case: str, variation: str, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
+    """The answer of a variation; those of mmrecun change the config, those of the competitors are keywords."""
+    if case == "competitors":
+        method, settings = COMPETITORS[variation]
+        return METHODS[method](jax.random.key(1), original, forget_set, config, **settings)
+    unlearn = dataclasses.replace(config.unlearn, **MMRECUN.get(variation, {}))
+    return METHODS["mmrecun"](jax.random.key(1), original, forget_set, dataclasses.replace(config, unlearn=unlearn))
 
 
 def main(folder: Path, cases: list[str]) -> None:
     dataset = read_dataset(folder)
     config = PRESETS["faithful"]
     for name in cases:
-        words, canaries = CASES[name]
+        words, canaries, place = CASES[name]
         case = make_case(dataset, parse([words], 0), config, canaries)
-        out = RUNS / name / PARTS
+        out = RUNS / place / PARTS
         original, original_part = trained_in(out / "original", case.dataset, config, 0, None, lambda entry: None)
         _, gold = trained_in(out / "gold-1", case.retain, config, 100, case.dataset, lambda entry: None)
         path = RESULTS / f"ablation_{name}.json"
@@ -76,19 +102,19 @@ def main(folder: Path, cases: list[str]) -> None:
         }
         models = {"original": original_part, "Gold": gold}
         correlation = similarities(case, original)
-        for variation in ["original", "Gold", *VARIATIONS, GRAPH_KEPT]:
-            changes = VARIATIONS.get(variation, {})
+        variations = list(COMPETITORS) if name == "competitors" else [*MMRECUN, GRAPH_KEPT]
+        for variation in ["original", "Gold", *variations]:
+            changes = COMPETITORS[variation][1] if variation in COMPETITORS else MMRECUN.get(variation, {})
             known = done["models"].get(variation, {})
             if known.get("settings") == changes and "similarity_correlation" in known:
                 continue
             if variation in models:
                 part = models[variation]
             else:
-                settings = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, **changes))
-                answer = METHODS["mmrecun"](jax.random.key(1), original, case.forget_set, settings)
-                graphs = original.data.graphs if variation == GRAPH_KEPT else answer.data.graphs
-                rows = embed(answer.params, graphs, answer.data.features, model=answer.model)
-                part = Part(rows, answer.seconds, answer.info, [])
+                made = answer(name, variation, original, case.forget_set, config)
+                graphs = original.data.graphs if variation == GRAPH_KEPT else made.data.graphs
+                rows = embed(made.params, graphs, made.data.features, model=made.model)
+                part = Part(rows, made.seconds, made.info, [])
             row = measure(case, {"gold-1": gold, variation: part})[variation]
             row["similarity_correlation"] = correlation(variation, part.subject).get("similarity correlation")
             row.get("canary", {}).pop("ranks", None)

@@ -19,7 +19,7 @@ from recunlearn_jax.requests import parse
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/audit")
 METHODS = ("surgery", "finetune", "mmrecun", "ascent", "rrl", "scif", "amnesiac")
-SHARDED = {"pairs_seed1": ("sisa",)}  # trains an original of its own: in one case only
+SHARDED = {"pairs_seed1": ("sisa", "receraser")}  # these train originals of their own: in one case only
 GOLDS = 5
 # case: request, request seed, canary pairs, shilling targets, shadow models
 CASES = {

@@ -58,10 +58,10 @@ _ABLATION = (
 
 
 def ablation(name: str) -> str:
-    """One row a variation of mmrecun."""
+    """One row a variation of mmrecun, or a setting of another method."""
     models = read(name)["models"]
     columns = [c for c in _ABLATION if any(figure_of(row, c[1]) is not None for row in models.values())]
-    lines = ["| what is changed | " + " | ".join(c[0] for c in columns) + " |", "|" + "---|" * (len(columns) + 1)]
+    lines = ["| variation | " + " | ".join(c[0] for c in columns) + " |", "|" + "---|" * (len(columns) + 1)]
     for variation, row in models.items():
         figures = [figure_of(row, figure) for _, figure, _ in columns]
         cells = ["-" if x is None else form.format(x) for x, (_, _, form) in zip(figures, columns, strict=True)]

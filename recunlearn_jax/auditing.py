@@ -222,11 +222,11 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
     Raises:
         InputError: a folder holds no run, or the runs do not belong together.
     """
-    if len(golds) < 3:
-        raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
     manifest = checkpoint.read_json(model / checkpoint.MANIFEST)
     if manifest.get("kind") != "unlearned":
         raise InputError(f"{model}: holds no unlearned model; audit judges what `recunlearn unlearn` wrote")
+    if len(golds) < 3:
+        raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
     before, answer = runs.load(original), runs.load(model)
     if manifest["original_data_checksum"] != checkpoint.read_json(original / checkpoint.MANIFEST)["data_checksum"]:
         raise InputError(f"{original}: is not the original of {model}; its data has another checksum")

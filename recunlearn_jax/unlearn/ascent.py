@@ -16,14 +16,16 @@ from recunlearn_jax.train import Trained
 from recunlearn_jax.unlearn.base import Unlearned
 from recunlearn_jax.unlearn.mmrecun import mmrecun
 
-STEPS = 60  # chosen on tiktok, pairs:5%, request seed 0, as in `rrl`
+STEPS = 60  # chosen as in `rrl`
 
 
-def ascent(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
-    """Answer a request by `STEPS` steps of ascent at the training's learning rate; see `unlearn` for the contract."""
+def ascent(
+    key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config, *, steps: int = STEPS
+) -> Unlearned:
+    """Answer a request by `steps` steps of ascent at the training's learning rate; see `unlearn` for the contract."""
     settings = dataclasses.replace(
         config.unlearn,
-        steps=STEPS,
+        steps=steps,
         alpha=0.0,
         forget_contrast=0.0,
         l2_weight=0.0,

@@ -26,12 +26,14 @@ from recunlearn_jax.unlearn.base import Unlearned, edit, forget_sampler, reset_r
 from recunlearn_jax.unlearn.mmrecun import TABLES, moving_rows
 from recunlearn_jax.unlearn.rrl import margins
 
-DAMPING = 5e-6  # chosen on tiktok, pairs:5%, request seed 0, as in `rrl`
+DAMPING = 5e-6  # chosen as in `rrl`
 CURVATURE_PAIRS = 8192
 ITERATIONS = 50
 
 
-def scif(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
+def scif(
+    key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config, *, damping: float = DAMPING
+) -> Unlearned:
     """Answer a request by one influence step; see `unlearn` for the contract.
 
     A request without forgotten pairs (modality data) moves no parameter: the method has no term for it.
@@ -43,7 +45,14 @@ def scif(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Confi
         forget = forget_sampler(original, forget_set)
         masks = {name: jnp.asarray(rows, jnp.float32)[:, None] for name, rows in zip(TABLES, touched, strict=True)}
         tables, residual = influence(
-            solve_key, original.params, masks, original.data, retain.data.sampler, forget, model=original.model
+            solve_key,
+            original.params,
+            masks,
+            jnp.float32(damping),
+            original.data,
+            retain.data.sampler,
+            forget,
+            model=original.model,
         )
         params = jax.block_until_ready(
             reset_rows(reset_key, strip({**original.params, **tables}, retain), forget_set.users, forget_set.items)
@@ -57,6 +66,7 @@ def influence(
     key: jax.Array,
     params: Any,
     masks: dict[str, jax.Array],
+    damping: jax.Array,
     data: TrainData,
     retain: Sampler,
     forget: Sampler,
@@ -69,6 +79,7 @@ def influence(
         key: of negatives and of the pairs that the curvature is taken from.
         params: of the original.
         masks: table -> float32 [rows, 1], 1 for rows that move.
+        damping: float32 [], added to the diagonal of H.
         data: of the original.
         retain, forget: samplers of D_r and D_f.
         model: of the original.
@@ -95,7 +106,7 @@ def influence(
 
     def times(v):
         (product,) = pull(curvature * push(v)[0])
-        return jax.tree.map(lambda p, mask, v: mask * p + DAMPING * v, product, masks, v)
+        return jax.tree.map(lambda p, mask, v: mask * p + damping * v, product, masks, v)
 
     step, _ = cg(times, gradient, maxiter=ITERATIONS, tol=1e-3)
 

@@ -10,7 +10,7 @@ forgotten later.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -183,15 +183,16 @@ def answer_by_shards(
         first = [model("original", data, data.train[shard_of == i], i) for i in range(SHARDS)]
         before = ensemble([embedding_of(m) for m in first], data, seconds, SHARDS)
     with stopwatch() as again:
-        rows = list(before.models)
-        spent = Seconds()
-        for i in hit:
-            trained = model("retained", retain, data.train[(shard_of == i) & kept], int(i))
-            spent.total += trained.seconds.total
-            spent.compiling += trained.seconds.compiling
-            rows[i] = embedding_of(trained)
+        second = {int(i): model("retained", retain, data.train[(shard_of == i) & kept], int(i)) for i in hit}
+        rows = [embedding_of(second[i]) if i in second else z for i, z in enumerate(before.models)]
         after = ensemble(rows, retain, again, len(hit))
-    # A training that was resumed counts in full.
-    again.total = max(again.total, spent.total)
-    again.compiling = max(again.compiling, spent.compiling)
+    count_in_full(seconds, first)
+    count_in_full(again, second.values())
     return Answer(before, after)
+
+
+def count_in_full(seconds: Seconds, models: Iterable[Trained]) -> None:
+    """Let a training that was resumed count with what it took before it was cut off."""
+    spent = [m.seconds for m in models]
+    seconds.total = max(seconds.total, sum(s.total for s in spent))
+    seconds.compiling = max(seconds.compiling, sum(s.compiling for s in spent))
