@@ -29,8 +29,8 @@ from recunlearn_jax.process import keep_freed_memory
 RATIO_OF = ("epoch", "evaluation")
 
 
-def reference(checkout: Path, folder: Path) -> dict:
-    """The reference's epoch and evaluation as functions; runs under the other interpreter."""
+def reference(checkout: Path, folder: Path, seed: int = 999) -> dict:
+    """The reference's epoch and evaluation of valid pairs as functions; runs under the other interpreter."""
     sys.path.insert(0, str(checkout / "src"))
     os.chdir(checkout / "src")
     import numpy as np
@@ -68,11 +68,11 @@ def reference(checkout: Path, folder: Path) -> dict:
         "use_gpu": torch.cuda.is_available(),
         "cl_loss": 0.01,
         "hyper_parameters": [],
-        "seed": 999,
+        "seed": seed,
     }
     config = Config("MGCN", folder.name, settings)
     config["cl_loss"] = 0.01
-    init_seed(999)
+    init_seed(seed)
     train, valid, _ = RecDataset(config).split()
     [str(part) for part in (train, valid)]  # counts its interactions
     train_data = TrainDataLoader(config, train, batch_size=config["train_batch_size"], shuffle=True)
@@ -82,6 +82,7 @@ def reference(checkout: Path, folder: Path) -> dict:
 
     def epoch():
         trainer._train_epoch(train_data, 0)
+        trainer.lr_scheduler.step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 

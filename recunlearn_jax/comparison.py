@@ -191,20 +191,27 @@ def examined(
         tell(f"{name}: answered in parts")
     if shadows:
         epochs = parts["original"].info["best_epoch"]
-        run = folder / f"shadows-{shadows}"
-        models = make_shadows(
-            case,
-            config,
-            count=shadows,
-            epochs=epochs,
-            run=run,
-            on_epoch=lambda epoch: tell(f"{shadows} shadows: epoch {epoch} of {epochs}"),
-        )
-        quality = models.quality
+
+        @functools.cache
+        def models():  # where every attack is kept, none is loaded
+            return make_shadows(
+                case,
+                config,
+                count=shadows,
+                epochs=epochs,
+                run=folder / f"shadows-{shadows}",
+                on_epoch=lambda epoch: tell(f"{shadows} shadows: epoch {epoch} of {epochs}"),
+            )
+
+        quality = kept(folder / f"shadows-{shadows}" / "quality.json", lambda: models().quality)
         for name in ["original", *methods]:
+
+            def attack(name=name):
+                found = likelihood_figures(case, models(), name, config, subjects[name], golds, seed=seed)
+                return found._asdict()
+
             path = folder / name / f"likelihood-{shadows}-{len(golds)}.json"
-            attack = functools.partial(likelihood_figures, case, models, name, config, subjects[name], golds, seed=seed)
-            extras[name].append(Extra(**kept(path, lambda attack=attack: attack()._asdict())))
+            extras[name].append(Extra(**kept(path, attack)))
             tell(f"{name}: attacked with {shadows} shadows")
 
     def keep(name, make):

@@ -37,10 +37,11 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
 
 
 def items_to_users(a_hat: scipy.sparse.csr_array, num_users: int) -> scipy.sparse.csr_array:
-    """The edges of A_hat from items to users, R_hat = its upper right block, on the same |U| + |I| nodes."""
-    indptr = np.minimum(a_hat.indptr, a_hat.indptr[num_users])
+    """The edges of A_hat from items to users, R_hat = its upper right block, [|U|, |I|]."""
+    indptr = a_hat.indptr[: num_users + 1]
     end = indptr[-1]
-    return scipy.sparse.csr_array((a_hat.data[:end], a_hat.indices[:end], indptr), shape=a_hat.shape)
+    size = (num_users, a_hat.shape[0] - num_users)
+    return scipy.sparse.csr_array((a_hat.data[:end], a_hat.indices[:end] - num_users, indptr), shape=size)
 
 
 def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -> scipy.sparse.csr_array:
@@ -159,10 +160,10 @@ def subgraph(graphs: HostGraphs, users: np.ndarray, items: np.ndarray, num_users
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:
-    """GraphsTuple of a square CSR matrix: edge (senders j -> receivers i) carries w_ij, sorted by receiver.
+    """GraphsTuple of a CSR matrix: edge (senders j -> receivers i) carries w_ij, sorted by receiver.
 
     Args:
-        matrix: float32 [N, N].
+        matrix: float32 [N, N], or [N, M] where senders and receivers are of two kinds; n_node counts receivers then.
         capacity: number of edges to pad to; the number of entries where None.
 
     Returns:
@@ -184,7 +185,7 @@ def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jra
 
 
 def from_jraph(graph: jraph.GraphsTuple) -> scipy.sparse.csr_array:
-    """The CSR matrix of a GraphsTuple in the form `to_jraph` gives; padding is dropped."""
+    """The square CSR matrix of a GraphsTuple in the form `to_jraph` gives; padding is dropped."""
     edges = int(np.sum(graph.n_edge))
     weights, receivers, senders = (np.asarray(x)[:edges] for x in (graph.edges, graph.receivers, graph.senders))
     return _csr(weights, receivers, senders, int(np.sum(graph.n_node)))

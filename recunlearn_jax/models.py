@@ -25,17 +25,21 @@ class Graphs(NamedTuple):
     """The graphs of a data set on the device; an argument of every compiled function."""
 
     user_item: Graph  # A_hat over |U| + |I| nodes
-    item_user: Graph  # its edges from items to users, R_hat
+    item_user: Graph  # its edges from items to users, R_hat [|U|, |I|]
     item_item: Mapping[str, Graph]  # S_m over |I| nodes
     available: Mapping[str, jax.Array]  # modality -> bool [|U| + |I|]; users have every modality of the data
 
 
 class Propagated(NamedTuple):
-    """What the graphs give every node, before the fuser. N = |U| + |I|, users first."""
+    """What the graphs give some nodes, or all, before the fuser: n users, then m items.
 
-    content: jax.Array  # C [N, d]
-    modal: Mapping[str, jax.Array]  # modality -> F_m [N, d]
-    available: Mapping[str, jax.Array]  # modality -> bool [N]
+    The modalities stand side by side, so that one product and one gather serve all M of them.
+    """
+
+    content: jax.Array  # C [n + m, d]
+    user_modal: jax.Array  # F of users [n, M d]
+    item_modal: jax.Array  # F of items [m, M d]
+    available: Mapping[str, jax.Array]  # modality -> bool [n + m]
 
 
 class Output(NamedTuple):
@@ -166,18 +170,10 @@ class MGCN(nn.Module):
                 p = propagate(graphs.item_item[m], p)  # 5
             purified.append(p)
         if not purified:
-            return Propagated(content, {}, {})
-        # WHY: one product for all modalities side by side reads the graph once.
-        nodes = jnp.concatenate(
-            [
-                jnp.zeros_like(users, shape=(self.num_users, len(purified) * self.embedding_size)),
-                jnp.concatenate(purified, axis=1),
-            ]
-        )
-        seen = propagate(graphs.item_user, nodes)[: self.num_users]
-        both = jnp.concatenate([seen, nodes[self.num_users :]])
-        modal = dict(zip(self.modalities, jnp.split(both, len(purified), axis=1), strict=True))
-        return Propagated(content, modal, {m: graphs.available[m] for m in self.modalities})
+            return Propagated(content, users[:, :0], items[:, :0], {})
+        item_modal = jnp.concatenate(purified, axis=1)
+        user_modal = propagate(graphs.item_user, item_modal, self.num_users)
+        return Propagated(content, user_modal, item_modal, {m: graphs.available[m] for m in self.modalities})
 
     @nn.compact
     def fuse(self, rows: Propagated) -> Output:
@@ -190,7 +186,7 @@ class MGCN(nn.Module):
             return Output(rows.content, jnp.zeros_like(rows.content), rows.content)
         hidden, score = _dense(d, d, "attention_hidden"), _dense(1, d, "attention_score", use_bias=False)
         # WHY lists: one product per modality runs twice as fast on a CPU as one over a stacked [M, rows, d] array.
-        modal = [rows.modal[m] for m in self.modalities]
+        modal = jnp.split(jnp.concatenate([rows.user_modal, rows.item_modal]), len(self.modalities), axis=1)
         present = [rows.available[m][:, None].astype(rows.content.dtype) for m in self.modalities]
         attention = jnp.stack([score(jnp.tanh(hidden(f))) for f in modal])  # [M, rows, 1]
         attention = jnp.where(jnp.stack(present) > 0, attention, jnp.finfo(attention.dtype).min)
@@ -219,8 +215,7 @@ class MGCN(nn.Module):
 
     def views(self, propagated: Propagated, users: jax.Array, positives: jax.Array, negatives: jax.Array) -> Views:
         """`batch` for rows that are propagated already."""
-        nodes = jnp.concatenate([users, self.num_users + positives, self.num_users + negatives])
-        out = self.fuse(take_rows(propagated, nodes))
+        out = self.fuse(take_rows(propagated, users, jnp.concatenate([positives, negatives])))
         user, positive, negative = jnp.split(out.embedding, 3)
         user_side, positive_side, _ = jnp.split(out.side, 3)
         user_content, positive_content, _ = jnp.split(out.content, 3)
@@ -228,12 +223,18 @@ class MGCN(nn.Module):
 
     def items(self, graphs: Graphs, features: Mapping[str, jax.Array], items: jax.Array) -> jax.Array:
         """Output rows of some items, int32 [B] -> float32 [B, d]."""
-        return self.fuse(take_rows(self.propagated(graphs, self.gates(features)), self.num_users + items)).embedding
+        return self.fuse(take_rows(self.propagated(graphs, self.gates(features)), items[:0], items)).embedding
 
 
-def take_rows(propagated: Propagated, nodes: jax.Array) -> Propagated:
-    """The rows of some nodes, int32 [rows]."""
-    return jax.tree.map(lambda table: table[nodes], propagated)
+def take_rows(propagated: Propagated, users: jax.Array, items: jax.Array) -> Propagated:
+    """The rows of some users, int32 [n], and items, int32 [m]."""
+    nodes = jnp.concatenate([users, len(propagated.user_modal) + items])
+    return Propagated(
+        propagated.content[nodes],
+        propagated.user_modal[users],
+        propagated.item_modal[items],
+        {m: rows[nodes] for m, rows in propagated.available.items()},
+    )
 
 
 def batch_views(
@@ -261,9 +262,9 @@ def fused_views(
     return cast(Views, model.apply({"params": params}, rows, users, positives, negatives, method="views"))
 
 
-def fused_rows(model: MGCN, params: Any, rows: Propagated, nodes: jax.Array) -> Output:
-    """`MGCN.fuse` as a pure function of the parameters, for some nodes, int32 [n], among propagated rows."""
-    return cast(Output, model.apply({"params": params}, take_rows(rows, nodes), method="fuse"))
+def fused_items(model: MGCN, params: Any, rows: Propagated, items: jax.Array) -> Output:
+    """`MGCN.fuse` as a pure function of the parameters, for some items, int32 [n], among propagated rows."""
+    return cast(Output, model.apply({"params": params}, take_rows(rows, items[:0], items), method="fuse"))
 
 
 def output(model: MGCN, params: Any, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:

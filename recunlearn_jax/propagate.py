@@ -24,12 +24,12 @@ from recunlearn_jax.mesh import devices_in_use
 
 
 class CompressedRows(NamedTuple):
-    """A square weight matrix W [N, N] and its transpose, rows compressed; arrays may be longer than the number of edges."""
+    """A weight matrix W [N, M] and its transpose, rows compressed; arrays may be longer than the number of edges."""
 
     pointers: jax.Array  # int32 [N + 1], row i stands at pointers[i]:pointers[i+1]
     columns: jax.Array  # int32 [capacity]
     weights: jax.Array  # float32 [capacity]
-    transposed_pointers: jax.Array
+    transposed_pointers: jax.Array  # int32 [M + 1]
     transposed_columns: jax.Array
     transposed_weights: jax.Array
 
@@ -37,12 +37,13 @@ class CompressedRows(NamedTuple):
 Graph = jraph.GraphsTuple | CompressedRows
 
 
-def propagate(graph: Graph, x: jax.Array) -> jax.Array:
+def propagate(graph: Graph, x: jax.Array, rows: int | None = None) -> jax.Array:
     """W x, differentiable in x (the weights are constants).
 
     Args:
-        graph: W [N, N] in either layout.
-        x: float [N, d].
+        graph: W [N, M] in either layout.
+        x: float [M, d].
+        rows: N; M where it is not given.
 
     Returns:
         float [N, d].
@@ -50,7 +51,9 @@ def propagate(graph: Graph, x: jax.Array) -> jax.Array:
     if isinstance(graph, CompressedRows):
         return _compressed(graph, x)
     weights, senders, receivers = (jnp.asarray(part) for part in (graph.edges, graph.senders, graph.receivers))
-    return jraph.segment_sum(weights[:, None] * x[senders], receivers, x.shape[0], indices_are_sorted=True)
+    return jraph.segment_sum(
+        weights[:, None] * x[senders], receivers, len(x) if rows is None else rows, indices_are_sorted=True
+    )
 
 
 @jax.custom_vjp
@@ -72,8 +75,7 @@ _compressed.defvjp(_compressed_forward, _compressed_backward)
 
 
 def _product(pointers, columns, weights, x):
-    size = x.shape[0]
-    return sparse.BCSR((weights.astype(x.dtype), columns, pointers), shape=(size, size)) @ x
+    return sparse.BCSR((weights.astype(x.dtype), columns, pointers), shape=(len(pointers) - 1, len(x))) @ x
 
 
 def layout(
@@ -82,7 +84,7 @@ def layout(
     """Put a host matrix into the layout for this device.
 
     Args:
-        matrix: float32 [N, N].
+        matrix: float32 [N, M].
         kind: "segment" (GraphsTuple), "csr" (CompressedRows), or "auto": csr on one CPU, where it is native, else segment.
         capacity: edges to pad to.
     """

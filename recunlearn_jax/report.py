@@ -79,7 +79,7 @@ def markdown(results: dict[str, Any]) -> str:
 def heading(results: dict[str, Any]) -> str:
     """What was compared, in one line."""
     forgotten = ", ".join(f"{count:,} {name}" for name, count in results["forgotten"].items() if count)
-    seed = f"request seed {results['request']['seed']}, training seed {results['seed']}"
+    seed = f"request seed {results['request']['seed']}, seed {results['seed']}"
     return f"{results['data']}: forget {forgotten} ({seed}, {results['environment']['device']}, {results['environment']['cores']} cores)"
 
 

@@ -61,6 +61,18 @@ def test_dense_product(kind, capacity):
 
 
 @every_layout
+@pytest.mark.parametrize("capacity", [None, CAPACITY])
+@pytest.mark.parametrize("shape", [(4, NODES), (NODES, 4)])
+def test_from_nodes_of_one_kind_to_another(kind, capacity, shape):
+    matrix = random_matrix(0)[: shape[0], : shape[1]]
+    x, g = random_rows(1)[0][: shape[1]], random_rows(2)[0][: shape[0]]
+    y, pull = jax.vjp(jax.jit(lambda x: propagate(layout(matrix, kind, capacity), x, shape[0])), x)
+    assert np.abs(y).max() > 0.1
+    np.testing.assert_allclose(y, matrix.toarray() @ x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(pull(g)[0], matrix.toarray().T @ g, rtol=1e-5, atol=1e-5)
+
+
+@every_layout
 def test_outside_of_jit(kind):
     matrix = random_matrix(2)
     x, _ = random_rows(3)

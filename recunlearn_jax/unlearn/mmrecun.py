@@ -21,7 +21,7 @@ from recunlearn_jax.config import Config, UnlearnConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import HostGraphs, bipartite, host_graphs, items_to_users
 from recunlearn_jax.mesh import place, spread
-from recunlearn_jax.models import MGCN, Graphs, Propagated, device_graphs, fused_rows, fused_views, propagated_rows
+from recunlearn_jax.models import MGCN, Graphs, Propagated, device_graphs, fused_items, fused_views, propagated_rows
 from recunlearn_jax.propagate import layout
 from recunlearn_jax.requests import ForgetSet, forget_pairs
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_pairs
@@ -79,8 +79,12 @@ def touched_only(model: MGCN, params: Any, moved: Any, work: Work, side: Side) -
     """Rows before the fuser when only id rows move: the constant of the request and what the moved rows add."""
     added = propagated_rows(model, {**params, **moved}, side.hood.graphs, work.gates)
     base = side.hood.base
-    modal = {m: base.modal[m] + added.modal[m] for m in base.modal}
-    return Propagated(base.content + added.content, modal, base.available)
+    return Propagated(
+        base.content + added.content,
+        base.user_modal + added.user_modal,
+        base.item_modal + added.item_modal,
+        base.available,
+    )
 
 
 def everything(model: MGCN, params: Any, moved: Any, work: Work, side: Side) -> Propagated:
@@ -148,7 +152,7 @@ def branch_contrast(
     """InfoNCE between output rows of items and the forgotten modality's branch; it enters the objective negated."""
     chosen = jax.random.randint(key, (config.batch_size,), 0, jnp.maximum(work.num_branch_items, 1))
     items = work.branch_items[chosen]
-    out = fused_rows(model, params, rows, model.num_users + items)
+    out = fused_items(model, params, rows, items)
     return losses.info_nce(out.embedding, work.branch[items], temperature=config.temperature)
 
 
@@ -266,7 +270,7 @@ def prepare(
         gates={m: gate[nodes.padded[1]] for m, gate in gates.items()},
         features=original.data.features if config.scope == "all" else {},
         moving={TABLES[0]: nodes.of_users(moving_users)[:, None], TABLES[1]: nodes.of_items(moving_items)[:, None]},
-        branch=_branch(forget.hood.base, lost, num_users=nodes.num_users),
+        branch=_branch(forget.hood.base, lost),
         branch_items=jnp.asarray(np.pad(here, (0, nodes.num_items - len(here))), jnp.int32),
         num_branch_items=jnp.int32(len(here)),
         forget_degree=nodes.of_users(degree),
@@ -284,13 +288,14 @@ def _gates(params, features, *, model):
     return model.apply({"params": params}, features, method="gates")
 
 
-@functools.partial(jax.jit, static_argnames="num_users")
-def _branch(rows: Propagated, lost: Mapping[str, jax.Array], *, num_users: int) -> jax.Array:
+@jax.jit
+def _branch(rows: Propagated, lost: Mapping[str, jax.Array]) -> jax.Array:
     """Sum of the F_m rows of items over the modalities they lose, [T, d]."""
-    total = jnp.zeros_like(rows.content[num_users:])
-    for m, modal in rows.modal.items():
-        total = total + modal[num_users:] * lost[m][:, None]
-    return total
+    shares = [lost[m][:, None] for m in rows.available]
+    if not shares:
+        return jnp.zeros_like(rows.content[len(rows.user_modal) :])
+    modal = jnp.split(rows.item_modal, len(shares), axis=1)
+    return jnp.asarray(sum(share * f for share, f in zip(shares, modal, strict=True)))
 
 
 def moving_rows(data: Dataset, forget_set: ForgetSet, limit: int) -> tuple[np.ndarray, np.ndarray]:

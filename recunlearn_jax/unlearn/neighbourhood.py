@@ -125,5 +125,5 @@ def neighbourhood(whole: HostGraphs, base: Propagated, nodes: Nodes, config: Mod
     pairs = room(cut.user_item.nnz // 2, most.pairs, 16 * LEAST_ROOM)
     neighbours = {m: room(cut.item_item[m].nnz, edges, 16 * LEAST_ROOM) for m, edges in most.neighbours.items()}
     users, items = nodes.padded
-    rows = np.concatenate([users, whole.num_users + items])
-    return Neighbourhood(device_graphs(cut, config, pairs, neighbours), take_rows(base, jnp.asarray(rows)))
+    rows = take_rows(base, jnp.asarray(users), jnp.asarray(items))
+    return Neighbourhood(device_graphs(cut, config, pairs, neighbours), rows)
