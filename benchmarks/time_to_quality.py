@@ -4,8 +4,8 @@
         [--mmrec CHECKOUT --python PYTHON_WITH_TORCH --reference-seeds 999 1 2]
 
 Seconds are those of epochs and validations; reading data and building graphs is left out on both sides, compiling is counted and also given
-apart. A training ends at the target, or where its preset stops early, or after --epochs. Each one is written as it comes, and the same
-command skips it. See benchmarks/reference.py for the reference.
+apart (seeds share a process, so the first one compiles). A training ends at the target, or where its preset stops early, or after --epochs.
+Each one is written as it comes, and the same command skips it. See benchmarks/reference.py for the reference.
 """
 
 import argparse

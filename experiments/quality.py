@@ -1,4 +1,4 @@
-"""Does training reach the reference's quality? Seeds 0, 1, 2 with the preset `faithful`, one result file a case.
+"""Does training reach the reference's quality? Seeds 0, 1, 2 with the presets `faithful` and `fast`, one result file a case.
 
     python experiments/quality.py DATA_FOLDERS_PARENT [CASE ...]
 
@@ -12,31 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from recunlearn_jax import checkpoint
-from recunlearn_jax.config import Config, ModelConfig, to_dict
+from recunlearn_jax.config import PRESETS, Config, ModelConfig, to_dict
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.evaluate import held_out_task, report
 from recunlearn_jax.train import embedding_of, fit
 
 RESULTS = Path(__file__).parent / "results"
-# case: data set, with its modalities, trainable features
+FROZEN = Config(model=ModelConfig(trainable_features=False))
+# case: data set, with its modalities, settings
 CASES = {
-    "tiktok": ("tiktok", True, True),
-    "tiktok_frozen": ("tiktok", True, False),
-    "baby": ("baby", True, True),
-    "baby_lightgcn": ("baby", False, True),
+    "tiktok": ("tiktok", True, PRESETS["faithful"]),
+    "tiktok_frozen": ("tiktok", True, FROZEN),
+    "tiktok_fast": ("tiktok", True, PRESETS["fast"]),
+    "baby": ("baby", True, PRESETS["faithful"]),
+    "baby_lightgcn": ("baby", False, PRESETS["faithful"]),
 }
 SEEDS = (0, 1, 2)
 
 
 def main(parent: Path, cases: list[str]) -> None:
     for case in cases:
-        folder, modalities, trainable = CASES[case]
+        folder, modalities, config = CASES[case]
         path = RESULTS / f"quality_{case}.json"
         done: dict[str, Any] = checkpoint.read_json(path) if path.exists() else {"runs": []}
         dataset = read_dataset(parent / folder)
         if not modalities:
             dataset = dataset.replace(features={}, similarities={})
-        config = Config(model=ModelConfig(trainable_features=trainable))
         for seed in SEEDS:
             if any(run["seed"] == seed for run in done["runs"]):
                 continue

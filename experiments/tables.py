@@ -122,6 +122,26 @@ def steps() -> str:
     return "\n".join(lines) + "\n"
 
 
+def quality_times() -> str:
+    """When each seed of each side reached a valid Recall@20."""
+    lines = [
+        "| data | valid Recall@20 to reach | training | epoch, by seed | seconds, by seed | every seed after |",
+        "|" + "---|" * 6,
+    ]
+    for path in sorted(BENCHMARKS.glob("time_to_quality_*.json")):
+        result = json.loads(path.read_text())
+        for side, found in result["summary"].items():
+            epochs, seconds = (
+                ", ".join("never" if x is None else form.format(x) for x in found[key].values())
+                for key, form in (("reached_epoch", "{}"), ("reached_seconds", "{:.0f}"))
+            )
+            given_up = ", ".join(f"{x:.0f}" for x in found["given_up_after_seconds"].values())
+            seconds += f" (stopped after {given_up})" if given_up else ""
+            last = "-" if found["all_seconds"] is None else f"{found['all_seconds']:.0f} s"
+            lines.append(f"| {result['data']} | {result['target']:.4f} | {side} | {epochs} | {seconds} | {last} |")
+    return "\n".join(lines) + "\n"
+
+
 def against_reference() -> str:
     """Our step and evaluation against MMRec's, in turn on one machine."""
     lines = [
@@ -170,6 +190,7 @@ TABLES = {
     "quality": quality,
     "unlearning": unlearning,
     "steps": steps,
+    "time_to_quality": quality_times,
     "reference": against_reference,
 }
 

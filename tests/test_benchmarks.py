@@ -91,6 +91,27 @@ def test_growth(tmp_path):
     assert (tmp_path / "growth.png").exists()
 
 
+def test_time_to_quality(folder, tmp_path, monkeypatch):
+    words = ["--data", folder, "--target", 0.15, "--presets", "toy", "--seeds", 0, 1, "--epochs", 12]
+    result = bench("time_to_quality.py", tmp_path / "quality.json", *words)
+    for seed, run in result["runs"]["toy"].items():
+        assert run[-1]["recall@20"] >= 0.15 > max((e["recall@20"] for e in run[:-1]), default=0)
+        assert run[-1]["seconds"] == result["summary"]["toy"]["reached_seconds"][seed]
+    first = result["runs"]["toy"]["0"][0]
+    assert 0 < first["compile_seconds"] < first["seconds"]
+    assert bench("time_to_quality.py", tmp_path / "quality.json", *words) == result
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from time_to_quality import summary
+
+    short, long = (
+        [{"seconds": float(s), "recall@20": r} for s, r in rows] for rows in ([(1, 0.2)], [(1, 0.1), (2, 0.12)])
+    )
+    found = summary({"0": short, "1": long}, 0.15)
+    assert found["all_seconds"] is None
+    assert found["reached_epoch"] == {"0": 1, "1": None}
+    assert found["given_up_after_seconds"] == {"1": 2.0}
+
+
 def test_accelerator_suite_runs_in_one_call(tmp_path):
     small = {"USERS": "150", "ITEMS": "320", "WIDTH": "16", "PRESET": "toy", "PYTHON": sys.executable, "XLA_FLAGS": ""}
     command = ["bash", str(BENCHMARKS / "accelerator.sh"), str(tmp_path)]

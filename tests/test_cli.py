@@ -165,7 +165,7 @@ def test_compare_audits_with_shadows_and_shills(folder):
         ),
         (["train", "--data", "DATA", "--out", "RUN", "--seed", "8"], "another config and another seed"),
         (["train", "--data", "DATA", "--out", "DATA"], "is not empty"),
-        (["train", "--data", "DATA", "--out", "NEW", "--preset", "fast"], "choose from faithful"),
+        (["train", "--data", "DATA", "--out", "NEW", "--preset", "swift"], "choose from faithful"),
         (["train", "--data", "DATA", "--out", "NEW", "--set", "train.batch_size=many"], "'many' is not of type int"),
         (["evaluate", "RUN", "--k", "0"], "at least 1"),
         (["recommend", "RUN", "0", "--k", "0"], "at least 1"),
