@@ -121,6 +121,19 @@ def test_only_touched_rows_move(original):
     assert np.array_equal(answer.params["attention_hidden"]["kernel"], original.params["attention_hidden"]["kernel"])
 
 
+def test_retained_data_has_no_part_where_only_forgotten_rows_move(original):
+    """All items of the users are too popular to be touched: the neighbourhood is theirs, not the whole graph, and no other row changes."""
+    forget_set = resolve(parse(["users:3,5"]), original.dataset)
+    config = dataclasses.replace(CONFIG, unlearn=dataclasses.replace(CONFIG.unlearn, touched_degree=1))
+    answer = mmrecun(jax.random.key(0), original, forget_set, config)
+    assert answer.info["moving_rows"] == 2
+    assert answer.info["neighbourhood"][0] == 2
+    assert np.isfinite(answer.info["loss"])
+    for name, moving in (("user_embedding", forget_set.users), ("item_embedding", forget_set.items)):
+        changed = (np.asarray(answer.params[name]) != np.asarray(original.params[name])).any(axis=1)
+        np.testing.assert_array_equal(changed, moving)
+
+
 def test_forget_terms_hold_the_margin_of_unseen_pairs(original):
     """Counting only while forgotten pairs stand out, they bring the margin down to that of unseen pairs; counting always, below it."""
     forget_set = resolve(parse(["pairs:10%"]), original.dataset)

@@ -232,8 +232,8 @@ def prepare(
     if len(candidates) > MOST_NEGATIVES:
         candidates = np.sort(np.random.default_rng(forget_set.request.seed).choice(candidates, MOST_NEGATIVES, False))
     if config.scope == "touched":
-        near = repair[moving_users[repair[:, 0]] | moving_items[repair[:, 1]]]
-        repair = near if len(near) else repair
+        # No pair is left where only rows of forgotten users or items move: retain batches weigh nothing then.
+        repair = repair[moving_users[repair[:, 0]] | moving_items[repair[:, 1]]]
         chosen = reach(before, np.concatenate(moving), model.user_item_layers, model.item_item_layers)
         for pairs in (repair, forgotten):
             chosen[pairs[:, 0]] = True
