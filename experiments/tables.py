@@ -142,6 +142,21 @@ def quality_times() -> str:
     return "\n".join(lines) + "\n"
 
 
+def growth() -> str:
+    """Time and memory of training by the number of interactions."""
+    result = json.loads((BENCHMARKS / "growth_cpu.json").read_text())
+    lines = ["| train pairs | data | ms a step | peak memory |", "|" + "---|" * 4]
+    for point in result["points"]:
+        size = point["summary"].split(", ")
+        users, _, items = size[0].partition(" x ")
+        lines.append(
+            f"| {point['pairs']:,} | {users.split(': ')[1]}, {items}"
+            f"| {1e3 * point['step_seconds']:.0f} | {point['training_peak_bytes'] / 2**30:.2f} GiB |"
+        )
+    lines.append(f"| slope, log-log | | {result['slope_time']:.2f} | {result['slope_memory']:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def against_reference() -> str:
     """Our step and evaluation against MMRec's, in turn on one machine."""
     lines = [
@@ -191,6 +206,7 @@ TABLES = {
     "unlearning": unlearning,
     "steps": steps,
     "time_to_quality": quality_times,
+    "growth": growth,
     "reference": against_reference,
 }
 
