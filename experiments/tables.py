@@ -72,12 +72,13 @@ def ablation(name: str) -> str:
 def unlearning() -> str:
     """Cold, warm and steady seconds of an answer and of Gold, with the quality beside them."""
     lines = [
-        "| data | request | method | seconds cold / warm / steady | Gold's seconds | speed-up cold / warm / steady "
+        "| data | cores | request | method | seconds cold / warm / steady | Gold's seconds | speed-up cold / warm / steady "
         "| forget Recall@20 (original, Gold) | test Recall@20 (Gold) | canary rank (original, Gold) |",
-        "|" + "---|" * 9,
+        "|" + "---|" * 10,
     ]
     for path in sorted(BENCHMARKS.glob("unlearning_*.json")):
         result = json.loads(path.read_text())
+        cores = result["environment"]["cores"]
         for request, row in result["requests"].items():
             gold, original = row["gold"], row["original"]
             for method in (name for name in row if name not in {"gold", "original", "forgotten"}):
@@ -92,7 +93,7 @@ def unlearning() -> str:
                 ranks = [m["quality"].get("canary", {}).get("median_rank") for m in (own, original, gold)]
                 canary = "-" if None in ranks else f"{ranks[0]:.0f} ({ranks[1]:.0f}, {ranks[2]:.0f})"
                 lines.append(
-                    f"| {path.stem.removeprefix('unlearning_')} | {request} | {method} | {' | '.join(times)} "
+                    f"| {path.stem.removeprefix('unlearning_')} | {cores} | {request} | {method} | {' | '.join(times)} "
                     f"| {forget[0]:.4f} ({forget[1]:.4f}, {forget[2]:.4f}) | {test[0]:.4f} ({test[2]:.4f}) | {canary} |"
                 )
     return "\n".join(lines) + "\n"
@@ -150,7 +151,7 @@ def growth() -> str:
         size = point["summary"].split(", ")
         users, _, items = size[0].partition(" x ")
         lines.append(
-            f"| {point['pairs']:,} | {users.split(': ')[1]}, {items}"
+            f"| {point['pairs']:,} | {users.split(': ')[1]}, {items} "
             f"| {1e3 * point['step_seconds']:.0f} | {point['training_peak_bytes'] / 2**30:.2f} GiB |"
         )
     lines.append(f"| slope, log-log | | {result['slope_time']:.2f} | {result['slope_memory']:.2f} |")
