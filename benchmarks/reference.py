@@ -157,7 +157,7 @@ class Worker:
 
 
 def prepared(folder: Path, widths: list[int] | None, place: Path) -> Path:
-    """A folder that both sides read alike: no item graph files, one float32 array a modality."""
+    """A folder that both sides read alike: no item graph files, nothing beside them, one float32 array a modality."""
     import numpy as np
 
     from recunlearn_jax.data import read_dataset, write_dataset
@@ -166,7 +166,9 @@ def prepared(folder: Path, widths: list[int] | None, place: Path) -> Path:
     features = dict(dataset.features)
     for modality, width in zip(sorted(features, reverse=True), widths or [], strict=False):
         features[modality] = np.random.default_rng(width).normal(size=(dataset.num_items, width)).astype(np.float32)
-    return write_dataset(dataset.replace(features=features, similarities={}), place / dataset.name)
+    written = write_dataset(dataset.replace(features=features, similarities={}), place / dataset.name)
+    (written / "retained.json").unlink()
+    return written
 
 
 def main() -> None:
@@ -187,7 +189,6 @@ def main() -> None:
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = prepared(words.data, words.widths, Path(place))
-        (folder / "retained.json").unlink()
         theirs = (words.python, __file__, "--serve-reference", str(words.mmrec.absolute()), str(folder))
         workers = {
             "reference": Worker(*theirs, "plain"),

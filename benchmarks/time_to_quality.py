@@ -127,7 +127,6 @@ def main() -> None:
     done |= {"data": words.data.name, "target": words.target, "environment": environment()}
     with tempfile.TemporaryDirectory() as place:
         folder = prepared(words.data, None, Path(place))
-        (folder / "retained.json").unlink()
         trainings = [(preset, seed) for seed in words.seeds for preset in words.presets]
         trainings += [("reference", seed) for seed in words.reference_seeds if words.mmrec]
         for side, seed in trainings:

@@ -27,8 +27,8 @@ from recunlearn_jax.unlearn.base import Unlearned
 GRAPH_KEPT = "graph not edited (rows of the defaults on the original graph)"
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
-# what is changed: settings that differ from the defaults
-MMRECUN: dict[str, dict[str, Any]] = {
+# what is changed: settings of the config that differ from the defaults
+CHANGES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "touched rows keep their values": {"reset": "none"},
     "the same, alpha 0.5": {"reset": "none", "alpha": 0.5},
@@ -51,9 +51,12 @@ MMRECUN: dict[str, dict[str, Any]] = {
     "touched degree 10": {"touched_degree": 10},
     "touched degree unlimited": {"touched_degree": 0},
     "60 steps": {"steps": 60},
+    GRAPH_KEPT: {},
 }
-# method and settings: keywords of the method
-COMPETITORS: dict[str, tuple[str, dict[str, Any]]] = {
+# variation: method, and what is changed; keywords of the method where it is not mmrecun
+Variations = dict[str, tuple[str, dict[str, Any]]]
+MMRECUN: Variations = {name: ("mmrecun", changes) for name, changes in CHANGES.items()}
+COMPETITORS: Variations = {
     **{f"ascent, {steps} steps": ("ascent", {"steps": steps}) for steps in (30, 60, 100, 200)},
     **{
         f"rrl, Fisher weight {weight:g}, {steps} steps": ("rrl", {"fisher_weight": weight, "steps": steps})
@@ -63,28 +66,26 @@ COMPETITORS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"scif, damping {damping:g}": ("scif", {"damping": damping}) for damping in (1e-4, 1e-5, 5e-6, 3e-6, 1e-6)},
     "amnesiac": ("amnesiac", {}),
 }
-# case: request, canaries, where original and Gold are
+# case: request, canaries, where original and Gold are, variations
 CASES = {
-    "pairs": ("pairs:5%", 0, "pairs"),
-    "users_canaries": ("users:5%", 20, "users_canaries"),
-    "competitors": ("pairs:5%", 0, "pairs"),
+    "pairs": ("pairs:5%", 0, "pairs", MMRECUN),
+    "users_canaries": ("users:5%", 20, "users_canaries", MMRECUN),
+    "competitors": ("pairs:5%", 0, "pairs", COMPETITORS),
 }
 
 
-def answer(case: str, variation: str, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
-    """The answer of a variation; those of mmrecun change the config, those of the competitors are keywords."""
-    if case == "competitors":
-        method, settings = COMPETITORS[variation]
-        return METHODS[method](jax.random.key(1), original, forget_set, config, **settings)
-    unlearn = dataclasses.replace(config.unlearn, **MMRECUN.get(variation, {}))
-    return METHODS["mmrecun"](jax.random.key(1), original, forget_set, dataclasses.replace(config, unlearn=unlearn))
+def answer(method: str, changes: dict[str, Any], original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
+    """The answer of a variation."""
+    if method == "mmrecun":
+        config, changes = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, **changes)), {}
+    return METHODS[method](jax.random.key(1), original, forget_set, config, **changes)
 
 
 def main(folder: Path, cases: list[str]) -> None:
     dataset = read_dataset(folder)
     config = PRESETS["faithful"]
     for name in cases:
-        words, canaries, place = CASES[name]
+        words, canaries, place, variations = CASES[name]
         case = make_case(dataset, parse([words], 0), config, canaries)
         out = RUNS / place / PARTS
         original, original_part = trained_in(out / "original", case.dataset, config, 0, None, lambda entry: None)
@@ -102,16 +103,15 @@ def main(folder: Path, cases: list[str]) -> None:
         }
         models = {"original": original_part, "Gold": gold}
         correlation = similarities(case, original)
-        variations = list(COMPETITORS) if name == "competitors" else [*MMRECUN, GRAPH_KEPT]
-        for variation in ["original", "Gold", *variations]:
-            changes = COMPETITORS[variation][1] if variation in COMPETITORS else MMRECUN.get(variation, {})
+        for variation in [*models, *variations]:
+            method, changes = variations.get(variation, ("", {}))
             known = done["models"].get(variation, {})
             if known.get("settings") == changes and "similarity_correlation" in known:
                 continue
             if variation in models:
                 part = models[variation]
             else:
-                made = answer(name, variation, original, case.forget_set, config)
+                made = answer(method, changes, original, case.forget_set, config)
                 graphs = original.data.graphs if variation == GRAPH_KEPT else made.data.graphs
                 rows = embed(made.params, graphs, made.data.features, model=made.model)
                 part = Part(rows, made.seconds, made.info, [])

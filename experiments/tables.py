@@ -126,35 +126,50 @@ def steps() -> str:
 def quality_times() -> str:
     """When each seed of each side reached a valid Recall@20."""
     lines = [
-        "| data | valid Recall@20 to reach | training | epoch, by seed | seconds, by seed | every seed after |",
-        "|" + "---|" * 6,
+        "| data | cores | valid Recall@20 to reach | training | epoch, by seed | seconds, by seed "
+        "| mean of those that arrive | every seed after |",
+        "|" + "---|" * 8,
     ]
     for path in sorted(BENCHMARKS.glob("time_to_quality_*.json")):
         result = json.loads(path.read_text())
         for side, found in result["summary"].items():
-            epochs, seconds = (
-                ", ".join("never" if x is None else form.format(x) for x in found[key].values())
-                for key, form in (("reached_epoch", "{}"), ("reached_seconds", "{:.0f}"))
+            seeds, stopped = found["reached_seconds"], found["given_up_after_seconds"]
+            epochs = ", ".join("-" if x is None else str(x) for x in found["reached_epoch"].values())
+            seconds = ", ".join(f"never ({stopped[s]:.0f})" if x is None else f"{x:.0f}" for s, x in seeds.items())
+            arrived = [x for x in seeds.values() if x is not None]
+            mean = f"{np.mean(arrived):.0f} s" if arrived else "-"
+            last = f"{found['all_seconds']:.0f} s" if not stopped else f"more than {max(stopped.values()):.0f} s"
+            lines.append(
+                f"| {result['data']} | {result['environment']['cores']} | {result['target']:.4f} | {side} "
+                f"| {epochs} | {seconds} | {mean} | {last} |"
             )
-            given_up = ", ".join(f"{x:.0f}" for x in found["given_up_after_seconds"].values())
-            seconds += f" (stopped after {given_up})" if given_up else ""
-            last = "-" if found["all_seconds"] is None else f"{found['all_seconds']:.0f} s"
-            lines.append(f"| {result['data']} | {result['target']:.4f} | {side} | {epochs} | {seconds} | {last} |")
     return "\n".join(lines) + "\n"
 
 
 def growth() -> str:
-    """Time and memory of training by the number of interactions."""
+    """Time and memory of training by the number of interactions, and a request on the largest size."""
     result = json.loads((BENCHMARKS / "growth_cpu.json").read_text())
-    lines = ["| train pairs | data | ms a step | peak memory |", "|" + "---|" * 4]
+    lines = ["| train pairs | data | ms a step | slope from the row above | peak memory |", "|" + "---|" * 5]
+    before = None
     for point in result["points"]:
         size = point["summary"].split(", ")
         users, _, items = size[0].partition(" x ")
+        slope = "-"
+        if before:
+            slope = f"{np.log(point['step_seconds'] / before['step_seconds']) / np.log(point['pairs'] / before['pairs']):.2f}"
+        before = point
         lines.append(
-            f"| {point['pairs']:,} | {users.split(': ')[1]}, {items} "
-            f"| {1e3 * point['step_seconds']:.0f} | {point['training_peak_bytes'] / 2**30:.2f} GiB |"
+            f"| {point['pairs']:,} | {users.split(': ')[1]}, {items} | {1e3 * point['step_seconds']:.0f} | {slope} "
+            f"| {point['training_peak_bytes'] / 2**30:.2f} GiB |"
         )
-    lines.append(f"| slope, log-log | | {result['slope_time']:.2f} | {result['slope_memory']:.2f} |")
+    lines.append(f"| all, slope log-log | | | {result['slope_time']:.2f} | {result['slope_memory']:.2f} |")
+    request = result["unlearning"]
+    lines += [
+        "",
+        f"A request for {request['forgotten']['users']:,} users on the largest: {request['seconds']:.0f} s, "
+        f"{request['first_seconds']:.0f} s with compiling, "
+        f"{request['peak_bytes'] / 2**30:.1f} GiB at the peak.",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -37,7 +37,7 @@ def random_rows(seed):
 @jax.jit
 def forward_and_backward(graph, x, g):
     """W x and W^T g; the graph is an argument."""
-    y, pull = jax.vjp(functools.partial(propagate, graph), x)
+    y, pull = jax.vjp(functools.partial(propagate, graph, rows=len(g)), x)
     return y, pull(g)[0]
 
 
@@ -66,10 +66,8 @@ def test_dense_product(kind, capacity):
 def test_from_nodes_of_one_kind_to_another(kind, capacity, shape):
     matrix = random_matrix(0)[: shape[0], : shape[1]]
     x, g = random_rows(1)[0][: shape[1]], random_rows(2)[0][: shape[0]]
-    y, pull = jax.vjp(jax.jit(lambda x: propagate(layout(matrix, kind, capacity), x, shape[0])), x)
-    assert np.abs(y).max() > 0.1
-    np.testing.assert_allclose(y, matrix.toarray() @ x, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(pull(g)[0], matrix.toarray().T @ g, rtol=1e-5, atol=1e-5)
+    assert matrix.nnz
+    check(layout(matrix, kind, capacity), matrix.toarray(), x, g)
 
 
 @every_layout
