@@ -9,6 +9,7 @@ set -u
 cd "$(dirname "$0")/.."
 OUT=${1:-runs/accelerator}
 PYTHON=${PYTHON:-python}
+export JAX_DEFAULT_MATMUL_PRECISION=highest  # float32 is float32 on a GPU too
 export PYTHONPATH=${PYTHONPATH:-}:$PWD
 part() {
   echo "== $*"

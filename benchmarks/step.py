@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +50,43 @@ def propagation(dataset: Dataset, size: int) -> dict:
     }
 
 
-def matrix_operations(function: Callable, *arguments) -> float:
+def matrix_operations(function: Callable, *arguments, choices: Sequence[int] = ()) -> float:
     """Floating-point operations of the dense matrix products that a function needs, 2 m n k each.
 
     WHY not the compiler's own count: that takes the body of a loop once, however often it runs.
+
+    Args:
+        choices: the branch that is taken at each point, in program order, where branches cost differently.
     """
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-    return _operations(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0])  # a frozen table's gradient is never computed
+    taken = list(choices)
+    # A frozen table's gradient is never computed.
+    total = _operations(dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0], taken)
+    if taken:
+        raise ValueError(f"{len(taken)} choices more than the function has")
+    return total
 
 
-def _operations(jaxpr) -> float:
+def _operations(jaxpr, choices: list[int]) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             left = equation.invars[0].aval.shape
             total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
-        inner = [_operations(getattr(part, "jaxpr", part)) for part in _inner(equation.params)]
-        # The branches of a choice are alternatives; everything else that an equation holds is run.
-        count = max(inner, default=0.0) if equation.primitive.name == "cond" else sum(inner)
+        inner = [_operations(getattr(part, "jaxpr", part), choices) for part in _inner(equation.params)]
+        count = sum(inner)  # everything that an equation holds is run, but of branches one
+        if equation.primitive.name == "cond":
+            count = inner[choices.pop(0)] if len(set(inner)) > 1 else inner[0]
         total += count * equation.params.get("length", 1)
     return total
+
+
+def contrast_choices(batch: tuple[jax.Array, ...]) -> list[int]:
+    """Which of InfoNCE's compiled sizes a batch of triplets takes, for its items and for its users."""
+    users, positives, _, _ = batch
+    sizes = [math.ceil(share * len(users)) for share in losses.DISTINCT_SHARES]
+    return [int(np.searchsorted(sizes, len(np.unique(ids)))) for ids in (positives, users)]
 
 
 def _inner(parameters: dict[str, Any]) -> list:
@@ -119,7 +135,8 @@ def main() -> None:
     contrast = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))
     result["info_nce"] = seconds(lambda: contrast(*rows))
 
-    result["floor"] = floor(matrix_operations(gradient, params, data, batch), params, dataset, size)
+    operations = matrix_operations(gradient, params, data, batch, choices=contrast_choices(batch))
+    result["floor"] = floor(operations, params, dataset, size)
     box = [init_state(jax.tree.map(jnp.copy, params))]  # donated: each epoch goes on from the last one's state
 
     def epoch():

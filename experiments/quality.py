@@ -1,9 +1,10 @@
-"""Does training reach the reference's quality? Seeds 0, 1, 2 with the presets `faithful` and `fast`, one result file a case.
+"""Does training reach the reference's quality? Seeds 0, 1, 2 with several settings, one result file a case.
 
     python experiments/quality.py DATA_FOLDERS_PARENT [CASE ...]
 
 DATA_FOLDERS_PARENT holds the MMRec folders tiktok and baby. What is already in experiments/results is skipped, and a training run that was
-cut off is resumed from runs/quality, so the same command goes on where it stopped.
+cut off is resumed from runs/quality, so the same command goes on where it stopped. The cases of a precision that this device lacks are
+emulated by experiments/precision.py.
 """
 
 import dataclasses
@@ -12,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from recunlearn_jax import checkpoint
-from recunlearn_jax.config import PRESETS, Config, ModelConfig, to_dict
+from recunlearn_jax.config import PRESETS, Config, ModelConfig, TrainConfig, to_dict
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.evaluate import held_out_task, report
 from recunlearn_jax.train import embedding_of, fit
 
 RESULTS = Path(__file__).parent / "results"
 FROZEN = Config(model=ModelConfig(trainable_features=False))
+TENSORFLOAT32, BFLOAT16 = (Config(train=TrainConfig(precision=name)) for name in ("tensorfloat32", "bfloat16"))
 # case: data set, with its modalities, settings
 CASES = {
     "tiktok": ("tiktok", True, PRESETS["faithful"]),
     "tiktok_frozen": ("tiktok", True, FROZEN),
     "tiktok_fast": ("tiktok", True, PRESETS["fast"]),
+    "tiktok_tensorfloat32": ("tiktok", True, TENSORFLOAT32),
+    "tiktok_bfloat16": ("tiktok", True, BFLOAT16),
     "baby": ("baby", True, PRESETS["faithful"]),
     "baby_lightgcn": ("baby", False, PRESETS["faithful"]),
 }

@@ -128,6 +128,20 @@ def append_log(run: Path, entry: dict[str, Any]) -> None:
         out.write(json.dumps(entry) + "\n")
 
 
+def _processor() -> str:
+    """Model, family and widest vector instructions where Linux tells them: one name may stand for machines of very different speed."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0].splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    vectors = [
+        name for name in ("avx512f", "avx2", "asimd") if name in told.get("flags", told.get("Features", "")).split()
+    ]
+    parts = [told.get("model name", platform.machine()), f"family {told.get('cpu family', 'unknown')}", *vectors[:1]]
+    return ", ".join(parts)
+
+
 def environment() -> dict[str, Any]:
     """Versions and hardware a result depends on."""
     packages = ("recunlearn_jax", "jax", "jaxlib", "flax", "optax", "jraph", "numpy", "scipy", "orbax-checkpoint")
@@ -135,6 +149,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "platform": platform.platform(terse=True),
+        "processor": _processor(),
         "device": jax.devices()[0].device_kind,
         "devices": len(jax.devices()),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -18,7 +18,7 @@ import tyro
 
 from recunlearn_jax.config import PRESETS, Config, from_dict, load_config, to_dict
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.process import keep_compiled_programs, keep_freed_memory
+from recunlearn_jax.process import keep_compiled_programs, keep_float32_products, keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -407,6 +407,7 @@ def _metrics(outcome: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     keep_compiled_programs()
+    keep_float32_products()
     keep_freed_memory()
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="recunlearn", description=__doc__, args=arguments)
     try:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from recunlearn_jax.errors import InputError
 
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -43,6 +45,8 @@ class TrainConfig:
     contrast_weight: float = 0.01
     """Weight of the InfoNCE terms."""
     temperature: float = 0.2
+    precision: Precision = "float32"
+    """Of the factors of matrix products; sums stay float32. GPUs have tensorfloat32 and bfloat16, TPUs bfloat16."""
     max_epochs: int = 1000
     patience: int = 20
     """Stop when valid Recall@20 has not improved for more than this many epochs."""

@@ -13,13 +13,20 @@ Sources: BPR, Rendle et al. 2009 (arXiv 1205.2618). MGCN, Yu et al. 2023 (arXiv 
 (arXiv 2405.15328). InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748).
 """
 
-from typing import Literal, NamedTuple
+import functools
+import math
+from typing import Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 _SMALLEST_BOUNDED_TEMPERATURE = 0.03
 _BLOCK = 512  # rows of InfoNCE's exponentials at a time
+DISTINCT_SHARES = (
+    3 / 8,
+    3 / 4,
+    1,
+)  # of a batch's rows for which InfoNCE is compiled, where equal rows are counted and not repeated
 _EPS = 1e-12  # inside the norm: a zero row (a user without edges) keeps a zero value and a finite gradient
 
 
@@ -78,18 +85,30 @@ def reverse_bpr(
     return _mean(jax.nn.softplus(margin) if form == "swap" else -jax.nn.softplus(-margin), weights)
 
 
-def info_nce(x: jax.Array, y: jax.Array, *, temperature: float = 0.2, weights: jax.Array | None = None) -> jax.Array:
+def info_nce(
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    temperature: float = 0.2,
+    weights: jax.Array | None = None,
+    ids: jax.Array | None = None,
+) -> jax.Array:
     """InfoNCE of matching rows, mean_i [ log sum_j exp(x_i.y_j / tau) - x_i.y_i / tau ] over L2-normalised rows.
 
     j runs over all rows of the batch, the positive and duplicates included; one direction only. Under differentiation the gradient is
     computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or
     more no B x B matrix is ever held; below, or traced, one is, for its row maxima.
 
+    In a batch of pairs a busy user and a popular item stand many times. With `ids` each is computed once and weighs as often as it
+    stands: the same value, for a fraction of the products. The gradient of equal rows stands at one of them, which makes no difference
+    to the table they were taken from. (Under vmap every compiled number of rows is computed; leave ids out there.)
+
     Args:
         x: float [B, d], anchors.
         y: float [B, d], their positives; all rows serve as candidates.
         temperature: tau > 0.
         weights: float [B] or None for ones; also weighs y_j in the sum over columns.
+        ids: int [B] or None; rows with equal ids must be equal, in x and in y.
 
     Returns:
         float scalar.
@@ -100,15 +119,20 @@ def info_nce(x: jax.Array, y: jax.Array, *, temperature: float = 0.2, weights: j
     0.3133
     """
     columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights
+    x, y = _counted(x, weights), _counted(y, weights)
+    if ids is not None:
+        first, columns = _distinct(ids, columns)
+        x, y = x[first], y[first]
     total = jnp.sum(columns)
     share = columns / jnp.where(total > 0, total, 1)  # of each row in the mean
-    x, y = _counted(x, weights), _counted(y, weights)
     x, y = _unit(x) / temperature, _unit(y)
     # Cosines are at most 1, so 1 / tau bounds every logit: while exp(-2 / tau) is a normal float32 no row maximum is needed, and the
     # passes over the B x B matrix that it costs are saved.
     bounded = isinstance(temperature, (int, float)) and temperature >= _SMALLEST_BOUNDED_TEMPERATURE
     shift = jnp.full(x.shape[0], 1 / temperature, x.dtype) if bounded else _row_maxima(x, y, columns)
-    return _log_sum_exp(x, y, share, columns, shift) - jnp.sum(share * jnp.sum(x * y, axis=-1))
+    sizes = (x.shape[0],) if ids is None else tuple(math.ceil(part * x.shape[0]) for part in DISTINCT_SHARES)
+    spread = cast(jax.Array, _log_sum_exp(sizes, x, y, share, columns, shift))
+    return spread - jnp.sum(share * jnp.sum(x * y, axis=-1))
 
 
 def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array | None = None) -> jax.Array:
@@ -135,7 +159,7 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
 
 
 class Views(NamedTuple):
-    """What MGCN knows of a batch of triplets: output rows and the two views that the contrast compares. All float [B, d]."""
+    """What MGCN knows of a batch of triplets: output rows and the two views that the contrast compares, float [B, d] each, and ids."""
 
     user: jax.Array
     positive: jax.Array
@@ -144,6 +168,10 @@ class Views(NamedTuple):
     user_content: jax.Array
     positive_side: jax.Array
     positive_content: jax.Array
+    user_ids: jax.Array | None = (
+        None  # int [B]; where given, rows of one id are equal and the contrast computes each once
+    )
+    positive_ids: jax.Array | None = None
 
 
 def contrast(views: Views, *, temperature: float = 0.2, weights: jax.Array | None = None) -> jax.Array:
@@ -156,8 +184,9 @@ def contrast(views: Views, *, temperature: float = 0.2, weights: jax.Array | Non
 
     Reference: arXiv 2308.03588, contrastive loss.
     """
-    items = info_nce(views.positive_side, views.positive_content, temperature=temperature, weights=weights)
-    return items + info_nce(views.user_side, views.user_content, temperature=temperature, weights=weights)
+    settings = {"temperature": temperature, "weights": weights}
+    items = info_nce(views.positive_side, views.positive_content, ids=views.positive_ids, **settings)
+    return items + info_nce(views.user_side, views.user_content, ids=views.user_ids, **settings)
 
 
 def scores(views: Views) -> tuple[jax.Array, jax.Array]:
@@ -292,16 +321,39 @@ def _row_maxima(x: jax.Array, y: jax.Array, columns: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(jnp.where(jnp.isfinite(largest), largest, 0))
 
 
-@jax.custom_vjp
-def _log_sum_exp(x: jax.Array, y: jax.Array, share: jax.Array, columns: jax.Array, shift: jax.Array) -> jax.Array:
-    """sum_i share_i log sum_j columns_j exp(x_i.y_j), scalar; shift [B] keeps the exponentials in range. Differentiable in x and y."""
-    return _log_sum_exp_forward(x, y, share, columns, shift)[0]
+def _distinct(ids: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One row of each id that counts, and the sum of its weights; int32 [B] and float [B], behind the last id 0 and 0."""
+    order = jnp.argsort(jnp.where(weights > 0, ids, jnp.iinfo(ids.dtype).max))
+    ordered = ids[order]
+    group = jnp.cumsum(jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]]))
+    return jnp.zeros_like(order).at[group].set(order), jnp.zeros_like(weights).at[group].add(weights[order])
 
 
-def _log_sum_exp_forward(x, y, share, columns, shift):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _log_sum_exp(
+    sizes: tuple[int, ...], x: jax.Array, y: jax.Array, share: jax.Array, columns: jax.Array, shift: jax.Array
+) -> jax.Array:
+    """sum_i share_i log sum_j columns_j exp(x_i.y_j), scalar; shift [B] keeps the exponentials in range. Differentiable in x and y.
+
+    The smallest of `sizes` behind which no row counts is the number of rows and columns computed; the last must be B.
+    """
+    return _log_sum_exp_forward(sizes, x, y, share, columns, shift)[0]
+
+
+def _log_sum_exp_forward(sizes, x, y, share, columns, shift):
+    counted = jnp.max(jnp.where(columns > 0, 1 + jnp.arange(len(columns)), 0))
+    choice = jnp.sum(counted > jnp.asarray(sizes[:-1], counted.dtype))
+    programs = [functools.partial(_first_rows, size) for size in sizes]
+    return jax.lax.switch(choice, programs, x, y, share, columns, shift)
+
+
+def _first_rows(size, x, y, share, columns, shift):
+    """Value and gradients of `_log_sum_exp`, from the first `size` rows."""
+    beyond = x.shape[0] - size
+    x, y, share, columns, shift = (rows[:size] for rows in (x, y, share, columns, shift))
     # WHY blocks: half a thousand rows of exponentials stay in a CPU's cache between the three products that read them.
-    blocks = -(-x.shape[0] // _BLOCK)
-    padding = blocks * _BLOCK - x.shape[0] if blocks > 1 else 0
+    blocks = -(-size // _BLOCK)
+    padding = -size % blocks
     cut = [jnp.pad(rows, ((0, padding),) + ((0, 0),) * (rows.ndim - 1)) for rows in (x, share, shift)]
     weighted = columns[:, None] * y
 
@@ -320,11 +372,11 @@ def _log_sum_exp_forward(x, y, share, columns, shift):
     to_y, (values, to_x) = jax.lax.scan(
         one_block, jnp.zeros_like(y.T), [rows.reshape(blocks, -1, *rows.shape[1:]) for rows in cut]
     )
-    to_x = to_x.reshape(-1, x.shape[1])[: x.shape[0]]
-    return jnp.sum(values), (to_x, columns[:, None] * to_y.T)
+    gradients = to_x.reshape(-1, x.shape[1])[:size], columns[:, None] * to_y.T
+    return jnp.sum(values), tuple(jnp.pad(rows, ((0, beyond), (0, 0))) for rows in gradients)
 
 
-def _log_sum_exp_backward(gradients, g):
+def _log_sum_exp_backward(_sizes, gradients, g):
     to_x, to_y = gradients
     return g * to_x, g * to_y, None, None, None
 

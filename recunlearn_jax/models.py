@@ -219,7 +219,8 @@ class MGCN(nn.Module):
         user, positive, negative = jnp.split(out.embedding, 3)
         user_side, positive_side, _ = jnp.split(out.side, 3)
         user_content, positive_content, _ = jnp.split(out.content, 3)
-        return Views(user, positive, negative, user_side, user_content, positive_side, positive_content)
+        sides = (user_side, user_content, positive_side, positive_content)
+        return Views(user, positive, negative, *sides, user_ids=users, positive_ids=positives)
 
     def items(self, graphs: Graphs, features: Mapping[str, jax.Array], items: jax.Array) -> jax.Array:
         """Output rows of some items, int32 [B] -> float32 [B, d]."""

@@ -1,5 +1,5 @@
 """How a process that belongs to us is set up. The command line and the benchmarks do this; a library leaves its host's process alone, so
-your own program calls what it wants. Imports no jax: the first function must run before jax is imported.
+your own program calls what it wants. Imports no jax: the first two functions must run before jax is imported.
 """
 
 import ctypes
@@ -17,6 +17,14 @@ def keep_compiled_programs() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recunlearn_jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+def keep_float32_products() -> None:
+    """Let matrix products keep float32 where nothing else is asked for: by default jax rounds their factors on GPUs and TPUs.
+
+    jax reads this variable when it is imported. Training has a precision of its own, `TrainConfig.precision`.
+    """
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 
 
 def keep_freed_memory() -> bool:

@@ -33,6 +33,8 @@ def begin(run: Path, dataset: Dataset, folder: Path, config: Config, seed: int) 
     }
     if (run / checkpoint.MANIFEST).exists():
         earlier = checkpoint.read_json(run / checkpoint.MANIFEST)
+        # Settings that are newer than the run had their defaults then.
+        earlier["config"] = to_dict(from_dict(earlier.get("config", {}), where=str(run / checkpoint.MANIFEST)))
         different = [key for key in ("kind", "data_checksum", "config", "seed") if earlier.get(key) != manifest[key]]
         if different:
             raise InputError(

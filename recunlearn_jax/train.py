@@ -18,6 +18,7 @@ from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.models import MGCN, Graphs, batch_views, build_graphs, build_model, init_params, output
+from recunlearn_jax.precision import check_precision, products_in
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_order
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 
@@ -174,7 +175,8 @@ def train_epoch(
         params, opt_state, loss, _ = train_step(params, opt_state, i, order, data, key, learning_rate, model, config)
         return params, opt_state, total + loss
 
-    params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
+    with products_in(config.precision):
+        params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
     return TrainState(params, opt_state, state.epoch + 1), total / steps.astype(jnp.float32)
 
 
@@ -220,8 +222,9 @@ def fit(
         The parameters of the epoch with the best valid Recall@20 (the last epoch where the data has no valid pairs).
 
     Raises:
-        InputError: the loss is not finite.
+        InputError: the loss is not finite, or this device lacks the precision asked for.
     """
+    check_precision(config.train.precision)
     with stopwatch() as seconds:
         dataset = with_item_graphs(dataset, config.model.neighbours)
         data = train_data(dataset, config, like)

@@ -72,6 +72,12 @@ def test_operations_are_counted_in_every_turn_of_a_loop(monkeypatch):
     for size in (256, 2048):
         rows = jnp.ones((size, 16))
         assert matrix_operations(gradient, rows, rows) == 2 * size * size * (3 * 16 + 1)
+    rows = jnp.ones((2048, 16))
+    counted = jax.jit(jax.value_and_grad(lambda x, y, ids: losses.info_nce(x, y, ids=ids), (0, 1)))
+    for choice, size in enumerate((768, 1536, 2048)):  # the branch that a batch takes is not the largest there is
+        assert matrix_operations(counted, rows, rows, jnp.arange(2048), choices=[choice]) == 2 * size**2 * (3 * 16 + 1)
+    with pytest.raises(ValueError, match="1 choices"):
+        matrix_operations(gradient, rows, rows, choices=[0])
     table, kernel = jnp.ones((300, 1024)), jnp.ones((1024, 4))
     frozen = jax.jit(jax.value_and_grad(lambda kernel: jnp.sum(feature_product(table, kernel))))
     assert matrix_operations(frozen, kernel) == 2 * 2 * 300 * 1024 * 4

@@ -1,5 +1,6 @@
 """The command line end to end, as a user calls it: real processes for the happy path, `main` for mistakes."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,7 +8,11 @@ import sys
 import numpy as np
 import pytest
 
+from recunlearn_jax import runs
 from recunlearn_jax.cli import main
+from recunlearn_jax.config import PRESETS
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.synthetic import toy
 
 SETTINGS = {
     "model": {"embedding_size": 16, "neighbours": 5},
@@ -207,3 +212,16 @@ def test_help_is_quick_and_imports_no_jax():
     assert done.returncode == 0, done.stderr
     for command in ("data", "train", "unlearn", "evaluate", "recommend", "compare", "audit"):
         assert command in done.stdout
+
+
+def test_a_run_begun_before_a_setting_existed_is_resumed(tmp_path):
+    """What such a run's manifest lacks had its default then; what it holds must agree."""
+    dataset, config = toy(60, 40, pairs_per_user=5, clusters=2), PRESETS["toy"]
+    runs.begin(tmp_path / "run", dataset, tmp_path, config, 0)
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    del manifest["config"]["train"]["precision"]
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    runs.begin(tmp_path / "run", dataset, tmp_path, config, 0)
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, precision="bfloat16"))
+    with pytest.raises(InputError, match="holds a run with another config"):
+        runs.begin(tmp_path / "run", dataset, tmp_path, other, 0)

@@ -20,6 +20,7 @@ ORDER = (
     "errors",
     "process",
     "config",
+    "precision",
     "data",
     "synthetic",
     "graph",

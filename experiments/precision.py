@@ -1,0 +1,110 @@
+"""What does a lower precision cost in quality? The cases of experiments/quality.py for devices that are not at hand, emulated on any.
+
+    python experiments/precision.py DATA_FOLDERS_PARENT [CASE ...]
+
+Training runs the program of float32, except that the two factors of every matrix product are rounded as a device with bfloat16 or
+tensorfloat32 units would: to 8 bits of exponent and 7 or 10 of mantissa. Sums stay float32. How fast it is says nothing.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import jax
+import quality
+from jax.extend.core import ClosedJaxpr, Literal
+
+from recunlearn_jax import train
+
+MANTISSA_BITS = {"bfloat16": 7, "tensorfloat32": 10}
+CASES = ("tiktok_tensorfloat32", "tiktok_bfloat16")
+
+
+def rounded_products(function: Callable, bits: int) -> Callable:
+    """The same function with the factors of all its matrix products rounded to so many bits of mantissa.
+
+    Derivatives that the function itself takes are rounded too; of the result none may be taken, for rounding has none.
+    """
+
+    def run(*arguments):
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        results = _evaluate(closed, bits)(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), results)
+
+    return run
+
+
+def _evaluate(closed, bits: int) -> Callable:
+    """A closed jaxpr as a function of flat arguments, its matrix products rounded."""
+
+    def round_(x):
+        return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=bits)
+
+    def run(*arguments):
+        jaxpr, values = closed.jaxpr, {}
+        values.update(zip(jaxpr.constvars, closed.consts, strict=True))
+        values.update(zip(jaxpr.invars, arguments, strict=True))
+
+        def read(variables):
+            return [v.val if isinstance(v, Literal) else values[v] for v in variables]
+
+        for equation in jaxpr.eqns:
+            results = _apply(equation, read(equation.invars), round_, functools.partial(_evaluate, bits=bits))
+            values.update(zip(equation.outvars, results, strict=True))
+        return read(jaxpr.outvars)
+
+    return run
+
+
+def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
+    """Results of one equation; what it holds is evaluated by `inner`."""
+    name, settings = equation.primitive.name, equation.params
+    if name == "dot_general":
+        return [equation.primitive.bind(*map(round_, inputs), **settings)]
+    if name == "jit":
+        return inner(settings["jaxpr"])(*inputs)
+    if name == "cond":
+        return jax.lax.switch(inputs[0], [inner(branch) for branch in settings["branches"]], *inputs[1:])
+    if name == "scan":
+        constants, carried = settings["num_consts"], settings["num_carry"]
+        body = inner(settings["jaxpr"])
+
+        def turn(carry, x):
+            results = body(*inputs[:constants], *carry, *x)
+            return results[:carried], results[carried:]
+
+        carry, stacked = jax.lax.scan(
+            turn, inputs[constants : constants + carried], inputs[constants + carried :], length=settings["length"]
+        )
+        return [*carry, *stacked]
+    if name == "while":
+        tested, looped = settings["cond_nconsts"], settings["body_nconsts"]
+        test, body = inner(settings["cond_jaxpr"]), inner(settings["body_jaxpr"])
+        for_test, for_body, carry = inputs[:tested], inputs[tested : tested + looped], inputs[tested + looped :]
+        return jax.lax.while_loop(lambda c: test(*for_test, *c)[0], lambda c: body(*for_body, *c), carry)
+    held = [part.jaxpr for part in settings.values() if isinstance(part, ClosedJaxpr)]
+    if any("dot_general" in str(jaxpr) for jaxpr in held):
+        raise NotImplementedError(f"matrix products inside {name!r} are not rounded here")
+    results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))
+    return results if equation.primitive.multiple_results else [results]
+
+
+def main(parent: Path, cases: list[str]) -> None:
+    epoch = train.train_epoch
+    for case in cases:
+        bits = MANTISSA_BITS[quality.CASES[case][2].train.precision]
+
+        @functools.partial(jax.jit, static_argnames=("model", "config"), donate_argnums=0)
+        def rounded(state, data, key, *, model, config, bits=bits):
+            config = replace(config, precision="float32")
+            return rounded_products(functools.partial(epoch, model=model, config=config), bits)(state, data, key)
+
+        with mock.patch.object(train, "train_epoch", rounded), mock.patch.object(train, "check_precision"):
+            quality.main(parent, [case])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:] or list(CASES))
