@@ -102,8 +102,19 @@ class HostGraphs(NamedTuple):
 
     num_users: int
     user_item: scipy.sparse.csr_array  # A_hat [|U| + |I|, |U| + |I|]
+    item_user: scipy.sparse.csr_array  # R_hat [|U|, |I|]
     item_item: Mapping[str, scipy.sparse.csr_array]  # modality -> S_m [|I|, |I|]
     available: Mapping[str, np.ndarray]  # modality -> bool [|U| + |I|]; users have every modality of the data
+    first: scipy.sparse.csr_array | None = None  # A_hat for the first layer, where it is not that of the further ones
+
+
+class Senders(NamedTuple):
+    """Whose rows are not all zero before each propagation; the edges of all others carry nothing."""
+
+    first: np.ndarray  # bool [|U| + |I|], in the first layer over A_hat
+    further: np.ndarray  # bool [|U| + |I|], in any later one
+    items: Mapping[str, np.ndarray]  # modality -> bool [|I|], in the layers over S_m
+    modal: np.ndarray  # bool [|I|], after them, over R_hat
 
 
 def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> HostGraphs:
@@ -124,7 +135,7 @@ def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> 
             item_item[m] = scipy.sparse.csr_array((dataset.num_items, dataset.num_items), dtype=np.float32)
             available[m] = np.zeros(dataset.num_users + dataset.num_items, bool)
     a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
-    return HostGraphs(dataset.num_users, a_hat, item_item, available)
+    return HostGraphs(dataset.num_users, a_hat, items_to_users(a_hat, dataset.num_users), item_item, available)
 
 
 def subgraph(graphs: HostGraphs, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> HostGraphs:
@@ -151,12 +162,31 @@ def subgraph(graphs: HostGraphs, users: np.ndarray, items: np.ndarray, num_users
         available[m] = np.zeros(num_users + num_items, bool)
         available[m][: len(users)] = whole[users]
         available[m][num_users : num_users + len(items)] = whole[graphs.num_users + items]
+    user_item = among(graphs.user_item, node, num_users + num_items)
     return HostGraphs(
         num_users,
-        among(graphs.user_item, node, num_users + num_items),
+        user_item,
+        items_to_users(user_item, num_users),
         {m: among(matrix, item, num_items) for m, matrix in graphs.item_item.items()},
         available,
     )
+
+
+def only_from(graphs: HostGraphs, senders: Senders) -> HostGraphs:
+    """The graphs without the edges that carry nothing: the same sums, over fewer edges."""
+    return graphs._replace(
+        user_item=_leaving(graphs.user_item, senders.further),
+        item_user=_leaving(graphs.item_user, senders.modal),
+        item_item={m: _leaving(matrix, senders.items[m]) for m, matrix in graphs.item_item.items()},
+        first=_leaving(graphs.user_item, senders.first),
+    )
+
+
+def _leaving(matrix: scipy.sparse.csr_array, senders: np.ndarray) -> scipy.sparse.csr_array:
+    """The matrix with the columns of some senders only, bool [M]; its size stays."""
+    kept = senders[matrix.indices]
+    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return scipy.sparse.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:

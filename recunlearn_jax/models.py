@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import HostGraphs, host_graphs, items_to_users
+from recunlearn_jax.graph import HostGraphs, host_graphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate
@@ -28,6 +28,7 @@ class Graphs(NamedTuple):
     item_user: Graph  # its edges from items to users, R_hat [|U|, |I|]
     item_item: Mapping[str, Graph]  # S_m over |I| nodes
     available: Mapping[str, jax.Array]  # modality -> bool [|U| + |I|]; users have every modality of the data
+    first: Graph | None = None  # A_hat for the first layer, where it is not that of the further ones
 
 
 class Propagated(NamedTuple):
@@ -74,9 +75,10 @@ def device_graphs(host: HostGraphs, config: ModelConfig, pairs: int, neighbours:
     """
     return Graphs(
         user_item=layout(host.user_item, config.layout, 2 * pairs),
-        item_user=layout(items_to_users(host.user_item, host.num_users), config.layout, pairs),
+        item_user=layout(host.item_user, config.layout, pairs),
         item_item={m: layout(matrix, config.layout, neighbours[m]) for m, matrix in host.item_item.items()},
         available={m: jnp.asarray(rows) for m, rows in host.available.items()},
+        first=None if host.first is None else layout(host.first, config.layout, 2 * pairs),
     )
 
 
@@ -157,8 +159,8 @@ class MGCN(nn.Module):
 
         layer = jnp.concatenate([users, items])  # 4
         total = layer
-        for _ in range(self.user_item_layers):
-            layer = propagate(graphs.user_item, layer)
+        for i in range(self.user_item_layers):
+            layer = propagate(graphs.first if graphs.first is not None and i == 0 else graphs.user_item, layer)
             total = total + layer
         content = total / (self.user_item_layers + 1)
 

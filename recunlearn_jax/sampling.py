@@ -47,7 +47,8 @@ def build_sampler(
     items = np.flatnonzero(allowed)
     position = np.cumsum(allowed) - 1
     relevant = history[allowed[history[:, 1]]]
-    relevant = relevant[np.lexsort((relevant[:, 1], relevant[:, 0]))]
+    # Data sets hold their pairs in this order; a stable sort only looks then.
+    relevant = relevant[np.argsort(relevant[:, 0].astype(np.int64) * num_items + relevant[:, 1], kind="stable")]
     degree = np.bincount(relevant[:, 0], minlength=num_users)
     full = np.flatnonzero(degree[pairs[:, 0]] >= len(items))
     if len(full):

@@ -14,10 +14,13 @@ from recunlearn_jax.graph import (
     keep_items,
     knn_similarities,
     normalize,
+    only_from,
     subgraph,
     to_jraph,
     with_item_graphs,
 )
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.unlearn.neighbourhood import senders_of
 
 USERS, ITEMS = 6, 5
 # user 4 and item 3 have no interaction
@@ -253,3 +256,28 @@ def test_item_graphs_from_a_file_win():
     theirs = knn_similarities(attached.features["image"], 2)
     np.testing.assert_array_equal(attached.similarities["image"].toarray(), theirs.toarray())
     assert with_item_graphs(attached, 4) is attached
+
+
+def test_edges_that_carry_nothing_are_left_out():
+    """A change of some rows gives the same layers over the edges of its senders, and no edge could be spared."""
+    dataset = with_item_graphs(toy(60, 40, pairs_per_user=5, clusters=2), 3)
+    whole = host_graphs(dataset)
+    moving = np.zeros(100, bool)
+    moving[[3, 17, 65]] = True
+    change = np.where(moving[:, None], np.random.default_rng(0).uniform(1, 2, (100, 4)), 0).astype(np.float32)
+    for layers in (1, 2, 3):
+        for item_layers in (1, 2):
+            fewer = only_from(whole, senders_of(whole, moving, layers, item_layers))
+            full = pruned = change
+            for i in range(layers):
+                full, pruned = whole.user_item @ full, (fewer.first if i == 0 else fewer.user_item) @ pruned
+                np.testing.assert_allclose(pruned, full, rtol=1e-6)
+            assert (change[fewer.first.indices] != 0).all()
+            for m, matrix in whole.item_item.items():
+                item, few = change[60:], change[60:]
+                for _ in range(item_layers):
+                    item, few = matrix @ item, fewer.item_item[m] @ few
+                np.testing.assert_allclose(few, item, rtol=1e-6)
+                np.testing.assert_allclose(fewer.item_user @ few, whole.item_user @ item, rtol=1e-6)
+            assert fewer.item_user.nnz < whole.item_user.nnz
+            assert fewer.first.nnz < fewer.user_item.nnz or layers == 1

@@ -70,10 +70,12 @@ def reset_rows(key: jax.Array, params: Any, users: np.ndarray, items: np.ndarray
         params: of an MGCN.
         users, items: bool [|U|], bool [|I|], the rows; an empty array for none.
     """
-    fresh = jax.nn.initializers.xavier_uniform()
-    drawn = {}
-    for i, (name, rows) in enumerate((("user_embedding", users), ("item_embedding", items))):
-        table = params[name]
-        if len(rows):
-            drawn[name] = jnp.where(jnp.asarray(rows)[:, None], fresh(jax.random.fold_in(key, i), table.shape), table)
+    tables = (("user_embedding", users), ("item_embedding", items))
+    drawn = {name: _redrawn(key, i, params[name], rows) for i, (name, rows) in enumerate(tables) if len(rows)}
     return {**params, **drawn}
+
+
+@jax.jit
+def _redrawn(key: jax.Array, i: int, table: jax.Array, rows: np.ndarray) -> jax.Array:
+    fresh = jax.nn.initializers.xavier_uniform()
+    return jnp.where(rows[:, None], fresh(jax.random.fold_in(key, i), table.shape), table)

@@ -28,7 +28,16 @@ from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import OPTIMIZER, Trained, descend
 from recunlearn_jax.unlearn.base import Retain, Unlearned, edit, reset_rows, strip
-from recunlearn_jax.unlearn.neighbourhood import Neighbourhood, Nodes, Sizes, gather, neighbourhood, reach, room
+from recunlearn_jax.unlearn.neighbourhood import (
+    Neighbourhood,
+    Nodes,
+    Sizes,
+    gather,
+    neighbourhood,
+    reach,
+    room,
+    senders_of,
+)
 
 TABLES = ("user_embedding", "item_embedding")
 MOST_NEGATIVES = 16384  # beyond so many items, negatives come from a random part of them, drawn once a request
@@ -224,7 +233,8 @@ def prepare(
     # The whole graphs, for every modality of the original, so that one program serves requests of all kinds.
     before, after = host_graphs(data), host_graphs(retain.dataset, model.modalities)
     sizes = Sizes(len(original.sizes.train), {m: original.sizes.similarities[m].nnz for m in model.modalities})
-    edited = device_graphs(after, settings, sizes.pairs, sizes.neighbours)
+    same = retain.model.modalities == model.modalities
+    edited = retain.data.graphs if same else device_graphs(after, settings, sizes.pairs, sizes.neighbours)
     gates = cast(dict, _gates(params, original.data.features, model=model))
 
     repair = retain.dataset.train
@@ -234,13 +244,14 @@ def prepare(
     if config.scope == "touched":
         # No pair is left where only rows of forgotten users or items move: retain batches weigh nothing then.
         repair = repair[moving_users[repair[:, 0]] | moving_items[repair[:, 1]]]
-        chosen = reach(before, np.concatenate(moving), model.user_item_layers, model.item_item_layers)
+        senders = senders_of(before, np.concatenate(moving), model.user_item_layers, model.item_item_layers)
+        chosen = reach(senders)
         for pairs in (repair, forgotten):
             chosen[pairs[:, 0]] = True
             chosen[data.num_users + pairs[:, 1]] = True
         chosen[data.num_users + candidates] = True
     else:
-        chosen = np.ones(data.num_users + data.num_items, bool)
+        senders, chosen = None, np.ones(data.num_users + data.num_items, bool)
     nodes = gather(chosen, data.num_users)
     history = nodes.local(data.train[nodes.has(data.train)])
     kept = np.searchsorted(nodes.items, candidates)
@@ -256,7 +267,7 @@ def prepare(
             history_capacity=room(len(history), sizes.pairs),
         )
         rows = _rows(params, graphs, gates, model=model)
-        return Side(sampler, neighbourhood(whole, rows, nodes, settings, sizes))
+        return Side(sampler, neighbourhood(whole, rows, nodes, settings, sizes, senders))
 
     on_original = config.forget_graph == "original"
     holds = config.forget_until == "unseen" and on_original and len(forgotten) > 0

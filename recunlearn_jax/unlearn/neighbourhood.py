@@ -6,7 +6,8 @@ outside the moving rows,
     rows(E) = rows(E0) + rows(D)
 
 The first term is a constant of the request. The second travels along paths that start in a moving row; for the rows a batch reads it is
-exact on the sub-graph of the batch's nodes and of those through which such paths lead.
+exact on the sub-graph of the batch's nodes and of those through which such paths lead. Of its edges only those carry anything that leave a
+node which a path has reached by then.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.config import ModelConfig
-from recunlearn_jax.graph import HostGraphs, subgraph
+from recunlearn_jax.graph import HostGraphs, Senders, only_from, subgraph
 from recunlearn_jax.models import Graphs, Propagated, device_graphs, take_rows
 
 LEAST_ROOM = 16384  # data sets of up to so many users and items have one program for requests of every size
@@ -69,8 +70,8 @@ class Neighbourhood(NamedTuple):
     base: Propagated
 
 
-def reach(graphs: HostGraphs, moving: np.ndarray, user_item_layers: int, item_item_layers: int) -> np.ndarray:
-    """Nodes through which a change of moving rows travels on its way to the row of any other node.
+def senders_of(graphs: HostGraphs, moving: np.ndarray, user_item_layers: int, item_item_layers: int) -> Senders:
+    """Nodes from which a change of moving rows travels on, at each propagation.
 
     Args:
         graphs: of the whole data set.
@@ -78,16 +79,25 @@ def reach(graphs: HostGraphs, moving: np.ndarray, user_item_layers: int, item_it
         user_item_layers, item_item_layers: of the model.
 
     Returns:
-        bool [|U| + |I|]: the moving nodes, those within L_ui - 1 hops of them, and items within L_ii hops in an item graph.
+        The moving nodes; those within L_ui - 1 hops of them; for each modality the items within L_ii - 1 hops in its item graph; and
+        the items within L_ii hops in any.
     """
-    near = moving.copy()
+    further = moving.copy()
     for _ in range(user_item_layers - 1):
-        near |= _receivers(graphs.user_item, near)
-    for matrix in graphs.item_item.values():
-        items = moving[graphs.num_users :].copy()
+        further |= _receivers(graphs.user_item, further)
+    items, modal = {}, moving[graphs.num_users :].copy()
+    for m, matrix in graphs.item_item.items():
+        reached = items[m] = moving[graphs.num_users :].copy()
         for _ in range(item_item_layers):
-            items |= _receivers(matrix, items)
-        near[graphs.num_users :] |= items
+            items[m], reached = reached, reached | _receivers(matrix, reached)
+        modal |= reached
+    return Senders(moving, further, items, modal)
+
+
+def reach(senders: Senders) -> np.ndarray:
+    """Nodes through which the change travels on its way to the row of any other node, bool [|U| + |I|]."""
+    near = senders.further.copy()
+    near[len(near) - len(senders.modal) :] |= senders.modal
     return near
 
 
@@ -111,7 +121,9 @@ def gather(nodes: np.ndarray, num_users: int) -> Nodes:
     return Nodes(users, items, room(len(users), num_users), room(len(items), len(nodes) - num_users))
 
 
-def neighbourhood(whole: HostGraphs, base: Propagated, nodes: Nodes, config: ModelConfig, most: Sizes) -> Neighbourhood:
+def neighbourhood(
+    whole: HostGraphs, base: Propagated, nodes: Nodes, config: ModelConfig, most: Sizes, senders: Senders | None
+) -> Neighbourhood:
     """Cut the neighbourhood out of the whole graph.
 
     Args:
@@ -120,10 +132,34 @@ def neighbourhood(whole: HostGraphs, base: Propagated, nodes: Nodes, config: Mod
         nodes: who is in it.
         config: for the layout.
         most: bounds of the array sizes.
+        senders: whose edges matter, of the whole data set; None for all.
     """
     cut = subgraph(whole, nodes.users, nodes.items, nodes.num_users, nodes.num_items)
     pairs = room(cut.user_item.nnz // 2, most.pairs, 16 * LEAST_ROOM)
     neighbours = {m: room(cut.item_item[m].nnz, edges, 16 * LEAST_ROOM) for m, edges in most.neighbours.items()}
+    if senders is not None:
+        cut = only_from(cut, local_senders(senders, nodes))
     users, items = nodes.padded
-    rows = take_rows(base, jnp.asarray(users), jnp.asarray(items))
+    rows = _taken(base, jnp.asarray(users), jnp.asarray(items))
     return Neighbourhood(device_graphs(cut, config, pairs, neighbours), rows)
+
+
+_taken = jax.jit(take_rows)
+
+
+def local_senders(senders: Senders, nodes: Nodes) -> Senders:
+    """Senders by the ids that nodes have in a neighbourhood; what is behind the real ones sends nothing."""
+
+    def of_items(chosen):
+        return np.pad(chosen[nodes.items], (0, nodes.num_items - len(nodes.items)))
+
+    def of_nodes(chosen):
+        users = np.pad(chosen[nodes.users], (0, nodes.num_users - len(nodes.users)))
+        return np.concatenate([users, of_items(chosen[len(chosen) - len(senders.modal) :])])
+
+    return Senders(
+        of_nodes(senders.first),
+        of_nodes(senders.further),
+        {m: of_items(chosen) for m, chosen in senders.items.items()},
+        of_items(senders.modal),
+    )
