@@ -22,11 +22,8 @@ import jax.numpy as jnp
 
 _SMALLEST_BOUNDED_TEMPERATURE = 0.03
 _BLOCK = 512  # rows of InfoNCE's exponentials at a time
-DISTINCT_SHARES = (
-    3 / 8,
-    3 / 4,
-    1,
-)  # of a batch's rows for which InfoNCE is compiled, where equal rows are counted and not repeated
+# Parts of a batch for which InfoNCE is compiled, where equal rows are counted and not repeated; more of them take longer to compile.
+DISTINCT_SHARES = (3 / 8, 3 / 4, 1)
 _EPS = 1e-12  # inside the norm: a zero row (a user without edges) keeps a zero value and a finite gradient
 
 
@@ -168,9 +165,8 @@ class Views(NamedTuple):
     user_content: jax.Array
     positive_side: jax.Array
     positive_content: jax.Array
-    user_ids: jax.Array | None = (
-        None  # int [B]; where given, rows of one id are equal and the contrast computes each once
-    )
+    # int [B]; where they are given, rows of one id are equal, and the contrast computes each once.
+    user_ids: jax.Array | None = None
     positive_ids: jax.Array | None = None
 
 
@@ -322,9 +318,10 @@ def _row_maxima(x: jax.Array, y: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def _distinct(ids: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One row of each id that counts, and the sum of its weights; int32 [B] and float [B], behind the last id 0 and 0."""
-    order = jnp.argsort(jnp.where(weights > 0, ids, jnp.iinfo(ids.dtype).max))
-    ordered = ids[order]
+    """One row of each id that counts, int32 [B], and the sum of its weights, float [B]; behind the last of them weights are 0."""
+    counted = jnp.where(weights > 0, ids, jnp.iinfo(ids.dtype).max)
+    order = jnp.argsort(counted)
+    ordered = counted[order]
     group = jnp.cumsum(jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]]))
     return jnp.zeros_like(order).at[group].set(order), jnp.zeros_like(weights).at[group].add(weights[order])
 

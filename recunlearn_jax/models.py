@@ -160,7 +160,7 @@ class MGCN(nn.Module):
         layer = jnp.concatenate([users, items])  # 4
         total = layer
         for i in range(self.user_item_layers):
-            layer = propagate(graphs.first if graphs.first is not None and i == 0 else graphs.user_item, layer)
+            layer = propagate(graphs.user_item if i or graphs.first is None else graphs.first, layer)
             total = total + layer
         content = total / (self.user_item_layers + 1)
 
