@@ -43,7 +43,7 @@ def build_sampler(
         InputError: a user in `pairs` has every candidate in its history, so no negative exists.
     """
     allowed = np.zeros(num_items, bool)
-    allowed[np.unique(history[:, 1]) if candidates is None else candidates] = True
+    allowed[history[:, 1] if candidates is None else candidates] = True
     items = np.flatnonzero(allowed)
     position = np.cumsum(allowed) - 1
     relevant = history[allowed[history[:, 1]]]

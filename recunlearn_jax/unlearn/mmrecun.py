@@ -238,7 +238,7 @@ def prepare(
     gates = cast(dict, _gates(params, original.data.features, model=model))
 
     repair = retain.dataset.train
-    candidates = np.unique(repair[:, 1])
+    candidates = np.flatnonzero(np.bincount(repair[:, 1], minlength=data.num_items))
     if len(candidates) > MOST_NEGATIVES:
         candidates = np.sort(np.random.default_rng(forget_set.request.seed).choice(candidates, MOST_NEGATIVES, False))
     if config.scope == "touched":
@@ -253,7 +253,8 @@ def prepare(
     else:
         senders, chosen = None, np.ones(data.num_users + data.num_items, bool)
     nodes = gather(chosen, data.num_users)
-    history = nodes.local(data.train[nodes.has(data.train)])
+    inside = chosen[data.train[:, 0]] & chosen[data.num_users + data.train[:, 1]]
+    history = nodes.local(data.train[inside])
     kept = np.searchsorted(nodes.items, candidates)
 
     def side(whole: HostGraphs, graphs: Graphs, pairs: np.ndarray) -> Side:
@@ -318,7 +319,7 @@ def moving_rows(data: Dataset, forget_set: ForgetSet, limit: int) -> tuple[np.nd
     forgotten = forget_pairs(data, forget_set)
     masks = []
     for column, whole in ((0, forget_set.users), (1, forget_set.items)):
-        mask = np.isin(np.arange(len(whole)), forgotten[:, column])
+        mask = np.bincount(forgotten[:, column], minlength=len(whole)) > 0
         if column == 1:
             mask = np.logical_or.reduce([mask, *forget_set.features.values()])
         if limit:
@@ -339,7 +340,8 @@ def margin_of_unseen(
         float32 scalar; -inf where there is no such pair, so that the forget terms always count.
     """
     data, settings = retain.dataset, original.config.model
-    pairs = data.valid[np.isin(data.valid[:, 0], data.train[:, 0])]
+    trained = np.bincount(data.train[:, 0], minlength=data.num_users) > 0
+    pairs = data.valid[trained[data.valid[:, 0]]]
     if not len(pairs):
         return jnp.float32(-jnp.inf)
     capacity = len(original.sizes.train) + len(original.sizes.valid)

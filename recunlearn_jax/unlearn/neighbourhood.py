@@ -43,10 +43,6 @@ class Nodes(NamedTuple):
         ids = (np.searchsorted(known, pairs[:, i]) for i, known in enumerate((self.users, self.items)))
         return np.stack(list(ids), axis=1)
 
-    def has(self, pairs: np.ndarray) -> np.ndarray:
-        """bool [k], both ends are in the neighbourhood."""
-        return np.isin(pairs[:, 0], self.users) & np.isin(pairs[:, 1], self.items)
-
     def of_users(self, values: np.ndarray) -> jax.Array:
         """A global float32 [|U|] in local order, [num_users], 0 behind it."""
         return jnp.asarray(np.pad(values[self.users], (0, self.num_users - len(self.users))), jnp.float32)
