@@ -64,8 +64,8 @@ def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
     name, settings = equation.primitive.name, equation.params
     if name == "dot_general":
         return [equation.primitive.bind(*map(round_, inputs), **settings)]
-    if name == "jit":
-        return inner(settings["jaxpr"])(*inputs)
+    if name in {"jit", "custom_jvp_call", "custom_vjp_call"}:
+        return inner(settings["jaxpr" if name == "jit" else "call_jaxpr"])(*inputs)
     if name == "cond":
         return jax.lax.switch(inputs[0], [inner(branch) for branch in settings["branches"]], *inputs[1:])
     if name == "scan":
@@ -85,8 +85,7 @@ def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
         test, body = inner(settings["cond_jaxpr"]), inner(settings["body_jaxpr"])
         for_test, for_body, carry = inputs[:tested], inputs[tested : tested + looped], inputs[tested + looped :]
         return jax.lax.while_loop(lambda c: test(*for_test, *c)[0], lambda c: body(*for_body, *c), carry)
-    held = [part.jaxpr for part in settings.values() if isinstance(part, ClosedJaxpr)]
-    if any("dot_general" in str(jaxpr) for jaxpr in held):
+    if any(" dot_general[" in str(part) for part in settings.values() if isinstance(part, ClosedJaxpr)):
         raise NotImplementedError(f"matrix products inside {name!r} are not rounded here")
     results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))
     return results if equation.primitive.multiple_results else [results]

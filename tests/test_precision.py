@@ -19,11 +19,11 @@ from recunlearn_jax.train import fit, init_state, train_data, train_epoch
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
-def epoch_in(precision):
-    """A toy epoch's function and arguments, in the layout that every device can compile."""
+def epoch_in(precision, layout="segment"):
+    """A toy epoch's function and arguments; the layout is by default the one that every device can compile."""
     config = PRESETS["toy"]
     config = Config(
-        model=dataclasses.replace(config.model, layout="segment", embedding_size=8),
+        model=dataclasses.replace(config.model, layout=layout, embedding_size=8),
         train=dataclasses.replace(config.train, precision=precision, batch_size=64),
     )
     dataset = with_item_graphs(toy(60, 40, pairs_per_user=5, clusters=2), config.model.neighbours)
@@ -87,11 +87,12 @@ def test_emulation_rounds_both_factors_wherever_a_product_stands(monkeypatch):
     assert not np.allclose(emulated[-1], 2 * x.T @ (x @ w), rtol=1e-3)
 
 
-def test_an_emulated_epoch_is_the_epoch_but_for_rounding(monkeypatch):
+@pytest.mark.parametrize("layout", ["segment", "csr"])
+def test_an_emulated_epoch_is_the_epoch_but_for_rounding(layout, monkeypatch):
     monkeypatch.syspath_prepend(EXPERIMENTS)
     from precision import rounded_products
 
-    epoch, arguments = epoch_in("float32")
+    epoch, arguments = epoch_in("float32", layout)
     tables = {bits: jax.jit(rounded_products(epoch, bits))(*arguments)[0].params for bits in (23, 7)}
     state, _ = epoch(*arguments)
     distance = {
