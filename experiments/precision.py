@@ -69,7 +69,7 @@ def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
     if name == "cond":
         return jax.lax.switch(inputs[0], [inner(branch) for branch in settings["branches"]], *inputs[1:])
     if name == "scan":
-        constants, carried = settings["num_consts"], settings["num_carry"]
+        constants, carried = _scan_sizes(settings)
         body = inner(settings["jaxpr"])
 
         def turn(carry, x):
@@ -89,6 +89,14 @@ def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
         raise NotImplementedError(f"matrix products inside {name!r} are not rounded here")
     results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))
     return results if equation.primitive.multiple_results else [results]
+
+
+def _scan_sizes(settings) -> tuple[int, int]:
+    """Numbers of constants and of carried values among the inputs of a scan."""
+    if "num_consts" in settings:
+        return settings["num_consts"], settings["num_carry"]
+    constants, carried, _ = settings["ft_in"].unpack()  # jax 0.12 says it so
+    return len(list(constants)), len(list(carried))
 
 
 def main(parent: Path, cases: list[str]) -> None:
