@@ -85,7 +85,7 @@ def _operations(jaxpr, choices: list[int]) -> float:
 def contrast_choices(batch: tuple[jax.Array, ...]) -> list[int]:
     """Which of InfoNCE's compiled sizes a batch of triplets takes, for its items and for its users."""
     users, positives, _, _ = batch
-    sizes = [math.ceil(share * len(users)) for share in losses.DISTINCT_SHARES]
+    sizes = losses.distinct_sizes(len(users))
     return [int(np.searchsorted(sizes, len(np.unique(ids)))) for ids in (positives, users)]
 
 

@@ -15,7 +15,7 @@ from unittest import mock
 
 import jax
 import quality
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import Literal
 
 from recunlearn_jax import train
 
@@ -76,17 +76,16 @@ def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
             results = body(*inputs[:constants], *carry, *x)
             return results[:carried], results[carried:]
 
-        carry, stacked = jax.lax.scan(
-            turn, inputs[constants : constants + carried], inputs[constants + carried :], length=settings["length"]
-        )
+        start, rows = inputs[constants : constants + carried], inputs[constants + carried :]
+        carry, stacked = jax.lax.scan(turn, start, rows, length=settings["length"], reverse=settings["reverse"])
         return [*carry, *stacked]
     if name == "while":
         tested, looped = settings["cond_nconsts"], settings["body_nconsts"]
         test, body = inner(settings["cond_jaxpr"]), inner(settings["body_jaxpr"])
         for_test, for_body, carry = inputs[:tested], inputs[tested : tested + looped], inputs[tested + looped :]
         return jax.lax.while_loop(lambda c: test(*for_test, *c)[0], lambda c: body(*for_body, *c), carry)
-    if any(" dot_general[" in str(part) for part in settings.values() if isinstance(part, ClosedJaxpr)):
-        raise NotImplementedError(f"matrix products inside {name!r} are not rounded here")
+    if any(" dot_general[" in str(part) for part in settings.values()):
+        raise ValueError(f"{name!r} holds matrix products, which would stay unrounded")
     results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))
     return results if equation.primitive.multiple_results else [results]
 

@@ -123,6 +123,17 @@ def steps() -> str:
     return "\n".join(lines) + "\n"
 
 
+def machines() -> str:
+    """Where the benchmarks ran."""
+    lines = ["| result | processor | cores | device | jax |", "|" + "---|" * 5]
+    for path in sorted(BENCHMARKS.glob("*.json")):
+        result = json.loads(path.read_text())
+        on = result["about"]["ours"]["versions"] if "about" in result else result["environment"]
+        cells = (path.stem, on["processor"], on["cores"], on["device"], on["packages"]["jax"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
 def quality_times() -> str:
     """When each seed of each side reached a valid Recall@20."""
     lines = [
@@ -221,6 +232,7 @@ TABLES = {
     "quality": quality,
     "unlearning": unlearning,
     "steps": steps,
+    "machines": machines,
     "time_to_quality": quality_times,
     "growth": growth,
     "reference": against_reference,

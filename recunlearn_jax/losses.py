@@ -22,8 +22,7 @@ import jax.numpy as jnp
 
 _SMALLEST_BOUNDED_TEMPERATURE = 0.03
 _BLOCK = 512  # rows of InfoNCE's exponentials at a time
-# Parts of a batch for which InfoNCE is compiled, where equal rows are counted and not repeated; more of them take longer to compile.
-DISTINCT_SHARES = (3 / 8, 3 / 4, 1)
+_DISTINCT_SHARES = (3 / 8, 3 / 4, 1)  # of a batch, see `distinct_sizes`; more of them take longer to compile
 _EPS = 1e-12  # inside the norm: a zero row (a user without edges) keeps a zero value and a finite gradient
 
 
@@ -127,9 +126,18 @@ def info_nce(
     # passes over the B x B matrix that it costs are saved.
     bounded = isinstance(temperature, (int, float)) and temperature >= _SMALLEST_BOUNDED_TEMPERATURE
     shift = jnp.full(x.shape[0], 1 / temperature, x.dtype) if bounded else _row_maxima(x, y, columns)
-    sizes = (x.shape[0],) if ids is None else tuple(math.ceil(part * x.shape[0]) for part in DISTINCT_SHARES)
+    sizes = (x.shape[0],) if ids is None else distinct_sizes(x.shape[0])
     spread = cast(jax.Array, _log_sum_exp(sizes, x, y, share, columns, shift))
     return spread - jnp.sum(share * jnp.sum(x * y, axis=-1))
+
+
+def distinct_sizes(rows: int) -> tuple[int, ...]:
+    """Numbers of distinct rows for which InfoNCE of a batch with ids is compiled; the smallest that holds them is computed.
+
+    >>> distinct_sizes(2048)
+    (768, 1536, 2048)
+    """
+    return tuple(math.ceil(share * rows) for share in _DISTINCT_SHARES)
 
 
 def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array | None = None) -> jax.Array:

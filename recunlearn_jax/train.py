@@ -148,7 +148,8 @@ def train_step(
     users, positives = data.sampler.pairs[rows].T
     negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
     batch = spread((users, positives, negatives, weights))
-    loss, gradients = jax.value_and_grad(batch_loss)(params, model, data, batch, config)
+    with products_in(config.precision):
+        loss, gradients = jax.value_and_grad(batch_loss)(params, model, data, batch, config)
     params, opt_state = descend(gradients, opt_state, params, learning_rate)
     return params, opt_state, loss, rows
 
@@ -175,8 +176,7 @@ def train_epoch(
         params, opt_state, loss, _ = train_step(params, opt_state, i, order, data, key, learning_rate, model, config)
         return params, opt_state, total + loss
 
-    with products_in(config.precision):
-        params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
+    params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
     return TrainState(params, opt_state, state.epoch + 1), total / steps.astype(jnp.float32)
 
 

@@ -259,7 +259,7 @@ def test_item_graphs_from_a_file_win():
 
 
 def test_edges_that_carry_nothing_are_left_out():
-    """A change of some rows gives the same layers over the edges of its senders, and no edge could be spared."""
+    """A change of some rows gives the same layers over the edges of its senders, and none of the first layer could be spared."""
     dataset = with_item_graphs(toy(60, 40, pairs_per_user=5, clusters=2), 3)
     whole = host_graphs(dataset)
     moving = np.zeros(100, bool)

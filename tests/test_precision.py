@@ -9,12 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recunlearn_jax.config import PRESETS, Config
+from recunlearn_jax.audit.shadows import train_shadows
+from recunlearn_jax.config import PRESETS, Config, TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.models import build_model, init_params
+from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit, init_state, train_data, train_epoch
+from recunlearn_jax.unlearn import METHODS
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
@@ -32,16 +35,22 @@ def epoch_in(precision, layout="segment"):
     return functools.partial(train_epoch, model=model, config=config.train), (state, data, jax.random.key(1))
 
 
-def test_a_precision_that_is_not_there_is_refused():
+@pytest.mark.parametrize("precision", ["bfloat16", "tensorfloat32"])
+def test_whatever_trains_refuses_a_precision_that_is_not_there(precision):
     """A CPU would quietly compute in float32."""
-    for precision in ("bfloat16", "tensorfloat32"):
-        config = dataclasses.replace(
-            PRESETS["toy"], train=dataclasses.replace(PRESETS["toy"].train, precision=precision)
-        )
+    dataset, preset = toy(60, 40, pairs_per_user=5, clusters=2), PRESETS["toy"]
+    config = dataclasses.replace(preset, train=dataclasses.replace(preset.train, precision=precision))
+    original = fit(dataset, Config(train=TrainConfig(batch_size=64, max_epochs=1)))
+    forget_set = resolve(parse(["users:5%"], 0), original.dataset)
+    request = (jax.random.key(0), original, forget_set, config)
+    trainings = [functools.partial(METHODS[name], *request) for name in ("gold", "finetune", "amnesiac")]
+    trainings.append(functools.partial(fit, dataset, config))
+    trainings.append(functools.partial(train_shadows, [original.dataset], config, 1, seed=0))
+    for training in trainings:
         with pytest.raises(
             InputError, match=f"train.precision: '{precision}' is not there on this cpu; allowed: float32"
         ):
-            fit(toy(60, 40, pairs_per_user=5, clusters=2), config)
+            training()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +82,8 @@ def test_emulation_rounds_both_factors_wherever_a_product_stands(monkeypatch):
         scanned, rows = jax.lax.scan(lambda c, _: (c + product(x, w), product(x, w)), jnp.zeros((5, 4)), length=2)
         branch = jax.lax.cond(turns > 2, lambda: jax.jit(product)(x, w), lambda: x[:, :4])
         # The derivative of a square: its product with the transpose is rounded too.
-        return loop, scanned, rows, branch, jax.grad(lambda w: jnp.sum(jnp.square(product(x, w))))(w)
+        _, back = jax.lax.scan(lambda c, row: (c + product(row[None], w), c), jnp.zeros((1, 4)), x, reverse=True)
+        return loop, scanned, rows, branch, back, jax.grad(lambda w: jnp.sum(jnp.square(product(x, w))))(w)
 
     def by_hand(x, w):
         return jax.lax.reduce_precision(x, 8, 7) @ jax.lax.reduce_precision(w, 8, 7)
@@ -85,6 +95,14 @@ def test_emulation_rounds_both_factors_wherever_a_product_stands(monkeypatch):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     np.testing.assert_allclose(emulated[-1], by_hand(x.T, 2 * by_hand(x, w)), rtol=1e-6)
     assert not np.allclose(emulated[-1], 2 * x.T @ (x @ w), rtol=1e-3)
+
+
+def test_emulation_refuses_what_it_would_leave_unrounded(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    from precision import rounded_products
+
+    with pytest.raises(ValueError, match="holds matrix products"):
+        rounded_products(jax.checkpoint(jnp.matmul), 7)(jnp.ones((2, 3)), jnp.ones((3, 2)))
 
 
 @pytest.mark.parametrize("layout", ["segment", "csr"])

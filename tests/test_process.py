@@ -1,5 +1,6 @@
 """What the command line does to its own process."""
 
+import os
 import subprocess
 import sys
 
@@ -27,3 +28,14 @@ def pages(word):
 def test_freed_memory_is_kept():
     """Without it a second array of the same size is handed out by the system page by page."""
     assert pages("keep") < pages("leave") / 10
+
+
+def test_products_are_float32_unless_the_environment_says_otherwise():
+    script = "from recunlearn_jax.process import keep_float32_products as keep; keep(); import jax; "
+    script += "print(jax.config.jax_default_matmul_precision)"
+    for given, kept in (({}, "highest"), ({"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}, "bfloat16")):
+        environment = {name: value for name, value in os.environ.items() if name != "JAX_DEFAULT_MATMUL_PRECISION"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == kept

@@ -28,6 +28,7 @@ from recunlearn_jax.audit.membership import area_under_curve, true_positives_at
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.models import MGCN, build_model, init_params
+from recunlearn_jax.precision import check_precision
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, resolve
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import TrainData, Trained, TrainState, init_state, train_data, train_epoch
@@ -120,6 +121,7 @@ def train_shadows(
         run: folder for checkpoints; the same call goes on where it was cut off.
         on_epoch: called after each epoch.
     """
+    check_precision(config.train.precision)
     largest = max(datasets, key=lambda d: len(d.train))
     data = [train_data(dataset, config, largest) for dataset in datasets]
     model = build_model(largest, config.model)

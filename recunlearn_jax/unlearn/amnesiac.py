@@ -19,6 +19,7 @@ import numpy as np
 
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.models import MGCN
+from recunlearn_jax.precision import check_precision
 from recunlearn_jax.requests import ForgetSet
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import TrainData, Trained, TrainState, epoch_plan, init_state, train_step
@@ -38,6 +39,7 @@ class Record(NamedTuple):
 def amnesiac(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
     """Answer a request from the record; see `unlearn` for the contract. Making the record is training and not in the seconds."""
     record_key, reset_key = jax.random.split(key)
+    check_precision(config.train.precision)
     params, record = recorded(record_key, original, config.train)
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)

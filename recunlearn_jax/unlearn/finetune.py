@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from recunlearn_jax.config import Config
+from recunlearn_jax.precision import check_precision
 from recunlearn_jax.requests import ForgetSet
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import Trained, init_state, train_epoch
@@ -12,6 +13,7 @@ from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
 
 def finetune(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
     """Answer a request by surgery and `config.unlearn.finetune_epochs` epochs of training; see `unlearn` for the contract."""
+    check_precision(config.train.precision)
     with stopwatch() as seconds:
         retain = edit(original, forget_set, config)
         reset_key, train_key = jax.random.split(key)

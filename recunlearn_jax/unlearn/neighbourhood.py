@@ -43,13 +43,21 @@ class Nodes(NamedTuple):
         ids = (np.searchsorted(known, pairs[:, i]) for i, known in enumerate((self.users, self.items)))
         return np.stack(list(ids), axis=1)
 
+    def place_users(self, values: np.ndarray) -> np.ndarray:
+        """A global [|U|] in local order, [num_users], 0 behind it."""
+        return np.pad(values[self.users], (0, self.num_users - len(self.users)))
+
+    def place_items(self, values: np.ndarray) -> np.ndarray:
+        """A global [|I|] in local order, [num_items], 0 behind it."""
+        return np.pad(values[self.items], (0, self.num_items - len(self.items)))
+
     def of_users(self, values: np.ndarray) -> jax.Array:
-        """A global float32 [|U|] in local order, [num_users], 0 behind it."""
-        return jnp.asarray(np.pad(values[self.users], (0, self.num_users - len(self.users))), jnp.float32)
+        """`place_users` on the device, float32."""
+        return jnp.asarray(self.place_users(values), jnp.float32)
 
     def of_items(self, values: np.ndarray) -> jax.Array:
-        """A global float32 [|I|] in local order, [num_items], 0 behind it."""
-        return jnp.asarray(np.pad(values[self.items], (0, self.num_items - len(self.items))), jnp.float32)
+        """`place_items` on the device, float32."""
+        return jnp.asarray(self.place_items(values), jnp.float32)
 
 
 class Sizes(NamedTuple):
@@ -146,16 +154,13 @@ _taken = jax.jit(take_rows)
 def local_senders(senders: Senders, nodes: Nodes) -> Senders:
     """Senders by the ids that nodes have in a neighbourhood; what is behind the real ones sends nothing."""
 
-    def of_items(chosen):
-        return np.pad(chosen[nodes.items], (0, nodes.num_items - len(nodes.items)))
-
-    def of_nodes(chosen):
-        users = np.pad(chosen[nodes.users], (0, nodes.num_users - len(nodes.users)))
-        return np.concatenate([users, of_items(chosen[len(chosen) - len(senders.modal) :])])
+    def place(chosen):
+        users, items = np.split(chosen, [len(chosen) - len(senders.modal)])
+        return np.concatenate([nodes.place_users(users), nodes.place_items(items)])
 
     return Senders(
-        of_nodes(senders.first),
-        of_nodes(senders.further),
-        {m: of_items(chosen) for m, chosen in senders.items.items()},
-        of_items(senders.modal),
+        place(senders.first),
+        place(senders.further),
+        {m: nodes.place_items(chosen) for m, chosen in senders.items.items()},
+        nodes.place_items(senders.modal),
     )
