@@ -32,7 +32,7 @@ from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.propagate import layout, propagate
 from recunlearn_jax.sampling import draw_pairs
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import batch_loss, embed, init_state, train_data, train_epoch
+from recunlearn_jax.train import batch_loss, embed, init_state, train_data, train_epoch, unchanging
 
 
 def propagation(dataset: Dataset, size: int) -> dict:
@@ -130,12 +130,13 @@ def main() -> None:
     result["propagation"] = propagation(dataset, size)
 
     gradient = jax.jit(jax.value_and_grad(lambda p, data, batch: batch_loss(p, model, data, batch, config.train)))
-    result["gradient"] = seconds(lambda: gradient(params, data, batch))
+    steady = jax.jit(unchanging, static_argnames="model")(data, model=model)
+    result["gradient"] = seconds(lambda: gradient(params, steady, batch))
     rows = [jax.random.normal(jax.random.key(i), (config.train.batch_size, size)) for i in (3, 4)]
     contrast = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))
     result["info_nce"] = seconds(lambda: contrast(*rows))
 
-    operations = matrix_operations(gradient, params, data, batch, choices=contrast_choices(batch))
+    operations = matrix_operations(gradient, params, steady, batch, choices=contrast_choices(batch))
     result["floor"] = floor(operations, params, dataset, size)
     box = [init_state(jax.tree.map(jnp.copy, params))]  # donated: each epoch goes on from the last one's state
 

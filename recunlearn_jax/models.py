@@ -15,7 +15,7 @@ from recunlearn_jax.config import ModelConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import HostGraphs, host_graphs
 from recunlearn_jax.losses import Views
-from recunlearn_jax.products import feature_product
+from recunlearn_jax.products import Features, feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate
 
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
@@ -128,7 +128,7 @@ class MGCN(nn.Module):
     trainable_features: bool = True
 
     @nn.compact
-    def gates(self, features: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def gates(self, features: Mapping[str, Features]) -> dict[str, jax.Array]:
         """Step 3 without the id table, sigmoid(W2 (W1 X_m + b1) + b2): all that the features decide, modality -> [|I|, d].
 
         Args:
@@ -200,14 +200,14 @@ class MGCN(nn.Module):
         side = jnp.asarray(side)
         return Output(rows.content + side, side, rows.content)
 
-    def __call__(self, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
+    def __call__(self, graphs: Graphs, features: Mapping[str, Features]) -> Output:
         """Output rows of all nodes, users first."""
         return self.fuse(self.propagated(graphs, self.gates(features)))
 
     def batch(
         self,
         graphs: Graphs,
-        features: Mapping[str, jax.Array],
+        features: Mapping[str, Features],
         users: jax.Array,
         positives: jax.Array,
         negatives: jax.Array,
@@ -224,7 +224,7 @@ class MGCN(nn.Module):
         sides = (user_side, user_content, positive_side, positive_content)
         return Views(user, positive, negative, *sides, user_ids=users, positive_ids=positives)
 
-    def items(self, graphs: Graphs, features: Mapping[str, jax.Array], items: jax.Array) -> jax.Array:
+    def items(self, graphs: Graphs, features: Mapping[str, Features], items: jax.Array) -> jax.Array:
         """Output rows of some items, int32 [B] -> float32 [B, d]."""
         return self.fuse(take_rows(self.propagated(graphs, self.gates(features)), items[:0], items)).embedding
 
@@ -244,7 +244,7 @@ def batch_views(
     model: MGCN,
     params: Any,
     graphs: Graphs,
-    features: Mapping[str, jax.Array],
+    features: Mapping[str, Features],
     users: jax.Array,
     positives: jax.Array,
     negatives: jax.Array,
@@ -270,7 +270,7 @@ def fused_items(model: MGCN, params: Any, rows: Propagated, items: jax.Array) ->
     return cast(Output, model.apply({"params": params}, take_rows(rows, items[:0], items), method="fuse"))
 
 
-def output(model: MGCN, params: Any, graphs: Graphs, features: Mapping[str, jax.Array]) -> Output:
+def output(model: MGCN, params: Any, graphs: Graphs, features: Mapping[str, Features]) -> Output:
     """The full forward pass as a pure function of the parameters: rows of all nodes, users first."""
     return cast(Output, model.apply({"params": params}, graphs, features))
 
@@ -288,7 +288,7 @@ def build_model(dataset: Dataset, config: ModelConfig) -> MGCN:
     )
 
 
-def init_params(key: jax.Array, model: MGCN, graphs: Graphs, features: Mapping[str, jax.Array]) -> dict:
+def init_params(key: jax.Array, model: MGCN, graphs: Graphs, features: Mapping[str, Features]) -> dict:
     """Fresh parameters: tables xavier uniform, linear layers uniform(+-1/sqrt(fan_in)), features as given.
 
     Args:

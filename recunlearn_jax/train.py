@@ -19,6 +19,7 @@ from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.models import MGCN, Graphs, batch_views, build_graphs, build_model, init_params, output
 from recunlearn_jax.precision import check_precision, products_in
+from recunlearn_jax.products import Features, constant
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_order
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 
@@ -30,7 +31,7 @@ class TrainData(NamedTuple):
     """A data set on the device: an argument of the compiled epoch, so that an edited data set runs in the same program."""
 
     graphs: Graphs
-    features: Mapping[str, jax.Array]  # modality -> float32 [|I|, d_m]
+    features: Mapping[str, Features]  # modality -> float32 [|I|, d_m]
     sampler: Sampler
 
 
@@ -104,9 +105,27 @@ def batch_loss(
 
 def descend(gradients: Any, opt_state: Any, params: Any, learning_rate: float | jax.Array) -> tuple[Any, Any]:
     """One Adam step; the learning rate may be traced."""
+    learning_rate = _behind(gradients, learning_rate)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to its integer count
         updates, opt_state = OPTIMIZER.update(gradients, opt_state, params)
     return jax.tree.map(lambda p, u: p - learning_rate * u, params, updates), opt_state
+
+
+def _behind(gradients: Any, learning_rate: float | jax.Array) -> jax.Array:
+    """The learning rate, which the compiler knows only once every gradient is there.
+
+    WHY: parameters are updated in place. A gradient may read tables whose own gradients are ready before it is, so without this XLA copies
+    every table in every step before it changes it. No number lies above infinity, but the compiler does not know.
+    """
+    some = sum(gradient[(0,) * gradient.ndim] for gradient in jax.tree.leaves(gradients))
+    return jnp.where(some > jnp.inf, 0, learning_rate)
+
+
+def unchanging(data: TrainData, model: MGCN) -> TrainData:
+    """The data as the steps of an epoch read it: feature tables that none of them changes have their transpose with them."""
+    if model.trainable_features:
+        return data
+    return data._replace(features={m: constant(table) for m, table in data.features.items()})
 
 
 def epoch_plan(
@@ -170,6 +189,7 @@ def train_epoch(
     """
     order, learning_rate, steps = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
+    data = unchanging(data, model)
 
     def step(i, carry):
         params, opt_state, total = carry
@@ -181,7 +201,7 @@ def train_epoch(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def embed(params: Any, graphs: Graphs, features: Mapping[str, jax.Array], *, model: MGCN) -> jax.Array:
+def embed(params: Any, graphs: Graphs, features: Mapping[str, Features], *, model: MGCN) -> jax.Array:
     """Output rows Z of all nodes, users first, float32 [|U| + |I|, d]."""
     return output(model, params, graphs, features).embedding
 

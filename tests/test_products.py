@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recunlearn_jax.products import feature_product, transposed_product
+from recunlearn_jax.products import constant, feature_product, transposed_product
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (40, 1024), (128, 1030), (300, 1024)])
@@ -18,6 +18,21 @@ def test_value_and_gradients(shape):
     np.testing.assert_allclose(value, table @ kernel, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(to_table, g @ kernel.T, rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(to_kernel, table.T @ g, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (300, 1030)])
+def test_a_constant_table_gives_the_same(shape):
+    rng = np.random.default_rng(2)
+    table, kernel, g = (
+        jnp.asarray(rng.normal(size=size), np.float32) for size in (shape, (shape[1], 4), (shape[0], 4))
+    )
+    both = jax.jit(constant)(table)
+    assert both.shape == shape
+    np.testing.assert_array_equal(both.transposed, np.asarray(table).T)
+    value, pull = jax.vjp(jax.jit(feature_product), both, kernel)
+    _, to_kernel = pull(g)
+    np.testing.assert_allclose(value, table @ kernel, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(to_kernel, np.asarray(table).T @ g, rtol=1e-5, atol=1e-4)
 
 
 def test_under_vmap():

@@ -22,7 +22,7 @@ from recunlearn_jax.models import MGCN
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.requests import ForgetSet
 from recunlearn_jax.stopwatch import stopwatch
-from recunlearn_jax.train import TrainData, Trained, TrainState, epoch_plan, init_state, train_step
+from recunlearn_jax.train import TrainData, Trained, TrainState, epoch_plan, init_state, train_step, unchanging
 from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
 from recunlearn_jax.unlearn.mmrecun import TABLES
 
@@ -85,6 +85,7 @@ def recorded_epoch(
     """`train.train_epoch` that keeps each batch's updates of the id tables and its rows."""
     order, learning_rate, _ = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
+    data = unchanging(data, model)
 
     def step(carry, i):
         before, opt_state = carry
