@@ -24,11 +24,13 @@ class Constant(NamedTuple):
 Features = jax.Array | Constant
 
 
-def constant(table: jax.Array) -> Constant:
+def constant(table: Features) -> Constant:
     """A table with its transpose at hand.
 
     WHY: on a CPU X^T G from a transpose that lies in memory runs at the rate of X W, from X itself at half of it.
     """
+    if isinstance(table, Constant):
+        return table
     # The barrier keeps XLA from reading X by columns in place of a transpose.
     return Constant(table, jax.lax.optimization_barrier(table.T))
 

@@ -22,6 +22,7 @@ from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import HostGraphs, bipartite, host_graphs, items_to_users
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.models import MGCN, Graphs, Propagated, device_graphs, fused_items, fused_views, propagated_rows
+from recunlearn_jax.products import Features
 from recunlearn_jax.propagate import layout
 from recunlearn_jax.requests import ForgetSet, forget_pairs
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_pairs
@@ -61,7 +62,7 @@ class Work(NamedTuple):
     gates: Mapping[
         str, jax.Array
     ]  # modality -> [T, d] of the original, the part of it that scope touched never changes
-    features: Mapping[str, jax.Array]  # modality -> [|I|, d_m]; read with scope all only
+    features: Mapping[str, Features]  # modality -> [|I|, d_m]; read with scope all only
     moving: dict[str, jax.Array]  # table -> float32 [S, 1] or [T, 1], 1 for rows that move
     branch: jax.Array  # float32 [T, d], sum of the F_m rows of forgotten modality data
     branch_items: jax.Array  # int32 [T], the items concerned; the first num_branch_items are real
