@@ -13,7 +13,7 @@ from recunlearn_jax import checkpoint, report
 from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
-from recunlearn_jax.process import keep_compiled_programs, keep_freed_memory
+from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.requests import parse
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +31,6 @@ CASES = {
 
 
 def main(folder: Path, cases: list[str]) -> None:
-    keep_compiled_programs()
     keep_freed_memory()
     dataset = read_dataset(folder)
     for case in cases:
