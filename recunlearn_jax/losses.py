@@ -264,15 +264,46 @@ def mmrecun(
 
     Reference: arXiv 2405.15328, objective; the place of alpha and of the weights is our reading.
     """
-    retain = jax.tree.map(lambda rows: _counted(rows, retain_weights), retain)
-    forget = jax.tree.map(lambda rows: _counted(rows, forget_weights), forget)
-    keep = mgcn(retain, contrast_weight=retain_contrast, l2_weight=0.0, temperature=temperature, weights=retain_weights)
-    lose = reverse_bpr(*scores(forget), form=reverse, weights=forget_weights)
-    if not (isinstance(forget_contrast, (int, float)) and forget_contrast == 0):
-        lose = lose - forget_contrast * contrast(forget, temperature=temperature, weights=forget_weights)
-    size = row_l2(retain.user, retain.positive, retain.negative, weights=retain_weights)
-    size += row_l2(forget.user, forget.positive, forget.negative, weights=forget_weights)
-    return alpha * keep + (1 - alpha) * lose + l2_weight * size
+    shared = {"alpha": alpha, "l2_weight": l2_weight, "temperature": temperature}
+    keep = mmrecun_retain(retain, contrast_weight=retain_contrast, weights=retain_weights, **shared)
+    return keep + mmrecun_forget(
+        forget, contrast_weight=forget_contrast, reverse=reverse, weights=forget_weights, **shared
+    )
+
+
+def mmrecun_retain(
+    views: Views,
+    *,
+    alpha: float | jax.Array = 0.5,
+    contrast_weight: float | jax.Array = 0.01,
+    l2_weight: float | jax.Array = 1e-4,
+    temperature: float = 0.2,
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """The part of `mmrecun` that reads the retain batch: alpha [BPR(D_r) + cl CL(D_r)] + reg L2 over its rows; arguments as
+    there."""
+    views = jax.tree.map(lambda rows: _counted(rows, weights), views)
+    keep = mgcn(views, contrast_weight=contrast_weight, l2_weight=0.0, temperature=temperature, weights=weights)
+    return alpha * keep + l2_weight * row_l2(views.user, views.positive, views.negative, weights=weights)
+
+
+def mmrecun_forget(
+    views: Views,
+    *,
+    alpha: float | jax.Array = 0.5,
+    contrast_weight: float | jax.Array = 0.01,
+    l2_weight: float | jax.Array = 1e-4,
+    temperature: float = 0.2,
+    reverse: Literal["swap", "ascent"] = "swap",
+    weights: jax.Array | None = None,
+) -> jax.Array:
+    """The part of `mmrecun` that reads the forget batch: (1 - alpha) [RBPR(D_f) - cl_f CL(D_f)] + reg L2 over its rows; arguments as
+    there."""
+    views = jax.tree.map(lambda rows: _counted(rows, weights), views)
+    lose = reverse_bpr(*scores(views), form=reverse, weights=weights)
+    if not (isinstance(contrast_weight, (int, float)) and contrast_weight == 0):
+        lose = lose - contrast_weight * contrast(views, temperature=temperature, weights=weights)
+    return (1 - alpha) * lose + l2_weight * row_l2(views.user, views.positive, views.negative, weights=weights)
 
 
 def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Array | None = None) -> jax.Array:
@@ -397,5 +428,9 @@ contrast_jit = jax.jit(contrast, static_argnames="temperature")
 mgcn_jit = jax.jit(mgcn, static_argnames=("contrast_weight", "l2_weight", "temperature", "batch_size"))
 mmrecun_jit = jax.jit(
     mmrecun, static_argnames=("alpha", "retain_contrast", "forget_contrast", "l2_weight", "temperature", "reverse")
+)
+mmrecun_retain_jit = jax.jit(mmrecun_retain, static_argnames=("alpha", "contrast_weight", "l2_weight", "temperature"))
+mmrecun_forget_jit = jax.jit(
+    mmrecun_forget, static_argnames=("alpha", "contrast_weight", "l2_weight", "temperature", "reverse")
 )
 bpr_divergence_jit = jax.jit(bpr_divergence)

@@ -70,25 +70,34 @@ def oracle_mgcn(views, weights, contrast_weight=0.01, l2_weight=1e-4, temperatur
     return loss + contrast_weight * oracle_contrast(views, weights, temperature)
 
 
+def oracle_mmrecun_retain(views, weights, alpha=0.5, contrast_weight=0.01, l2_weight=1e-4, temperature=0.2):
+    keep = oracle_bpr(*oracle_scores(views), weights)
+    keep += contrast_weight * oracle_contrast(views, weights, temperature)
+    return alpha * keep + l2_weight * oracle_row_l2(views.user, views.positive, views.negative, weights)
+
+
+def oracle_mmrecun_forget(
+    views, weights, alpha=0.5, contrast_weight=0.01, l2_weight=1e-4, temperature=0.2, reverse="swap"
+):
+    lose = oracle_reverse_bpr(*oracle_scores(views), weights, reverse)
+    lose -= contrast_weight * oracle_contrast(views, weights, temperature)
+    return (1 - alpha) * lose + l2_weight * oracle_row_l2(views.user, views.positive, views.negative, weights)
+
+
 def oracle_mmrecun(
     retain,
     forget,
     retain_weights,
     forget_weights,
-    alpha=0.5,
     retain_contrast=0.01,
     forget_contrast=0.01,
-    l2_weight=1e-4,
-    temperature=0.2,
     reverse="swap",
+    **shared,
 ):
-    keep = oracle_bpr(*oracle_scores(retain), retain_weights)
-    keep += retain_contrast * oracle_contrast(retain, retain_weights, temperature)
-    lose = oracle_reverse_bpr(*oracle_scores(forget), forget_weights, reverse)
-    lose -= forget_contrast * oracle_contrast(forget, forget_weights, temperature)
-    size = oracle_row_l2(retain.user, retain.positive, retain.negative, retain_weights)
-    size += oracle_row_l2(forget.user, forget.positive, forget.negative, forget_weights)
-    return alpha * keep + (1 - alpha) * lose + l2_weight * size
+    keep = oracle_mmrecun_retain(retain, retain_weights, contrast_weight=retain_contrast, **shared)
+    return keep + oracle_mmrecun_forget(
+        forget, forget_weights, contrast_weight=forget_contrast, reverse=reverse, **shared
+    )
 
 
 def oracle_bpr_divergence(a, b, weights):
@@ -144,6 +153,22 @@ CASES = {
             "temperature": 0.1,
             "reverse": "ascent",
         },
+        huge=1e18,
+    ),
+    "mmrecun_retain": Case(
+        losses.mmrecun_retain,
+        losses.mmrecun_retain_jit,
+        oracle_mmrecun_retain,
+        "views",
+        {"alpha": 0.3, "contrast_weight": 0.6, "l2_weight": 0.2, "temperature": 0.1},
+        huge=1e18,
+    ),
+    "mmrecun_forget": Case(
+        losses.mmrecun_forget,
+        losses.mmrecun_forget_jit,
+        oracle_mmrecun_forget,
+        "views",
+        {"alpha": 0.3, "contrast_weight": 0.4, "l2_weight": 0.2, "temperature": 0.1, "reverse": "ascent"},
         huge=1e18,
     ),
     "bpr_divergence": Case(

@@ -118,35 +118,49 @@ def step(
     *retain_batch, retain_weights = spread(draw_pairs(retain_key, work.retain.sampler, config.batch_size))
     *forget_batch, forget_weights = spread(draw_pairs(forget_key, work.forget.sampler, config.batch_size))
     contrast = (config.retain_contrast, config.forget_contrast) if model.modalities else (0, 0)
+    shared = {"alpha": config.alpha, "l2_weight": config.l2_weight, "temperature": config.temperature}
     rows = ROWS[config.scope]
 
-    def objective(moved):
+    def keep(moved):
         every = {**params, **moved}
         retain_rows = rows(model, params, moved, work, work.retain)
-        forget = fused_views(model, every, rows(model, params, moved, work, work.forget), *forget_batch)
-        positive, negative = losses.scores(forget)
-        margins = positive - negative
-        standing_out = forget_weights * (state.margin > work.unseen).astype(jnp.float32)
-        loss = losses.mmrecun(
+        loss = losses.mmrecun_retain(
             fused_views(model, every, retain_rows, *retain_batch),
-            forget,
-            alpha=config.alpha,
-            retain_contrast=contrast[0],
-            forget_contrast=contrast[1],
-            l2_weight=config.l2_weight,
-            temperature=config.temperature,
-            reverse=config.reverse,
-            retain_weights=retain_weights,
-            forget_weights=standing_out,
+            contrast_weight=contrast[0],
+            weights=retain_weights,
+            **shared,
         )
         branch = jax.lax.cond(
             work.num_branch_items > 0,
             lambda: branch_contrast(branch_key, every, retain_rows, work, model, config),
             lambda: jnp.float32(0),
         )
-        return loss - (1 - config.alpha) * config.forget_contrast * branch, margins
+        return loss - (1 - config.alpha) * config.forget_contrast * branch
 
-    (loss, margins), gradients = jax.value_and_grad(objective, has_aux=True)(state.moved)
+    def forget_views(moved):
+        views = fused_views(model, {**params, **moved}, rows(model, params, moved, work, work.forget), *forget_batch)
+        positive, negative = losses.scores(views)
+        return views, positive - negative
+
+    def lose(moved):
+        views, margins = forget_views(moved)
+        loss = losses.mmrecun_forget(
+            views, contrast_weight=contrast[1], reverse=config.reverse, weights=forget_weights, **shared
+        )
+        return loss, margins
+
+    def with_forget_terms(moved):
+        (loss, margins), gradients = jax.value_and_grad(lose, has_aux=True)(moved)
+        return loss, margins, gradients
+
+    def margins_only(moved):
+        return jnp.float32(0), forget_views(moved)[1], jax.tree.map(jnp.zeros_like, moved)
+
+    loss, gradients = jax.value_and_grad(keep)(state.moved)
+    # Once nothing stands out any more the forget terms are 0, and so are their gradients: most steps need the margins alone.
+    standing_out = (state.margin > work.unseen) & jnp.any(forget_weights > 0)
+    lost, margins, added = jax.lax.cond(standing_out, with_forget_terms, margins_only, state.moved)
+    loss, gradients = loss + lost, jax.tree.map(jnp.add, gradients, added)
     # Every user counts once, not every pair.
     users = forget_weights / jnp.maximum(work.forget_degree[forget_batch[0]], 1)
     margin = jnp.sum(margins * users) / jnp.maximum(jnp.sum(users), 1e-12)
