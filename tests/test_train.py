@@ -77,7 +77,7 @@ def test_a_smaller_data_set_reuses_the_compiled_epoch(dataset, trained):
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_no_step_copies_a_table_before_it_changes_it(dataset, trainable):
-    """On a CPU; a copy of every table is 8 % of a step with wide features."""
+    """On a CPU: a copy would be one more pass over every table in every step."""
     model = dataclasses.replace(CONFIG.model, trainable_features=trainable)
     start = fit(
         dataset, dataclasses.replace(CONFIG, model=model, train=dataclasses.replace(CONFIG.train, max_epochs=1))

@@ -157,7 +157,7 @@ def step(
         return jnp.float32(0), forget_views(moved)[1], jax.tree.map(jnp.zeros_like, moved)
 
     loss, gradients = jax.value_and_grad(keep)(state.moved)
-    # Once nothing stands out any more the forget terms are 0, and so are their gradients: most steps need the margins alone.
+    # Where nothing stands out the forget terms are 0, and so are their gradients: such a step needs the margins alone.
     standing_out = (state.margin > work.unseen) & jnp.any(forget_weights > 0)
     lost, margins, added = jax.lax.cond(standing_out, with_forget_terms, margins_only, state.moved)
     loss, gradients = loss + lost, jax.tree.map(jnp.add, gradients, added)
