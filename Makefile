@@ -1,6 +1,8 @@
 # Two commands do everything on a machine with Python >= 3.11, make and a package index:
 #   make demo   train, forget, retrain and compare on generated data; prints the table
 #   make test   the same set-up, then all tests
+#   make check  lint, types and the quick tests, in about a minute: before a commit
+#   make oldest the quick tests with the oldest jax allowed
 #   make bench  step, evaluation and unlearning against retraining on this device, on generated data; JSON in runs/bench
 # PYTHON=python3.12 make test   chooses another interpreter; delete .venv when changing it.
 
@@ -8,7 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+OLDEST := jax==0.10.0 jaxlib==0.10.0
+
+.PHONY: demo test check lint oldest bench clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -24,6 +28,14 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+check: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+oldest: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(OLDEST)
+	$(VENV)-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +47,4 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/unlearning.py runs/bench/unlearning.json --data runs/bench/data
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VENV)-oldest runs

@@ -1,6 +1,7 @@
 """How time and memory grow with the number of interactions: 200 training steps at each size, up to 10^7 pairs of 10^6 users and 10^5 items.
 
     python benchmarks/growth.py OUT.json [--pairs 100000 300000 1000000 3000000 10000000] [--steps 200]
+        [--set train.batch_size=512 ...]
 
 A user has ten pairs and an item a hundred on average, two modalities are 32-d. Each size runs in a process of its own, so that its peak
 memory is its own; each result is written at once, and the same command skips it. At last the largest size answers a request for a
@@ -18,18 +19,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from timing import peak_memory
+from timing import peak_memory, settings
 
-from recunlearn_jax.checkpoint import environment, write_json
-from recunlearn_jax.config import PRESETS
-from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.models import build_model, init_params
+from recunlearn_jax.backbones import backbone_kind
+from recunlearn_jax.config import Config
+from recunlearn_jax.environment import environment
+from recunlearn_jax.files import write_json
 from recunlearn_jax.process import keep_freed_memory
+from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
 from recunlearn_jax.requests import parse, resolve
-from recunlearn_jax.stopwatch import Seconds, stopwatch
+from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import Trained, init_state, train_data, train_epoch
-from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.train import init_state, train_epoch
+from recunlearn_jax.unlearn import answer as answered
 
 PAIRS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
@@ -37,16 +39,16 @@ PAIRS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 ANSWER_STEPS = 10  # of training before the request is answered
 
 
-def one_size(pairs: int, steps: int) -> tuple[dict[str, Any], Trained]:
+def one_size(pairs: int, steps: int, config: Config) -> tuple[dict[str, Any], Recommender]:
     """Seconds a step and bytes at the peak, and what was trained."""
-    config = PRESETS["faithful"]
     start = time.perf_counter()
     # Of a user's draws two are held out.
     dataset = toy(pairs // 10, pairs // 100, pairs_per_user=12, clusters=max(1, pairs // 20000), feature_size=32)
-    dataset = with_item_graphs(dataset, config.model.neighbours)
+    dataset = backbone_kind(config.backbone).complete(dataset, config.model)
     made = time.perf_counter() - start
-    whole, model = train_data(dataset, config), build_model(dataset, config.model)
-    params = init_params(jax.random.key(0), model, whole.graphs, whole.features)
+    setup = set_up(dataset, config)
+    whole, backbone = setup.data, setup.backbone
+    params = init_params(jax.random.key(0), whole, backbone=backbone)
     # The graph is the whole one; the epoch ends after so many steps.
     short = min(steps * config.train.batch_size, len(dataset.train))
     data = whole._replace(sampler=whole.sampler._replace(num_pairs=np.int32(short)))
@@ -57,14 +59,14 @@ def one_size(pairs: int, steps: int) -> tuple[dict[str, Any], Trained]:
                 state,
                 data._replace(sampler=data.sampler._replace(num_pairs=np.int32(1))),
                 jax.random.key(0),
-                model=model,
+                backbone=backbone,
                 config=config.train,
             )
         )
     while taken < steps:
         start = time.perf_counter()
         state, loss = jax.block_until_ready(
-            train_epoch(state, data, jax.random.key(0), model=model, config=config.train)
+            train_epoch(state, data, jax.random.key(0), backbone=backbone, config=config.train)
         )
         seconds += time.perf_counter() - start
         taken += -(-short // config.train.batch_size)
@@ -78,13 +80,13 @@ def one_size(pairs: int, steps: int) -> tuple[dict[str, Any], Trained]:
         "compile_seconds": compiled.compiling,
         "training_peak_bytes": peak_memory(),
     }
-    return result, Trained(model, state.params, dataset, whole, config, [], Seconds())
+    return result, recommender(setup, state.params)
 
 
-def answer(original: Trained) -> dict[str, Any]:
+def answer(original: Recommender) -> dict[str, Any]:
     """Seconds and bytes of a request for a thousandth of the users."""
     forget_set = resolve(parse(["users:0.1%"], 1), original.dataset)
-    answers = [METHODS["mmrecun"](jax.random.key(i), original, forget_set, original.config) for i in range(2)]
+    answers = [answered(original, forget_set, "mmrecun", seed=seed) for seed in range(2)]
     return {
         "summary": original.dataset.summary(),
         "forgotten": forget_set.counts(),
@@ -137,18 +139,19 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--pairs", type=int, nargs="+", default=PAIRS)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--set", nargs="*", default=[], help="single settings, such as train.batch_size=512")
     parser.add_argument("--one", type=int, help="measure this size only, and print it")
     parser.add_argument("--answer", type=int, help="answer a request on this size only, and print what it took")
     words = parser.parse_args()
     if words.one or words.answer:
-        result, original = one_size(words.one or words.answer, words.steps)
+        result, original = one_size(words.one or words.answer, words.steps, settings("faithful", words.set))
         print(json.dumps(answer(original) if words.answer else result))
         return
     done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"points": []}
     for size in sorted(words.pairs):
         if any(point["asked"] == size for point in done["points"]):
             continue
-        point = in_new_process(words.out, "--one", size, "--steps", words.steps)
+        point = in_new_process(words.out, "--one", size, "--steps", words.steps, "--set", *words.set)
         done["points"].append({"asked": size} | point)
         sizes = [p["pairs"] for p in done["points"]]
         if len(sizes) > 1:
@@ -158,7 +161,8 @@ def main() -> None:
         write_json(words.out, done)
         print(done["points"][-1], flush=True)
     if "unlearning" not in done:
-        done["unlearning"] = in_new_process(words.out, "--answer", max(words.pairs), "--steps", ANSWER_STEPS)
+        largest = ("--answer", max(words.pairs), "--steps", ANSWER_STEPS)
+        done["unlearning"] = in_new_process(words.out, *largest, "--set", *words.set)
         write_json(words.out, done)
         print(done["unlearning"], flush=True)
     if len(done["points"]) > 1:

@@ -98,31 +98,29 @@ def ours(folder: Path, trainable: bool) -> dict:
     """The same of ours."""
     import jax
 
-    from recunlearn_jax.checkpoint import environment
-    from recunlearn_jax.config import Config, ModelConfig
+    from recunlearn_jax.backbones import mgcn
+    from recunlearn_jax.config import Config
     from recunlearn_jax.data import read_dataset
+    from recunlearn_jax.environment import environment
     from recunlearn_jax.evaluate import held_out_task, ranking_metrics
-    from recunlearn_jax.graph import with_item_graphs
-    from recunlearn_jax.models import build_model, init_params
-    from recunlearn_jax.train import embed, init_state, train_data, train_epoch
+    from recunlearn_jax.recommender import embed, init_params, set_up
+    from recunlearn_jax.train import init_state, train_epoch
 
-    config = Config(model=ModelConfig(trainable_features=trainable))
-    dataset = with_item_graphs(read_dataset(folder), config.model.neighbours)
-    data, model = train_data(dataset, config), build_model(dataset, config.model)
-    params = init_params(jax.random.key(0), model, data.graphs, data.features)
-    box = [init_state(params)]
-    task = held_out_task(dataset, "valid")
+    config = Config(model=mgcn.Settings(trainable_features=trainable))
+    setup = set_up(read_dataset(folder), config)
+    data, backbone = setup.data, setup.backbone
+    box = [init_state(init_params(jax.random.key(0), data, backbone=backbone))]
+    task = held_out_task(setup.dataset, "valid")
     assert task is not None
 
     def epoch():
-        box[0], loss = train_epoch(box[0], data, jax.random.key(0), model=model, config=config.train)
+        box[0], loss = train_epoch(box[0], data, jax.random.key(0), backbone=backbone, config=config.train)
         loss.block_until_ready()
 
     def evaluation():
-        table = embed(box[0].params, data.graphs, data.features, model=model)
-        ranking_metrics(table, task, (5, 10, 20, 50))
+        ranking_metrics(embed(box[0].params, data, backbone=backbone), task, (5, 10, 20, 50))
 
-    steps = -(-len(dataset.train) // config.train.batch_size)
+    steps = -(-len(setup.dataset.train) // config.train.batch_size)
     return {"epoch": epoch, "evaluation": evaluation, "steps": steps, "versions": environment()}
 
 

@@ -1,6 +1,6 @@
 """One training step against its floors, epoch, propagation layouts, evaluation: what the device could do and what we reach.
 
-    python benchmarks/step.py OUT.json [--data FOLDER] [--frozen]
+    python benchmarks/step.py OUT.json [--data FOLDER] [--frozen] [--preset faithful] [--set train.batch_size=512 ...]
 
 Without a folder it runs on generated data of TikTok's size. Floors: floating-point operations of the step's dense matrix products over the
 measured rate of a large one, and the bytes that must move at least (Adam reads and writes parameter and two moments and reads the gradient;
@@ -19,20 +19,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.interpreters.partial_eval import dce_jaxpr
-from timing import bandwidth, gemm_rate, peak_memory, seconds
+from timing import bandwidth, gemm_rate, peak_memory, seconds, settings
 
 from recunlearn_jax import losses
-from recunlearn_jax.checkpoint import environment
-from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import Dataset, read_dataset
+from recunlearn_jax.environment import environment
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
-from recunlearn_jax.graph import bipartite, with_item_graphs
-from recunlearn_jax.models import build_model, init_params
+from recunlearn_jax.graph import bipartite
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.propagate import layout, propagate
+from recunlearn_jax.recommender import embed, init_params, set_up
 from recunlearn_jax.sampling import draw_pairs
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import batch_loss, embed, init_state, train_data, train_epoch, unchanging
+from recunlearn_jax.train import epoch_data, init_state, train_epoch
 
 
 def propagation(dataset: Dataset, size: int) -> dict:
@@ -114,23 +113,27 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--frozen", action="store_true", help="do not train the raw features")
+    parser.add_argument("--preset", default="faithful")
+    parser.add_argument("--set", nargs="*", default=[], help="single settings, such as train.batch_size=512")
     words = parser.parse_args()
-    config = PRESETS["faithful"]
+    config = settings(words.preset, words.set)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, trainable_features=not words.frozen))
     if words.data:
         dataset = read_dataset(words.data)
     else:
         dataset = toy(9308, 6710, pairs_per_user=8, clusters=16, modalities=("audio", "image"), feature_size=128)
-    dataset = with_item_graphs(dataset, config.model.neighbours)
-    data, model = train_data(dataset, config), build_model(dataset, config.model)
-    params = init_params(jax.random.key(0), model, data.graphs, data.features)
+    setup = set_up(dataset, config)
+    dataset, data, backbone = setup.dataset, setup.data, setup.backbone
+    params = init_params(jax.random.key(0), data, backbone=backbone)
     batch = draw_pairs(jax.random.key(1), data.sampler, config.train.batch_size)
     size = config.model.embedding_size
     result = {"summary": dataset.summary(), "trainable_features": not words.frozen, "environment": environment()}
     result["propagation"] = propagation(dataset, size)
 
-    gradient = jax.jit(jax.value_and_grad(lambda p, data, batch: batch_loss(p, model, data, batch, config.train)))
-    steady = jax.jit(unchanging, static_argnames="model")(data, model=model)
+    gradient = jax.jit(
+        jax.value_and_grad(lambda p, data, batch: backbone.loss(p, data, batch, config.train.batch_size))
+    )
+    steady = jax.jit(epoch_data, static_argnames="backbone")(jax.random.key(0), data, backbone=backbone)
     result["gradient"] = seconds(lambda: gradient(params, steady, batch))
     rows = [jax.random.normal(jax.random.key(i), (config.train.batch_size, size)) for i in (3, 4)]
     contrast = jax.jit(jax.value_and_grad(losses.info_nce, (0, 1)))
@@ -141,7 +144,7 @@ def main() -> None:
     box = [init_state(jax.tree.map(jnp.copy, params))]  # donated: each epoch goes on from the last one's state
 
     def epoch():
-        box[0], loss = train_epoch(box[0], data, jax.random.key(0), model=model, config=config.train)
+        box[0], loss = train_epoch(box[0], data, jax.random.key(0), backbone=backbone, config=config.train)
         return loss
 
     steps = -(-len(dataset.train) // config.train.batch_size)
@@ -151,7 +154,7 @@ def main() -> None:
 
     task = held_out_task(dataset, "valid")
     if task is not None:
-        table = embed(box[0].params, data.graphs, data.features, model=model)
+        table = embed(box[0].params, data, backbone=backbone)
         result["evaluation"] = seconds(lambda: jnp.float32(ranking_metrics(table, task, (20,))["recall@20"]))
         result["evaluated_users"] = int(task.real.sum())
     result["peak_memory_bytes"] = peak_memory()

@@ -65,12 +65,10 @@ def own_epochs(folder: Path, preset: str, seed: int, target: float, epochs: int)
     """The epochs of a preset, of `fit` as users call it."""
     from recunlearn_jax.config import PRESETS
     from recunlearn_jax.data import read_dataset
-    from recunlearn_jax.graph import with_item_graphs
     from recunlearn_jax.train import fit
 
     config = PRESETS[preset]
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, max_epochs=epochs))
-    dataset = with_item_graphs(read_dataset(folder), config.model.neighbours)
     entries: list[dict[str, float]] = []
 
     def note(entry):
@@ -79,7 +77,7 @@ def own_epochs(folder: Path, preset: str, seed: int, target: float, epochs: int)
             raise Reached
 
     with contextlib.suppress(Reached):
-        fit(dataset, config, seed=seed, on_epoch=note)
+        fit(read_dataset(folder), config, seed=seed, on_epoch=note)
     total, compiling, found = 0.0, 0.0, []
     for entry in entries:
         total, compiling = total + entry["seconds"], compiling + entry["compile_seconds"]
@@ -121,7 +119,8 @@ def main() -> None:
     parser.add_argument("--python")
     parser.add_argument("--reference-seeds", type=int, nargs="+", default=[999, 1, 2])
     words = parser.parse_args()
-    from recunlearn_jax.checkpoint import environment, write_json
+    from recunlearn_jax.environment import environment
+    from recunlearn_jax.files import write_json
 
     done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"runs": {}}
     done |= {"data": words.data.name, "target": words.target, "environment": environment()}

@@ -1,13 +1,24 @@
-"""How everything here is timed: warm-up, repeats, every result waited for; median, minimum, maximum and count are kept."""
+"""How everything here is timed: warm-up, repeats, every result waited for; median, minimum, maximum and count are kept.
+
+And with which settings: those of a preset, with single values on top.
+"""
 
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from recunlearn_jax.config import PRESETS, Config, config_from_dict, config_to_dict
+from recunlearn_jax.settings import override
+
+
+def settings(preset: str, words: Sequence[str]) -> Config:
+    """A preset with single values on top, such as train.batch_size=512."""
+    return config_from_dict(override(config_to_dict(PRESETS[preset]), words), "--set")
 
 
 def seconds(function: Callable[[], Any], repeats: int = 7, warm_up: int = 1) -> dict[str, float]:

@@ -20,33 +20,36 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-from timing import peak_memory
+from timing import peak_memory, settings
 
 from recunlearn_jax import runs
+from recunlearn_jax.audit import Case, Subject, examine
 from recunlearn_jax.audit.canary import Canaries, plant
-from recunlearn_jax.audit.case import Case, with_users
-from recunlearn_jax.checkpoint import MODEL, environment, write_json
-from recunlearn_jax.comparison import Part, measure
-from recunlearn_jax.config import PRESETS, Config, to_dict
+from recunlearn_jax.audit.case import with_users
+from recunlearn_jax.config import Config, config_to_dict
 from recunlearn_jax.data import read_dataset, write_dataset
+from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import write_json
 from recunlearn_jax.process import keep_freed_memory
+from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import Request, parse, read_request, resolve, retained, to_json
-from recunlearn_jax.train import Trained, embed, fit
-from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import answer, prepare
+from recunlearn_jax.unlearn.driver import find
 
 STEADY = 5  # answers to time in one process, each to another request seed
 PROCESSES = 3  # new processes, cold and warm each, unless --processes says otherwise
 SEED = 1  # of the request whose quality is measured, and of the canaries
 
 
-def answer(run: Path, request: Path, method: str) -> dict[str, float]:
+def first_answer(run: Path, request: Path, method: str) -> dict[str, float]:
     """What a new process prints: seconds of one answer; for gold only those of one epoch, for the compiler's share."""
     original = runs.load(run)
-    config = one_epoch(original.config) if method == "gold" else original.config
-    result = METHODS[method](jax.random.key(SEED), original, resolve(read_request(request), original.dataset), config)
-    return {"total": result.seconds.total, "compiling": result.seconds.compiling}
+    if method == "gold":
+        original = dataclasses.replace(original, config=one_epoch(original.config))
+    seconds = answer(original, read_request(request), method, seed=SEED).seconds
+    return {"total": seconds.total, "compiling": seconds.compiling}
 
 
 def one_epoch(config: Config) -> Config:
@@ -70,7 +73,7 @@ def main() -> None:
     keep_freed_memory()
     if sys.argv[1:2] == ["--answer"]:
         run, path, method = sys.argv[2:]
-        print(json.dumps(answer(Path(run), Path(path), method)))
+        print(json.dumps(first_answer(Path(run), Path(path), method)))
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("out", type=Path)
@@ -82,10 +85,15 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", default=["mmrecun"])
     parser.add_argument("--preset", default="faithful")
+    parser.add_argument("--set", nargs="*", default=[], help="single settings, such as train.batch_size=512")
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--run", type=Path, help="folder of the original, trained there where it holds none")
     words = parser.parse_args()
-    config, before = PRESETS[words.preset], read_dataset(words.data)
+    done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"requests": {}}
+    asked = [text for text in [*words.requests, *words.plain] if text not in done["requests"]]
+    if not asked:
+        return
+    config, before = settings(words.preset, words.set), read_dataset(words.data)
     run = words.run or Path("runs/bench") / before.name
     dataset, canaries = plant(before, words.canaries, seed=SEED) if words.canaries else (before, None)
     folder = run.parent / f"{run.name}-data"
@@ -97,15 +105,13 @@ def main() -> None:
             f"{folder}: holds other data than {words.data} with {words.canaries} canaries; delete it or name another --run"
         )
     runs.begin(run, dataset, folder, config, 0)
-    if not (run / MODEL).is_dir():
+    if not runs.finished(run):
         runs.finish(run, fit(dataset, config, seed=0, run=run), {})
     original = runs.load(run)
     fit(dataset, one_epoch(config))  # compiles, as a process that has trained before has done
-    done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"requests": {}}
-    done |= {"summary": dataset.summary(), "data_checksum": dataset.checksum, "config": to_dict(config)}
-    for text in [*words.requests, *words.plain]:
-        if text in done["requests"]:
-            continue
+    done |= {"summary": dataset.summary(), "data_checksum": dataset.checksum, "config": config_to_dict(config)}
+    done["settings"] = {method: dataclasses.asdict(find(method, None)[1]) for method in words.methods}
+    for text in asked:
         planted = canaries if text in words.requests else None
 
         def request(seed: int, text=text, planted=planted) -> Request:
@@ -120,7 +126,7 @@ def main() -> None:
 
 def row(
     run: Path,
-    original: Trained,
+    original: Recommender,
     request: Callable[[int], Request],
     canaries: Canaries | None,
     methods: Sequence[str],
@@ -136,20 +142,20 @@ def row(
         methods: names in `METHODS`.
         processes: new ones to start, cold and warm each.
     """
-    config = original.config
     forget_set = resolve(request(SEED), original.dataset)
-    gold = METHODS["gold"](jax.random.key(7), original, forget_set, config)
-    parts = {"gold-1": Part(table(gold), gold.seconds, gold.info, [])}
-    parts["original"] = Part(table(original), original.seconds, {}, [])
-    rows: dict[str, dict[str, Any]] = {"gold": {"steady": gold.seconds.running, "info": gold.info}, "original": {}}
+    gold = answer(original, forget_set, "gold", seed=7)
+    subjects = [Subject("original", original)]
+    told = {key: value for key, value in gold.info.items() if key != "curve"}
+    rows: dict[str, dict[str, Any]] = {"gold": {"steady": gold.seconds.running, "info": told}, "original": {}}
     for method in methods:
+        memory = prepare(original, method, seed=SEED)
         # The first answer compiles; the last one is to the request whose quality is measured.
         answers = [
-            METHODS[method](jax.random.key(seed), original, resolve(request(seed), original.dataset), config)
+            answer(original, request(seed), method, seed=seed, memory=memory)
             for seed in range(SEED + STEADY, SEED - 1, -1)
         ]
         steady = [a.seconds.total for a in answers[1:]]
-        parts[method] = Part(table(answers[-1]), answers[-1].seconds, answers[-1].info, [])
+        subjects.append(Subject(method, answers[-1]))
         rows[method] = {
             "steady": statistics.median(steady),
             "steady_samples": steady,
@@ -169,18 +175,14 @@ def row(
                 rows[method][kind] = statistics.median(rows[method][f"{kind}_samples"])
     for method in methods:
         rows[method]["speed_up"] = {k: rows["gold"][k] / rows[method][k] for k in ("cold", "warm", "steady")}
-    case = Case(original.dataset, canaries, forget_set, retained(original.dataset, forget_set))
-    for name, figures in measure(case, parts).items():
-        quality = {split: {"recall@20": figures[split]["recall@20"]} for split in ("valid", "test", "forget")}
+    planted = {"canary": canaries} if canaries else {}
+    case = Case(original.dataset, forget_set, retained(original.dataset, forget_set), planted, original, {"gold": gold})
+    for name, figures in examine(case, subjects, ["utility", "forgetting", "canary"])["figures"].items():
+        quality = {split: {"recall@20": figures[f"{split} recall@20"]} for split in ("valid", "test", "forget")}
         if canaries:
-            quality["canary"] = {"median_rank": figures["canary"]["median_rank"]}
-        rows["gold" if name == "gold-1" else name]["quality"] = quality
+            quality["canary"] = {"median_rank": figures["canary median rank"]}
+        rows[name]["quality"] = quality
     return rows | {"forgotten": forget_set.counts()}
-
-
-def table(model) -> jax.Array:
-    """Output rows of a trained or unlearned model."""
-    return embed(model.params, model.data.graphs, model.data.features, model=model.model)
 
 
 if __name__ == "__main__":

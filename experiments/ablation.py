@@ -11,23 +11,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from recunlearn_jax import checkpoint
-from recunlearn_jax.audit.case import make_case
-from recunlearn_jax.audit.examine import similarities
-from recunlearn_jax.comparison import PARTS, Part, measure, trained_in
-from recunlearn_jax.config import PRESETS, Config, to_dict
+from recunlearn_jax import results, runs
+from recunlearn_jax.audit import examine, make_case
+from recunlearn_jax.audit.base import Subject
+from recunlearn_jax.audit.examine import usual_checks
+from recunlearn_jax.comparison import PARTS, compare
+from recunlearn_jax.config import PRESETS, config_to_dict
 from recunlearn_jax.data import read_dataset
-from recunlearn_jax.requests import ForgetSet, parse
-from recunlearn_jax.train import Trained, embed
-from recunlearn_jax.unlearn import METHODS
-from recunlearn_jax.unlearn.base import Unlearned
+from recunlearn_jax.environment import environment
+from recunlearn_jax.requests import parse
+from recunlearn_jax.stopwatch import Seconds
+from recunlearn_jax.unlearn import answer, prepare
 
 GRAPH_KEPT = "graph not edited (rows of the defaults on the original graph)"
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
-# what is changed: settings of the config that differ from the defaults
+# what is changed: settings of mmrecun that differ from the defaults
 CHANGES: dict[str, dict[str, Any]] = {
     "defaults": {},
     "touched rows keep their values": {"reset": "none"},
@@ -53,7 +52,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "60 steps": {"steps": 60},
     GRAPH_KEPT: {},
 }
-# variation: method, and what is changed; keywords of the method where it is not mmrecun
+# variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]
 MMRECUN: Variations = {name: ("mmrecun", changes) for name, changes in CHANGES.items()}
 COMPETITORS: Variations = {
@@ -74,11 +73,9 @@ CASES = {
 }
 
 
-def answer(method: str, changes: dict[str, Any], original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
-    """The answer of a variation."""
-    if method == "mmrecun":
-        config, changes = dataclasses.replace(config, unlearn=dataclasses.replace(config.unlearn, **changes)), {}
-    return METHODS[method](jax.random.key(1), original, forget_set, config, **changes)
+def told(seconds: Seconds) -> dict[str, float]:
+    """As results have it."""
+    return dataclasses.asdict(seconds) | {"running": seconds.running}
 
 
 def main(folder: Path, cases: list[str]) -> None:
@@ -86,41 +83,54 @@ def main(folder: Path, cases: list[str]) -> None:
     config = PRESETS["faithful"]
     for name in cases:
         words, canaries, place, variations = CASES[name]
-        case = make_case(dataset, parse([words], 0), config, canaries)
-        out = RUNS / place / PARTS
-        original, original_part = trained_in(out / "original", case.dataset, config, 0, None, lambda entry: None)
-        _, gold = trained_in(out / "gold-1", case.retain, config, 100, case.dataset, lambda entry: None)
+        request, plant, out = parse([words], 0), {"canary": canaries} if canaries else {}, RUNS / place
+        compare(dataset, request, config, methods=[], golds=1, plant=plant, out=out)
+        original, gold = (runs.load(out / PARTS / part) for part in ("original", "gold-1"))
+        case = make_case(dataset, request, config, plant)._replace(original=original, golds={"Gold": gold})
         path = RESULTS / f"ablation_{name}.json"
-        done: dict[str, Any] = checkpoint.read_json(path) if path.exists() else {"models": {}}
+        done: dict[str, Any] = results.read(path) if path.exists() else {"models": {}, "golds": ["Gold"]}
         done |= {
             "data": dataset.name,
             "data_checksum": dataset.checksum,
             "request": words,
             "request_seed": 0,
-            "canaries": canaries,
-            "config": to_dict(config),
-            "environment": checkpoint.environment(),
+            "planted": plant,
+            "config": config_to_dict(config),
+            "environment": environment(),
         }
-        models = {"original": original_part, "Gold": gold}
-        correlation = similarities(case, original)
+        models = {"original": original, "Gold": gold}
         for variation in [*models, *variations]:
-            method, changes = variations.get(variation, ("", {}))
-            known = done["models"].get(variation, {})
-            if known.get("settings") == changes and "similarity_correlation" in known:
+            method, settings = variations.get(variation, ("", {}))
+            preparation = None
+            if done["models"].get(variation, {}).get("settings") == settings:
                 continue
             if variation in models:
-                part = models[variation]
+                made = models[variation]
             else:
-                made = answer(method, changes, original, case.forget_set, config)
-                graphs = original.data.graphs if variation == GRAPH_KEPT else made.data.graphs
-                rows = embed(made.params, graphs, made.data.features, model=made.model)
-                part = Part(rows, made.seconds, made.info, [])
-            row = measure(case, {"gold-1": gold, variation: part})[variation]
-            row["similarity_correlation"] = correlation(variation, part.subject).get("similarity correlation")
-            row.get("canary", {}).pop("ranks", None)
-            done["models"][variation] = row | {"settings": changes}
-            checkpoint.write_json(path, done)
-            print(name, variation, row["test"]["recall@20"], row["forget"]["recall@20"], row.get("canary"), flush=True)
+                memory = prepare(original, method, settings, seed=1)
+                made = answer(original, case.forget_set, method, settings, seed=1, memory=memory)
+                preparation = told(memory.seconds) if memory.seconds and memory.original is not original else None
+            if variation == GRAPH_KEPT:
+                made = dataclasses.replace(made, data=made.data._replace(graphs=original.data.graphs))
+            subjects = [] if variation == "Gold" else [Subject(variation, made)]
+            row = examine(case, subjects, [*usual_checks(), "cooccurrence"])["figures"][variation]
+            done["models"][variation] = {
+                "figures": row,
+                "seconds": told(made.seconds),
+                "preparation": preparation,
+                "speed_up": gold.seconds.running / max(made.seconds.running, 1e-9),
+                "info": {key: value for key, value in made.info.items() if key != "curve"},
+                "settings": settings,
+            }
+            results.write(path, done)
+            print(
+                name,
+                variation,
+                row["test recall@20"],
+                row["forget recall@20"],
+                row.get("canary median rank"),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ was cut off (runs/audit/CASE), and a case whose result is in experiments/results
 import sys
 from pathlib import Path
 
-from recunlearn_jax import checkpoint, report
+from recunlearn_jax import report, results
+from recunlearn_jax.audit import CHECKS
 from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
@@ -38,24 +39,21 @@ def main(folder: Path, cases: list[str]) -> None:
         if result.exists():
             continue
         request, seed, canaries, shills, shadows = CASES[case]
-        results = compare(
+        found = compare(
             dataset,
             parse([request], seed),
             PRESETS["faithful"],
             methods=METHODS + SHARDED.get(case, ()),
             golds=GOLDS,
-            canaries=canaries,
-            shills=shills,
-            audited=True,
+            plant={"canary": canaries, "shilling": shills},
+            checks=[check for check in CHECKS if shadows or check != "likelihood"],
             shadows=shadows,
             out=RUNS / case,
             tell=lambda line, case=case: print(case, line, flush=True),
         )
-        for model in results["models"].values():
-            model.get("canary", {}).pop("ranks", None)
-        checkpoint.write_json(result, results)
-        report.audit_plot(results, RESULTS / f"audit_{dataset.name}_{case}.png")
-        print(report.audit_markdown(results), flush=True)
+        results.write(result, found)
+        report.audit_plot(found, RESULTS / f"audit_{dataset.name}_{case}.png")
+        print(report.audit_markdown(found), flush=True)
 
 
 if __name__ == "__main__":

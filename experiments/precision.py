@@ -101,12 +101,12 @@ def _scan_sizes(settings) -> tuple[int, int]:
 def main(parent: Path, cases: list[str]) -> None:
     epoch = train.train_epoch
     for case in cases:
-        bits = MANTISSA_BITS[quality.CASES[case][2].train.precision]
+        bits = MANTISSA_BITS[quality.CASES[case][1].train.precision]
 
-        @functools.partial(jax.jit, static_argnames=("model", "config"), donate_argnums=0)
-        def rounded(state, data, key, *, model, config, bits=bits):
+        @functools.partial(jax.jit, static_argnames=("backbone", "config"), donate_argnums=0)
+        def rounded(state, data, key, *, backbone, config, bits=bits):
             config = replace(config, precision="float32")
-            return rounded_products(functools.partial(epoch, model=model, config=config), bits)(state, data, key)
+            return rounded_products(functools.partial(epoch, backbone=backbone, config=config), bits)(state, data, key)
 
         with mock.patch.object(train, "train_epoch", rounded), mock.patch.object(train, "check_precision"):
             quality.main(parent, [case])

@@ -10,7 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from recunlearn_jax import checkpoint, report
+from recunlearn_jax import report, results
 from recunlearn_jax.comparison import PARTS, compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
@@ -41,22 +41,21 @@ def main(folder: Path, cases: list[str]) -> None:
         shared = RUNS / "original"  # the same data and training seed in all cases without canaries
         if not canaries and shared.exists() and not (out / PARTS / "original").exists():
             shutil.copytree(shared, out / PARTS / "original")
-        results = compare(
+        found = compare(
             dataset,
             parse([request], seed),
             PRESETS["faithful"],
-            canaries=canaries,
+            plant={"canary": canaries},
             golds=golds,
             out=out,
             tell=lambda line, case=case: print(case, line, flush=True),
         )
         if not canaries and not shared.exists():
-            shutil.copytree(out / PARTS / "original", shared)
-        for model in results["models"].values():
-            model.get("canary", {}).pop("ranks", None)
-        checkpoint.write_json(result, results)
-        report.plots(results, RESULTS / f"{dataset.name}_{case}")
-        print(report.markdown(results), flush=True)
+            # Its figures are those of one request.
+            shutil.copytree(out / PARTS / "original", shared, ignore=shutil.ignore_patterns("figures"))
+        results.write(result, found)
+        report.plots(found, RESULTS / f"{dataset.name}_{case}")
+        print(report.markdown(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ from typing import Any
 
 _HOMES = {
     "Config": "config",
-    "ModelConfig": "config",
     "TrainConfig": "config",
-    "UnlearnConfig": "config",
     "PRESETS": "config",
-    "load_config": "config",
+    "BACKBONES": "backbones",
+    "Backbone": "backbones",
     "Dataset": "data",
     "read_dataset": "data",
     "write_dataset": "data",
@@ -22,10 +21,14 @@ _HOMES = {
     "read_request": "requests",
     "resolve": "requests",
     "retained": "requests",
+    "Recommender": "recommender",
     "fit": "train",
-    "embed": "train",
-    "embedding_of": "train",
     "METHODS": "unlearn",
+    "Method": "unlearn",
+    "answer": "unlearn",
+    "prepare": "unlearn",
+    "CHECKS": "audit",
+    "Check": "audit",
     "ranking_metrics": "evaluate",
     "ranking_task": "evaluate",
     "held_out_task": "evaluate",
@@ -34,7 +37,7 @@ _HOMES = {
     "compare": "comparison",
     "InputError": "errors",
 }
-_MODULES = ("losses", "interop", "models", "graph", "propagate", "runs", "report", "audit", "process")
+_MODULES = ("losses", "interop", "graph", "propagate", "runs", "results", "report", "process")
 
 __all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
 

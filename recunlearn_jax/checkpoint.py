@@ -8,11 +8,8 @@ RUN/state/epoch-000NN/   while training: parameters, optimizer state and the bes
 """
 
 import json
-import os
-import platform
 import shutil
-from collections.abc import Iterator
-from importlib import metadata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import jax
 from orbax.checkpoint import v1 as orbax
 
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.mesh import row_sharding
 
 MANIFEST, LOG, MODEL, STATE, DATA = "manifest.json", "log.jsonl", "model", "state", "data"
 
@@ -41,7 +39,7 @@ def save_tree(path: Path, tree: Any) -> None:
 
 
 def load_tree(path: Path, like: Any) -> Any:
-    """Read a tree of arrays onto the default device.
+    """Read a tree of arrays onto the device, or over the mesh that is set.
 
     Args:
         path: written by `save_tree`.
@@ -52,8 +50,7 @@ def load_tree(path: Path, like: Any) -> Any:
     """
     if not path.is_dir():
         raise InputError(f"{path}: no checkpoint there; train first, or check the folder")
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=row_sharding(x.shape)), like)
     try:
         return orbax.load(str(path.absolute()), abstract)
     except (ValueError, KeyError, OSError) as error:
@@ -80,32 +77,6 @@ def keep_only(run: Path, epoch: int) -> None:
             shutil.rmtree(path)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON beside, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".writing")
-    with beside.open("w") as out:
-        json.dump(values, out, indent=1, allow_nan=False)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    beside.rename(path)
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); is this the folder of a run?") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
-
-
 def read_log(run: Path) -> Iterator[dict[str, Any]]:
     """Entries of a run's log; a last line that a killed run left incomplete is dropped."""
     path = run / LOG
@@ -115,7 +86,7 @@ def read_log(run: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def write_log(run: Path, entries: list[dict[str, Any]]) -> None:
+def write_log(run: Path, entries: Iterable[dict[str, Any]]) -> None:
     """Replace a run's log."""
     beside = run / (LOG + ".writing")
     beside.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -126,31 +97,3 @@ def append_log(run: Path, entry: dict[str, Any]) -> None:
     """Add one line to a run's log."""
     with (run / LOG).open("a") as out:
         out.write(json.dumps(entry) + "\n")
-
-
-def _processor() -> str:
-    """Model, family and widest vector instructions where Linux tells them: one name may stand for machines of very different speed."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0].splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    vectors = [
-        name for name in ("avx512f", "avx2", "asimd") if name in told.get("flags", told.get("Features", "")).split()
-    ]
-    parts = [told.get("model name", platform.machine()), f"family {told.get('cpu family', 'unknown')}", *vectors[:1]]
-    return ", ".join(parts)
-
-
-def environment() -> dict[str, Any]:
-    """Versions and hardware a result depends on."""
-    packages = ("recunlearn_jax", "jax", "jaxlib", "flax", "optax", "jraph", "numpy", "scipy", "orbax-checkpoint")
-    return {
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "platform": platform.platform(terse=True),
-        "processor": _processor(),
-        "device": jax.devices()[0].device_kind,
-        "devices": len(jax.devices()),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }

@@ -1,7 +1,7 @@
-"""The command line: `recunlearn data | train | unlearn | evaluate | recommend | compare | audit | settings`.
+"""The command line: `recunlearn data | train | unlearn | evaluate | recommend | compare | audit | report | settings`.
 
-Arguments are parsed before jax is imported, so a mistake is told at once. Exit codes: 0 done, 1 an audit that found something, 2 a mistake
-the user can mend, 130 interrupted; anything else is a defect of this program and shows its traceback. Compiled programs are kept in
+The words are parsed before jax is imported, so a mistake in them is told at once. Exit codes: 0 done, 1 an audit that found something, 2 a
+mistake the user can mend, 130 interrupted; anything else is a defect of this program and shows its traceback. Compiled programs are kept in
 ~/.cache/recunlearn_jax for the next call (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns this
 off).
 """
@@ -12,13 +12,16 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from recunlearn_jax.config import PRESETS, Config, from_dict, load_config, to_dict
+from recunlearn_jax import settings
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.process import keep_compiled_programs, keep_float32_products, keep_freed_memory
+
+if TYPE_CHECKING:
+    from recunlearn_jax.config import Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +30,55 @@ class Settings:
 
     preset: str = "faithful"
     """A named preset, see `recunlearn settings`."""
+    backbone: str | None = None
+    """mgcn, lightgcn, vbpr, freedom or mf, at its own defaults; the preset's where it is not named."""
     settings: Path | None = None
     """A .json or .toml file of settings; replaces the preset."""
     set: tuple[str, ...] = ()
-    """Single settings on top, such as train.batch_size=512 unlearn.steps=30."""
+    """Single settings on top, such as train.batch_size=512 mmrecun.steps=30."""
 
-    def resolve(self) -> Config:
-        """The settings these options describe."""
+    def resolve(self, methods: Sequence[str] = ()) -> tuple["Config", dict[str, Any]]:
+        """The settings these options describe: of the model, and of each method by its name."""
+        from recunlearn_jax.config import PRESETS, config_from_dict, config_to_dict, with_backbone
+        from recunlearn_jax.unlearn.driver import find
+
         if self.preset not in PRESETS:
             raise InputError(f"--preset {self.preset}: unknown; choose from {', '.join(PRESETS)}")
-        return _override(load_config(self.settings) if self.settings else PRESETS[self.preset], self.set)
+        chosen = {name: find(name, None)[1] for name in methods}
+        config = PRESETS[self.preset] if self.backbone is None else with_backbone(PRESETS[self.preset], self.backbone)
+        groups = config_to_dict(config) | {name: settings.to_dict(kind) for name, kind in chosen.items()}
+        where = "--set"
+        if self.settings:
+            read, where = settings.read_file(self.settings), str(self.settings)
+            groups = {name: values for name, values in read.items() if name in groups or not _is_method(name)}
+            if self.backbone is not None and groups.get("backbone", self.backbone) != self.backbone:
+                raise InputError(f"--backbone {self.backbone}: {self.settings} has settings of {groups['backbone']}")
+            groups = {"backbone": config.backbone, "model": {}, "train": {}} | {key: {} for key in chosen} | groups
+        groups = settings.override(groups, self.set)
+        of_methods = {name: find(name, groups.pop(name))[1] for name in chosen}
+        return config_from_dict(groups, where), of_methods
+
+
+def _is_method(name: str) -> bool:
+    from recunlearn_jax.unlearn import METHODS
+
+    return name in METHODS
+
+
+@contextlib.contextmanager
+def _devices(count: int | None):
+    """A mesh over so many devices while a command runs; none where it is not asked for."""
+    if count is None:
+        yield
+        return
+    import jax
+
+    from recunlearn_jax.mesh import device_mesh
+
+    if not 1 <= count <= len(jax.devices()):
+        raise InputError(f"--devices {count}: there are {len(jax.devices())}; 1 to {len(jax.devices())} is allowed")
+    with jax.set_mesh(device_mesh(count)):
+        yield
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,26 +134,30 @@ class Train:
     out: Path
     """Folder of the run."""
     seed: int = 0
+    devices: int | None = None
+    """Spread tables and batches over this many devices; one where it is not named."""
     options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = Settings()
 
     def run(self) -> None:
-        config = self.options.resolve()
-        from recunlearn_jax import checkpoint, runs
+        config, _ = self.options.resolve()
+        from recunlearn_jax import runs
         from recunlearn_jax.data import read_dataset
         from recunlearn_jax.evaluate import held_out_task, report
-        from recunlearn_jax.train import embedding_of, fit
+        from recunlearn_jax.train import fit
 
         dataset = read_dataset(self.data)
         print(dataset.summary())
-        runs.begin(self.out, dataset, self.data, config, self.seed)
-        if (self.out / checkpoint.MODEL).is_dir():
-            print(f"{self.out}: already trained; nothing to do")
-            return
-        with _progress(config.train.max_epochs) as on_epoch:
+        if config.backbone == "mgcn" and not dataset.modalities:
+            print("note: the data has no modality; MGCN without any is LightGCN")
+        with _devices(self.devices), _progress(config.train.max_epochs) as on_epoch:
+            runs.begin(self.out, dataset, self.data, config, self.seed)
+            if runs.finished(self.out):
+                print(f"{self.out}: already trained; nothing to do")
+                return
             trained = fit(dataset, config, seed=self.seed, run=self.out, on_epoch=on_epoch)
-        tasks = {split: held_out_task(trained.dataset, split) for split in ("valid", "test")}
-        outcome = report(embedding_of(trained), tasks, (10, 20))
-        runs.finish(self.out, trained, outcome)
+            tasks = {split: held_out_task(trained.dataset, split) for split in ("valid", "test")}
+            outcome = report(trained.rows, tasks, (10, 20))
+            runs.finish(self.out, trained, outcome)
         print(
             f"{len(trained.history)} epochs in {trained.seconds.total:.1f} s, {trained.seconds.compiling:.1f} s of them compiling"
         )
@@ -123,61 +169,52 @@ class Unlearn:
     """Answer a removal request: write a model that has forgotten it, with the retained data."""
 
     model: tyro.conf.Positional[Path]
-    """Folder of a trained or unlearned model."""
+    """Folder of a model."""
     request: tyro.conf.Positional[tuple[str, ...]]
     """What to forget: users:5% users:3,14 items:12,99 pairs:5% pairs:3-12 modality:audio modality:audio:12,99, or one .json file."""
     out: Path
     """New folder for the unlearned model."""
     method: str = "mmrecun"
-    """mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, or gold (retrain; exact)."""
+    """mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, or gold (retrain; exact)."""
     seed: int = 0
     """Of the method."""
     request_seed: int = 0
     """Of the draw of shares such as 5%."""
     set: tuple[str, ...] = ()
-    """Settings that differ from those of the model, such as unlearn.steps=30."""
+    """Settings of the method, such as mmrecun.steps=30; those of the model are the model's."""
+    devices: int | None = None
+    """Spread tables and batches over this many devices; one where it is not named."""
 
     def run(self) -> None:
         from recunlearn_jax.requests import parse
 
         request = parse(self.request, self.request_seed)
-        import jax
-
         from recunlearn_jax import runs
-        from recunlearn_jax.evaluate import forget_task, held_out_task, report
         from recunlearn_jax.report import signatures
-        from recunlearn_jax.requests import forget_pairs, resolve, retained
-        from recunlearn_jax.train import embed, embedding_of
-        from recunlearn_jax.unlearn import METHODS
+        from recunlearn_jax.requests import resolve
+        from recunlearn_jax.unlearn import answer
+        from recunlearn_jax.unlearn.driver import find, outcome
 
-        if self.method not in METHODS:
-            raise InputError(f"--method {self.method}: unknown; choose from {', '.join(METHODS)}")
+        defaults = {self.method: settings.to_dict(find(self.method, None)[1])}
+        _, chosen = find(self.method, settings.override(defaults, self.set)[self.method])
         if self.out.exists():
             raise InputError(
                 f"{self.out}: exists already; choose another folder, so that no earlier model is overwritten"
             )
-        original = runs.load(self.model)
-        config = _override(original.config, self.set)
-        forget_set = resolve(request, original.dataset)
-        absent = forget_set.absent_pairs(original.dataset)
-        if len(absent):
-            first = "-".join(map(str, absent[0]))
-            print(
-                f"note: {len(absent)} named pairs are not in train (first: {first}); forgotten earlier, or a mistake?"
-            )
-        answer = METHODS[self.method](jax.random.key(self.seed), original, forget_set, config)
-        retain = retained(original.dataset, forget_set)
-        tasks = {split: held_out_task(retain, split) for split in ("valid", "test")}
-        tasks["forget"] = forget_task(retain, forget_pairs(original.dataset, forget_set))
-        before = report(embedding_of(original), tasks, (20,))
-        after = report(embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model), tasks, (20,))
-        gone = [m for m in original.dataset.modalities if m not in answer.dataset.modalities]
-        outcome = {"before": before, "after": after}
-        runs.release(self.out, answer, self.model, forget_set, self.method, self.seed, config, outcome)
-        print(
-            f"{self.method} forgot {', '.join(f'{n:,} {what}' for what, n in forget_set.counts().items() if n)}; model in {self.out}"
-        )
-        for line in signatures(before, after, answer.seconds.total, gone):
+        with _devices(self.devices):
+            original = runs.load(self.model)
+            forget_set = resolve(request, original.dataset)
+            for note in forget_set.notes(original.dataset):
+                print(f"note: {note}")
+            answered = answer(original, forget_set, self.method, chosen, seed=self.seed)
+            found = outcome(original, answered, forget_set)
+            checksum = runs.manifest_of(self.model)["data_checksum"]
+            facts = runs.answer_facts(original, forget_set, self.method, chosen, self.seed, checksum)
+            runs.release(self.out, answered, facts | {"outcome": found})
+        forgotten = ", ".join(f"{n:,} {what}" for what, n in forget_set.counts().items() if n)
+        print(f"{self.method} forgot {forgotten}; model in {self.out}")
+        gone = [m for m in original.dataset.modalities if m not in answered.dataset.modalities]
+        for line in signatures(found["before"], found["after"], answered.seconds.total, gone):
             print(f"  {line}")
 
 
@@ -186,7 +223,7 @@ class Evaluate:
     """Ranking metrics of a model on valid, test and, beside its original, on what was forgotten."""
 
     model: tyro.conf.Positional[Path]
-    """Folder of a trained or unlearned model."""
+    """Folder of a model."""
     original: Path | None = None
     """Folder of the model it was unlearned from: the pairs in its train set and no longer in this one form the forget set."""
     k: tuple[int, ...] = (10, 20)
@@ -199,7 +236,6 @@ class Evaluate:
 
         from recunlearn_jax import runs
         from recunlearn_jax.evaluate import forget_task, held_out_task, report
-        from recunlearn_jax.train import embedding_of
 
         if not self.k or min(self.k) < 1:
             raise InputError(f"--k {' '.join(map(str, self.k))}: list lengths of at least 1 are allowed")
@@ -211,7 +247,7 @@ class Evaluate:
                 raise InputError(f"{self.original}: is no original of {self.model}; its ids run over another range")
             had, has = (d.train[:, 0].astype(np.int64) * d.num_items + d.train[:, 1] for d in (before, model.dataset))
             tasks["forget"] = forget_task(model.dataset, before.train[~np.isin(had, has)])
-        metrics = report(embedding_of(model), tasks, self.k)
+        metrics = report(model.rows, tasks, self.k)
         if self.json:
             print(json.dumps(metrics, indent=1))
         else:
@@ -224,23 +260,18 @@ class Recommend:
     """The best items for some users; nothing they already have, nothing that was removed."""
 
     model: tyro.conf.Positional[Path]
-    """Folder of a trained or unlearned model."""
+    """Folder of a model."""
     users: tyro.conf.Positional[tuple[int, ...]]
     """User ids."""
     k: int = 20
     """Length of the lists."""
 
     def run(self) -> None:
-        import numpy as np
-
         from recunlearn_jax import runs
-        from recunlearn_jax.serving import recommend
-        from recunlearn_jax.train import embedding_of
 
         if not self.users:
             raise InputError("no user named; give at least one user id")
-        model = runs.load(self.model)
-        lists = recommend(embedding_of(model), model.dataset, np.array(self.users), self.k)
+        lists = runs.load(self.model).recommend(self.users, self.k)
         for user, items in zip(self.users, lists, strict=True):
             print(f"{user}\t{' '.join(str(item) for item in items if item >= 0)}")
 
@@ -262,6 +293,8 @@ class Compare:
     """Plant this many item pairs, each known to eight users who are forgotten too, and report what is left of them."""
     shills: int = 0
     """Plant users who push this many items, forget them too, and report how often the items are still shown."""
+    plant: tuple[str, ...] = ()
+    """The same for any check that plants, such as canary=20."""
     audit: bool = False
     """Run all checks of the audit on every model, and judge them; see docs/evidence.md."""
     shadows: int = 0
@@ -270,30 +303,32 @@ class Compare:
     """Of the original and of the methods; Gold seeds follow from it."""
     request_seed: int = 0
     """Of the draw of shares such as 5%."""
+    devices: int | None = None
+    """Spread tables and batches over this many devices; one where it is not named."""
     options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = Settings()
 
     def run(self) -> None:
-        config = self.options.resolve()
         from recunlearn_jax.requests import parse
 
-        request = parse(self.request, self.request_seed)
+        request, planted = parse(self.request, self.request_seed), _planted(self)
+        config, chosen = self.options.resolve(self.methods)
         from rich.console import Console
 
         from recunlearn_jax import report
+        from recunlearn_jax.audit import CHECKS
         from recunlearn_jax.comparison import compare
         from recunlearn_jax.data import read_dataset
 
         dataset = read_dataset(self.data)
-        with _progress(config.train.max_epochs) as on_epoch:
+        with _devices(self.devices), _progress(config.train.max_epochs) as on_epoch:
             results = compare(
                 dataset,
                 request,
                 config,
-                methods=self.methods,
+                methods=chosen,
                 golds=self.golds,
-                canaries=self.canaries,
-                shills=self.shills,
-                audited=self.audit,
+                plant=planted,
+                checks=[name for name in CHECKS if name != "likelihood" or self.shadows] if self.audit else None,
                 shadows=self.shadows,
                 seed=self.seed,
                 out=self.out,
@@ -301,11 +336,25 @@ class Compare:
                 on_epoch=on_epoch,
             )
         files = report.write(results, self.out)
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        console = _console(Console)
         console.print(report.terminal_table(results))
         if self.audit:
-            console.print(report.audit_table(results["audit"], "audit"))
+            console.print(report.audit_table(results))
         print(f"results in {self.out / 'results.json'}, {', '.join(str(f.name) for f in files)}")
+
+
+def _planted(words: Compare) -> dict[str, int]:
+    found = {"canary": words.canaries, "shilling": words.shills}
+    for word in words.plant:
+        name, _, count = word.partition("=")
+        if not count.isdecimal():
+            raise InputError(f"--plant {word}: expected check=number, such as canary=20")
+        found[name] = int(count)
+    return {name: count for name, count in found.items() if count}
+
+
+def _console(kind: Any) -> Any:
+    return kind(width=None if sys.stdout.isatty() else 160)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,27 +375,62 @@ class Audit:
     def run(self) -> int:
         from rich.console import Console
 
-        from recunlearn_jax import checkpoint, report
+        from recunlearn_jax import report, results
         from recunlearn_jax.auditing import audit_runs
 
-        results = audit_runs(self.model, self.original, self.gold, sequence=self.sequence)
+        found = audit_runs(self.model, self.original, self.gold, sequence=self.sequence)
         if self.out is not None:
-            checkpoint.write_json(self.out / "audit.json", results)
-            (self.out / "audit.md").write_text(report.audit_markdown(results))
-            report.audit_plot(results, self.out / "audit.png")
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        console.print(report.audit_table(results["audit"], report.heading(results)))
-        return int(any(results["audit"]["misses"][name] for name in results["audit"]["misses"] if name != "original"))
+            results.write(self.out / "audit.json", found)
+            report.write(found, self.out)
+        _console(Console).print(report.audit_table(found))
+        # A model that is not finite is judged by nothing, and is no model that has passed.
+        judged = [name for name in found["models"] if name != "original" and name not in found["golds"]]
+        return int(any(name in found["not_finite"] or found["misses"][name] for name in judged))
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw the tables and plots of a comparison or an audit anew, from its results alone."""
+
+    results: tyro.conf.Positional[Path]
+    """A results.json or audit.json, or the folder that holds one."""
+    out: Path | None = None
+    """Folder for tables and plots; beside the results where it is not named."""
+
+    def run(self) -> None:
+        from rich.console import Console
+
+        from recunlearn_jax import report, results
+
+        path = self.results
+        if path.is_dir():
+            path = next((path / name for name in ("results.json", "audit.json") if (path / name).exists()), path)
+        if path.is_dir():
+            raise InputError(f"{path}: holds no results.json and no audit.json")
+        found = results.read(path)
+        files = report.write(found, self.out or path.parent)
+        if "curves" in found:
+            _console(Console).print(report.terminal_table(found))
+        if report.audited(found):
+            _console(Console).print(report.audit_table(found))
+        print(f"wrote {', '.join(str(file) for file in files)}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ShowSettings:
-    """Print the settings of a preset as JSON: a file to edit and to pass as --settings."""
+    """Print the settings of a preset as JSON, those of every method with them: a file to edit and to pass as --settings."""
 
     preset: tyro.conf.Positional[str] = "faithful"
+    backbone: str | None = None
+    """mgcn, lightgcn, vbpr, freedom or mf, at its own defaults; the preset's where it is not named."""
 
     def run(self) -> None:
-        print(json.dumps(to_dict(Settings(preset=self.preset).resolve()), indent=1))
+        from recunlearn_jax.config import config_to_dict
+        from recunlearn_jax.unlearn import METHODS
+
+        config, chosen = Settings(preset=self.preset, backbone=self.backbone).resolve(list(METHODS))
+        groups = config_to_dict(config) | {name: settings.to_dict(kind) for name, kind in chosen.items()}
+        print(json.dumps({name: values for name, values in groups.items() if values != {}}, indent=1))
 
 
 COMMANDS = {
@@ -357,23 +441,9 @@ COMMANDS = {
     "recommend": Recommend,
     "compare": Compare,
     "audit": Audit,
+    "report": Report,
     "settings": ShowSettings,
 }
-
-
-def _override(config: Config, words: Sequence[str]) -> Config:
-    values = to_dict(config)
-    for word in words:
-        path, equals, text = word.partition("=")
-        group, dot, name = path.partition(".")
-        if not equals or not dot:
-            raise InputError(f"--set {word}: expected group.name=value, such as train.batch_size=512")
-        try:
-            value: Any = json.loads(text.lower() if text in {"True", "False"} else text)
-        except ValueError:
-            value = text
-        values.setdefault(group, {})[name] = value
-    return from_dict(values, Config, "--set")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.mesh import spread
@@ -85,7 +86,9 @@ def ranking_task(
     )
 
 
-def relevant_ranks(scores: jax.Array, hidden: jax.Array, relevant: jax.Array, starts: jax.Array) -> jax.Array:
+def relevant_ranks(
+    scores: Float[Array, "I B"], hidden: Bool[Array, "I"], relevant: Int[Array, "r 2"], starts: Int[Array, "starts"]
+) -> Int[Array, "r"]:
     """Rank of each relevant item among its user's candidates, 1 for the first; the lower id wins a tie, as in a sorted list.
 
     Args:
@@ -113,7 +116,9 @@ def relevant_ranks(scores: jax.Array, hidden: jax.Array, relevant: jax.Array, st
     return ranks[jnp.lexsort((ranks, relevant[:, 0]))]
 
 
-def metrics_at_k(ranks: jax.Array, rows: jax.Array, num_relevant: jax.Array, k: jax.Array) -> jax.Array:
+def metrics_at_k(
+    ranks: Int[Array, "n"], rows: Int[Array, "n"], num_relevant: Int[Array, "users"], k: Int[Array, ""]
+) -> Float[Array, "5 users"]:
     """Recall, precision, NDCG, MAP and hit rate at K from the ranks of relevant items, in the order of `METRICS`.
 
         Recall@K = hits / |pos|           precision@K = hits / K        hit@K = [hits > 0]
@@ -151,7 +156,13 @@ def metrics_at_k(ranks: jax.Array, rows: jax.Array, num_relevant: jax.Array, k: 
     return jnp.stack([hits / positives, hits / k, gain / ideal, precisions / possible, jnp.minimum(hits, 1)])
 
 
-def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hidden: jax.Array, k: int) -> jax.Array:
+def top_items(
+    user_rows: Float[Array, "B d"],
+    item_table: Float[Array, "I d"],
+    masked: Int[Array, "m 2"],
+    hidden: Bool[Array, "I"],
+    k: int,
+) -> Int[Array, "B k"]:
     """The k best items of some users, best first.
 
     Args:
@@ -171,7 +182,7 @@ def top_items(user_rows: jax.Array, item_table: jax.Array, masked: jax.Array, hi
     return jnp.where(jnp.isneginf(best), -1, items)
 
 
-def task_ranks(embedding: jax.Array, task: RankingTask) -> jax.Array:
+def task_ranks(embedding: Float[Array, "N d"], task: RankingTask) -> Int[Array, "blocks r"]:
     """Ranks of all relevant items of a task, int32 [blocks, r], ascending within a user; see `relevant_ranks`."""
     num_users = embedding.shape[0] - len(task.hidden)
     items = embedding[num_users:]
@@ -196,7 +207,7 @@ def ranks_found(embedding: jax.Array, task: RankingTask) -> np.ndarray:
 
 
 @jax.jit
-def rank(embedding: jax.Array, task: RankingTask, ks: jax.Array) -> jax.Array:
+def rank(embedding: Float[Array, "N d"], task: RankingTask, ks: Int[Array, "K"]) -> Float[Array, "5 K"]:
     """[5, K] means over the real users."""
     ranks = task_ranks(embedding, task)
     at_k = jax.vmap(metrics_at_k, (None, None, None, 0))
@@ -246,13 +257,13 @@ def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None
 
 
 @jax.jit
-def pair_scores(embedding: jax.Array, nodes: jax.Array) -> jax.Array:
+def pair_scores(embedding: Float[Array, "N d"], nodes: Int[Array, "n 2"]) -> Float[Array, "n"]:
     """<Z_a, Z_b> of node pairs, int32 [n, 2] -> float [n]; items are nodes |U| + i."""
     return jnp.sum(embedding[nodes[:, 0]] * embedding[nodes[:, 1]], axis=-1)
 
 
 @functools.partial(jax.jit, static_argnames="num_users")
-def pair_margins(embedding: jax.Array, pairs: jax.Array, *, num_users: int) -> jax.Array:
+def pair_margins(embedding: Float[Array, "N d"], pairs: Int[Array, "n 2"], *, num_users: int) -> Float[Array, "n"]:
     """Score of each (user, item) pair, int32 [n, 2], above its user's mean score over all items, float [n]."""
     rows = embedding[num_users + pairs[:, 1]] - jnp.mean(embedding[num_users:], axis=0)[None]
     return jnp.sum(embedding[pairs[:, 0]] * rows, axis=-1)

@@ -83,6 +83,13 @@ def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     return _csr(edges.data * scale[edges.row] * scale[edges.col], edges.row, edges.col, similarities.shape[0])
 
 
+def equal_neighbours(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """The item graph of FREEDOM: each neighbour counts alike, w_ij = 1 / sqrt(n_i n_j), n_i the number of i's neighbours."""
+    edges = similarities.tocoo()
+    scale = _inverse_root(np.bincount(edges.row, minlength=similarities.shape[0]))
+    return _csr(scale[edges.row] * scale[edges.col], edges.row, edges.col, similarities.shape[0])
+
+
 def keep_items(similarities: scipy.sparse.csr_array, kept: np.ndarray) -> scipy.sparse.csr_array:
     """An item graph without the rows and columns of the items that are not kept, bool [|I|]."""
     edges = similarities.tocoo()

@@ -37,11 +37,15 @@ def bpr(positive_scores: jax.Array, negative_scores: jax.Array, *, weights: jax.
     Returns:
         float scalar, >= 0.
 
+    Raises:
+        ValueError: shapes that differ; nothing is broadcast.
+
     Reference: arXiv 1205.2618, eq. 4 (without the regulariser).
 
     >>> round(float(bpr(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 4)
     0.41
     """
+    _check_vectors(positive_scores=positive_scores, negative_scores=negative_scores, weights=weights)
     margin = _counted(positive_scores, weights) - _counted(negative_scores, weights)
     return _mean(jax.nn.softplus(-margin), weights)
 
@@ -68,7 +72,7 @@ def reverse_bpr(
         float scalar.
 
     Raises:
-        ValueError: an unknown form.
+        ValueError: an unknown form, or shapes that differ.
 
     Reference: reverse objective of MMRecUN (arXiv 2405.15328); which of the two forms the paper uses is our reading, so both are here.
 
@@ -77,6 +81,7 @@ def reverse_bpr(
     """
     if form not in {"swap", "ascent"}:
         raise ValueError(f"form {form!r} is not one of 'swap', 'ascent'")
+    _check_vectors(forget_scores=forget_scores, negative_scores=negative_scores, weights=weights)
     margin = _counted(forget_scores, weights) - _counted(negative_scores, weights)
     return _mean(jax.nn.softplus(margin) if form == "swap" else -jax.nn.softplus(-margin), weights)
 
@@ -109,11 +114,16 @@ def info_nce(
     Returns:
         float scalar.
 
+    Raises:
+        ValueError: shapes that differ.
+
     Reference: arXiv 2308.03588, contrastive loss; arXiv 1807.03748, eq. 4.
 
     >>> round(float(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)), 4)
     0.3133
     """
+    _check_tables(x=x, y=y)
+    _check_rows(x, weights=weights, ids=ids)
     columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights
     x, y = _counted(x, weights), _counted(y, weights)
     if ids is not None:
@@ -151,11 +161,16 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
     Returns:
         float scalar, to be multiplied by the regularisation weight.
 
+    Raises:
+        ValueError: shapes that differ.
+
     Reference: arXiv 2308.03588, final objective, as in MMRec's implementation.
 
     >>> float(row_l2(jnp.array([[3.0, 4.0]])))
     12.5
     """
+    _check_tables(**{f"tables[{i}]": table for i, table in enumerate(tables)})
+    _check_rows(tables[0], weights=weights)
     squares = jnp.asarray(sum(jnp.sum(jnp.square(_counted(table, weights)), axis=-1) for table in tables))
     if batch_size is None:
         return 0.5 * _mean(squares, weights)
@@ -163,16 +178,43 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
     return 0.5 * total / batch_size
 
 
+def table_norms(*tables: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Norms of the rows a batch reads, each table as one matrix, (|a|_F + |b|_F + ...) / B; not squared.
+
+    Args:
+        tables: float [B, d] each: rows of users, positives, negatives.
+        weights: float [B] or None for ones; B is their sum.
+
+    Returns:
+        float scalar, to be multiplied by the regularisation weight.
+
+    Raises:
+        ValueError: shapes that differ.
+
+    Reference: the regulariser of VBPR and others in MMRec (arXiv 2302.04473).
+
+    >>> float(table_norms(jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])))
+    6.0
+    """
+    _check_tables(**{f"tables[{i}]": table for i, table in enumerate(tables)})
+    _check_rows(tables[0], weights=weights)
+    rows = jnp.float32(tables[0].shape[0]) if weights is None else jnp.sum(weights)
+    squares = [jnp.sum(jnp.square(_counted(table, weights))) for table in tables]
+    norms = [jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0) for s in squares]  # no NaN gradient at 0
+    return jnp.asarray(sum(norms)) / jnp.where(rows > 0, rows, 1)
+
+
 class Views(NamedTuple):
-    """What MGCN knows of a batch of triplets: output rows and the two views that the contrast compares, float [B, d] each, and ids."""
+    """What a model knows of a batch of triplets, float [B, d] each: output rows and, where it has them, the two views that MGCN's contrast
+    compares; and ids."""
 
     user: jax.Array
     positive: jax.Array
     negative: jax.Array
-    user_side: jax.Array
-    user_content: jax.Array
-    positive_side: jax.Array
-    positive_content: jax.Array
+    user_side: jax.Array | None = None
+    user_content: jax.Array | None = None
+    positive_side: jax.Array | None = None
+    positive_content: jax.Array | None = None
     # int [B]; where they are given, rows of one id are equal, and the contrast computes each once.
     user_ids: jax.Array | None = None
     positive_ids: jax.Array | None = None
@@ -186,15 +228,28 @@ def contrast(views: Views, *, temperature: float = 0.2, weights: jax.Array | Non
         temperature: tau.
         weights: float [B] or None for ones.
 
+    Raises:
+        ValueError: the views to compare are not there, or shapes differ.
+
     Reference: arXiv 2308.03588, contrastive loss.
     """
+    pairs = (views.positive_side, views.positive_content, views.user_side, views.user_content)
+    if any(rows is None for rows in pairs):
+        raise ValueError("views without side and content rows have no contrast; set its weight to a Python 0")
+    _check_views(views, weights)
+    positive_side, positive_content, user_side, user_content = cast(tuple[jax.Array, ...], pairs)
     settings = {"temperature": temperature, "weights": weights}
-    items = info_nce(views.positive_side, views.positive_content, ids=views.positive_ids, **settings)
-    return items + info_nce(views.user_side, views.user_content, ids=views.user_ids, **settings)
+    items = info_nce(positive_side, positive_content, ids=views.positive_ids, **settings)
+    return items + info_nce(user_side, user_content, ids=views.user_ids, **settings)
 
 
 def scores(views: Views) -> tuple[jax.Array, jax.Array]:
-    """s_up and s_un of a batch, float [B] each: inner products of output rows."""
+    """s_up and s_un of a batch, float [B] each: inner products of output rows.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    _check_tables(user=views.user, positive=views.positive, negative=views.negative)
     return jnp.sum(views.user * views.positive, axis=-1), jnp.sum(views.user * views.negative, axis=-1)
 
 
@@ -220,8 +275,12 @@ def mgcn(
     Returns:
         float scalar.
 
+    Raises:
+        ValueError: shapes that differ, or views without a contrast that weighs something.
+
     Reference: arXiv 2308.03588, final objective.
     """
+    _check_views(views, weights)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     loss = bpr(*scores(views), weights=weights)
     loss += l2_weight * row_l2(views.user, views.positive, views.negative, batch_size=batch_size, weights=weights)
@@ -262,8 +321,13 @@ def mmrecun(
     Returns:
         float scalar.
 
+    Raises:
+        ValueError: shapes that differ, or views without a contrast that weighs something.
+
     Reference: arXiv 2405.15328, objective; the place of alpha and of the weights is our reading.
     """
+    _check_views(retain, retain_weights)
+    _check_views(forget, forget_weights)
     shared = {"alpha": alpha, "l2_weight": l2_weight, "temperature": temperature}
     keep = mmrecun_retain(retain, contrast_weight=retain_contrast, weights=retain_weights, **shared)
     return keep + mmrecun_forget(
@@ -282,6 +346,7 @@ def mmrecun_retain(
 ) -> jax.Array:
     """The part of `mmrecun` that reads the retain batch: alpha [BPR(D_r) + cl CL(D_r)] + reg L2 over its rows; arguments as
     there."""
+    _check_views(views, weights)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     keep = mgcn(views, contrast_weight=contrast_weight, l2_weight=0.0, temperature=temperature, weights=weights)
     return alpha * keep + l2_weight * row_l2(views.user, views.positive, views.negative, weights=weights)
@@ -299,6 +364,7 @@ def mmrecun_forget(
 ) -> jax.Array:
     """The part of `mmrecun` that reads the forget batch: (1 - alpha) [RBPR(D_f) - cl_f CL(D_f)] + reg L2 over its rows; arguments as
     there."""
+    _check_views(views, weights)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     lose = reverse_bpr(*scores(views), form=reverse, weights=weights)
     if not (isinstance(contrast_weight, (int, float)) and contrast_weight == 0):
@@ -316,12 +382,53 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
     Returns:
         float scalar, >= 0.
 
+    Raises:
+        ValueError: shapes that differ.
+
     Reference: arXiv 2405.15328, the paper's replacement for KL divergence in sparse data.
 
     >>> float(bpr_divergence(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
     2.0
     """
+    _check_vectors(scores_a=scores_a, scores_b=scores_b, weights=weights)
     return _mean(jnp.square(_counted(scores_a, weights) - _counted(scores_b, weights)), weights)
+
+
+def _check_vectors(**arrays: jax.Array | None) -> None:
+    """Every array given is [B]. Checked while tracing, so it costs nothing at run time."""
+    given = {name: jnp.shape(array) for name, array in arrays.items() if array is not None}
+    first, shape = next(iter(given.items()))
+    for name, other in given.items():
+        if len(other) != 1 or other != shape:
+            raise ValueError(f"{name} has shape {list(other)}; one axis is allowed, as long as {first} {list(shape)}")
+
+
+def _check_tables(**arrays: jax.Array) -> None:
+    """Every array is [B, d]."""
+    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+    first, shape = next(iter(shapes.items()))
+    for name, other in shapes.items():
+        if len(other) != 2 or other != shape:
+            raise ValueError(
+                f"{name} has shape {list(other)}; [rows, d] is allowed, the shape of {first} {list(shape)}"
+            )
+
+
+def _check_rows(table: jax.Array, **arrays: jax.Array | None) -> None:
+    """Every array given has one entry a row of the table."""
+    for name, array in arrays.items():
+        if array is not None and jnp.shape(array) != jnp.shape(table)[:1]:
+            raise ValueError(
+                f"{name} has shape {list(jnp.shape(array))}; [{jnp.shape(table)[0]}] is allowed, one a row"
+            )
+
+
+def _check_views(views: Views, weights: jax.Array | None) -> None:
+    """Every array of a batch is [B, d], and ids and weights are [B]."""
+    tables = {name: rows for name, rows in views._asdict().items() if rows is not None}
+    ids = {name: tables.pop(name) for name in ("user_ids", "positive_ids") if name in tables}
+    _check_tables(**tables)
+    _check_rows(views.user, **ids, weights=weights)
 
 
 def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
@@ -424,6 +531,7 @@ bpr_jit = jax.jit(bpr)
 reverse_bpr_jit = jax.jit(reverse_bpr, static_argnames="form")
 info_nce_jit = jax.jit(info_nce, static_argnames="temperature")
 row_l2_jit = jax.jit(row_l2, static_argnames="batch_size")
+table_norms_jit = jax.jit(table_norms)
 contrast_jit = jax.jit(contrast, static_argnames="temperature")
 mgcn_jit = jax.jit(mgcn, static_argnames=("contrast_weight", "l2_weight", "temperature", "batch_size"))
 mmrecun_jit = jax.jit(

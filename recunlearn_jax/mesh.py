@@ -10,7 +10,7 @@ otherwise; each step's batch is spread by rows. The compiler adds the communicat
 from typing import TypeVar
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 AXIS = "rows"
 Tree = TypeVar("Tree")
@@ -32,8 +32,14 @@ def place(tree: Tree) -> Tree:
     """Lay arrays over the mesh that is set; as they are where none is."""
     if devices_in_use() == 1:
         return tree
-    mesh = jax.sharding.get_mesh()
-    return jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, _by_rows(x.shape))), tree)
+    return jax.tree.map(lambda x: jax.device_put(x, row_sharding(x.shape)), tree)
+
+
+def row_sharding(shape: tuple[int, ...]) -> Sharding:
+    """Where an array of this shape lies: over the mesh that is set, on the first device where none is."""
+    if devices_in_use() == 1:
+        return SingleDeviceSharding(jax.devices()[0])
+    return NamedSharding(jax.sharding.get_mesh(), _by_rows(shape))
 
 
 def spread(tree: Tree) -> Tree:

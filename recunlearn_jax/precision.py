@@ -1,11 +1,13 @@
 """Precision of the factors of training's matrix products; their sums, the tables and everything else are float32."""
 
 from contextlib import AbstractContextManager
+from typing import Literal
 
 import jax
 
-from recunlearn_jax.config import Precision
 from recunlearn_jax.errors import InputError
+
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 
 # WHY algorithms and not jax's short names: on a GPU its "bfloat16" stands for whatever the device is fastest at.
 _ALGORITHMS: dict[Precision, str] = {

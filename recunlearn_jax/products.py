@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 _ROWS = 128  # of a block: its part of the table stays in a core's cache
 _WIDE = 1024  # columns from which blocks pay
@@ -35,7 +36,7 @@ def constant(table: Features) -> Constant:
     return Constant(table, jax.lax.optimization_barrier(table.T))
 
 
-def feature_product(table: Features, kernel: jax.Array) -> jax.Array:
+def feature_product(table: Features, kernel: Float[Array, "d_m d"]) -> Float[Array, "n d"]:
     """X W, differentiable in W, and in X where it is an array.
 
     Args:
@@ -88,7 +89,7 @@ def _of_constant_backward(table, g):
 _of_constant.defvjp(_of_constant_forward, _of_constant_backward)
 
 
-def transposed_product(table: jax.Array, g: jax.Array) -> jax.Array:
+def transposed_product(table: Float[Array, "n d_m"], g: Float[Array, "n d"]) -> Float[Array, "d_m d"]:
     """X^T G: float [n, d_m], [n, d] -> [d_m, d].
 
     WHY blocks: on a CPU the product reads a wide X down its columns, far below the rate of X W; summed over blocks of rows it reads X

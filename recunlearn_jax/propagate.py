@@ -18,6 +18,7 @@ import jraph
 import numpy as np
 import scipy.sparse
 from jax.experimental import sparse
+from jaxtyping import Array, Float
 
 from recunlearn_jax import graph as host_graph
 from recunlearn_jax.mesh import devices_in_use
@@ -37,7 +38,7 @@ class CompressedRows(NamedTuple):
 Graph = jraph.GraphsTuple | CompressedRows
 
 
-def propagate(graph: Graph, x: jax.Array, rows: int | None = None) -> jax.Array:
+def propagate(graph: Graph, x: Float[Array, "M d"], rows: int | None = None) -> Float[Array, "N d"]:
     """W x, differentiable in x (the weights are constants).
 
     Args:
@@ -54,6 +55,18 @@ def propagate(graph: Graph, x: jax.Array, rows: int | None = None) -> jax.Array:
     return jraph.segment_sum(
         weights[:, None] * x[senders], receivers, len(x) if rows is None else rows, indices_are_sorted=True
     )
+
+
+def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
+    """A symmetric graph with other weights, as symmetric, on the same edges.
+
+    Args:
+        graph: W [N, N], W = W^T.
+        weights: float32 [capacity], in the order of the rows; 0 for an edge that is not there.
+    """
+    if isinstance(graph, CompressedRows):
+        return graph._replace(weights=weights, transposed_weights=weights)
+    return graph._replace(edges=weights)
 
 
 @jax.custom_vjp

@@ -1,4 +1,4 @@
-"""Tables and plots of a comparison, made from its results and nothing else."""
+"""Tables and plots of a comparison or an audit, made from its results and nothing else; no jax."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from recunlearn_jax.audit.verdict import FIGURES, INSIDE
-from recunlearn_jax.comparison import figure_of
+from recunlearn_jax.results import INSIDE, figure_of, golds_of, methods_of
 
 # title, figure, format
 _COLUMNS = (
@@ -16,21 +15,20 @@ _COLUMNS = (
     ("test Recall@20", "test recall@20", "{:.4f}"),
     ("test NDCG@20", "test ndcg@20", "{:.4f}"),
     ("forget Recall@20", "forget recall@20", "{:.4f}"),
+    ("forget Recall@500", "forget recall@500", "{:.4f}"),
+    ("forget Recall@1000", "forget recall@1000", "{:.4f}"),
+    ("forget Recall@1500", "forget recall@1500", "{:.4f}"),
     ("gap to Gold", "", "{:+.4f}"),
-    ("divergence forget", "divergence forget", "{:.3g}"),
-    ("divergence retain", "divergence retain", "{:.3g}"),
-    ("canary rank", "canary median_rank", "{:.0f}"),
-    ("modality overlap", "modality_overlap", "{:.3f}"),
+    ("divergence forget", "BPR divergence forget", "{:.3g}"),
+    ("divergence retain", "BPR divergence retain", "{:.3g}"),
+    ("canary rank", "canary median rank", "{:.0f}"),
+    ("modality overlap", "modality overlap", "{:.3f}"),
+    ("preparation s", "preparation total", "{:.1f}"),
     ("seconds", "seconds running", "{:.2f}"),
     ("compile s", "seconds compiling", "{:.1f}"),
     ("speed-up", "speed_up", "{:.1f}x"),
 )
-_ITEM_COLUMNS = tuple((f"forget Recall@{k}", f"forget recall@{k}", "{:.4f}") for k in (500, 1000, 1500))
-
-
-def method_names(results: dict[str, Any]) -> list[str]:
-    """Names of the models that are no Gold, in the order of the comparison."""
-    return [name for name in results["models"] if not name.startswith("gold-")]
+_OF_ITEMS = ("forget recall@500", "forget recall@1000", "forget recall@1500")  # shown for requests that name items
 
 
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -39,34 +37,43 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     Args:
         results: of `comparison.compare`.
     """
-    models = results["models"]
-    golds = [row for name, row in models.items() if name.startswith("gold-")]
-    columns = list(_COLUMNS)
-    if results["forgotten"]["items"]:
-        columns[5:5] = _ITEM_COLUMNS
-    known = [c for c in columns if not c[1] or any(figure_of(row, c[1]) is not None for row in models.values())]
-    known = [c for c in known if c[1] or "forget recall@20" in results["gold"]]
+    models, bands = results["models"], results["bands"]
+    golds = [models[name] for name in golds_of(results)]
+    found = {figure: [figure_of(row, figure) for row in models.values()] for _, figure, _ in _COLUMNS if figure}
+    known = [c for c in _COLUMNS if any(value is not None for value in found.get(c[1], ()))]
+    if not results["forgotten"]["items"]:
+        known = [c for c in known if c[1] not in _OF_ITEMS]
+    aim = _mean([figure_of(row, "forget recall@20") for row in golds])
+    if aim is not None:
+        known.insert([c[1].startswith("forget") for c in known].index(True) + _forget_columns(known), _COLUMNS[8])
     table = []
-    for name in method_names(results):
+    for name in methods_of(results):
         cells = [name]
         for title, figure, form in known:
-            if title == "gap to Gold":
-                value = figure_of(models[name], "forget recall@20")
-                value = None if value is None else value - results["gold"]["forget recall@20"]["mean"]
-            else:
-                value = figure_of(models[name], figure)
-            if name == "original" and title == "speed-up":
+            value = figure_of(models[name], figure or "forget recall@20")
+            if not figure:
+                value = None if value is None or aim is None else value - aim
+            if title == "speed-up" and name.endswith("original"):
                 value = None
             cells.append(_cell(value, form))
         table.append(cells)
     mean, band = [f"Gold, mean of {len(golds)}"], ["Gold, 95 % band +-"]
     for title, figure, form in known:
-        values = [v for v in (figure_of(row, figure) for row in golds) if v is not None] if figure else []
-        mean.append(_cell(sum(values) / len(values) if values and title != "speed-up" else None, form))
-        limits = results["gold"].get(figure)
-        half = None if limits is None or limits["high"] is None else limits["high"] - limits["mean"]
+        values = [figure_of(row, figure) for row in golds] if figure else []
+        mean.append(_cell(None if title == "speed-up" else _mean(values), form))
+        limits = bands.get(figure)
+        half = None if limits is None or limits["alone"] is None else limits["alone"][1] - limits["mean"]
         band.append(_cell(half, form))
     return ["model", *[title for title, _, _ in known]], [*table, mean, band]
+
+
+def _forget_columns(columns: Sequence[tuple[str, str, str]]) -> int:
+    return sum(figure.startswith("forget") for _, figure, _ in columns)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -78,9 +85,12 @@ def markdown(results: dict[str, Any]) -> str:
 
 def heading(results: dict[str, Any]) -> str:
     """What was compared, in one line."""
+    backbone = results["config"]["backbone"] if results.get("config") else "mgcn"
     forgotten = ", ".join(f"{count:,} {name}" for name, count in results["forgotten"].items() if count)
     seed = f"request seed {results['request']['seed']}, seed {results['seed']}"
-    return f"{results['data']}: forget {forgotten} ({seed}, {results['environment']['device']}, {results['environment']['cores']} cores)"
+    on = "" if backbone == "mgcn" else f"{backbone}, "
+    where = f"{results['environment']['device']}, {results['environment']['cores']} cores"
+    return f"{results['data']}: forget {forgotten} ({on}{seed}, {where})"
 
 
 def terminal_table(results: dict[str, Any]) -> Table:
@@ -124,19 +134,22 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     axis.legend()
     save(figure, "curves.png")
 
-    models = results["models"]
-    if "forget recall@20" in results["gold"] and "test recall@20" in results["gold"]:
+    models, golds, bands = results["models"], golds_of(results), results["bands"]
+    if "forget recall@20" in bands and "test recall@20" in bands:
         figure, axis = plt.subplots(figsize=(7, 4.5))
-        across, up = results["gold"]["forget recall@20"], results["gold"]["test recall@20"]
-        if across["low"] is not None:
-            axis.axvspan(across["low"], across["high"], color="goldenrod", alpha=0.2, label="Gold band, forget")
-            axis.axhspan(up["low"], up["high"], color="goldenrod", alpha=0.1, label="Gold band, test")
+        across, up = bands["forget recall@20"]["alone"], bands["test recall@20"]["alone"]
+        if across is not None:
+            axis.axvspan(*across, color="goldenrod", alpha=0.2, label="Gold band, forget")
+            axis.axhspan(*up, color="goldenrod", alpha=0.1, label="Gold band, test")
         for name, row in models.items():
-            gold = name.startswith("gold-")
-            label = None if gold and name != "gold-1" else ("Gold" if gold else name)
+            gold = name in golds
+            label = None if gold and name != golds[0] else ("Gold" if gold else name)
+            at = figure_of(row, "forget recall@20"), figure_of(row, "test recall@20")
+            if at[0] is None or at[1] is None:
+                continue
             axis.scatter(
-                row["forget"]["recall@20"],
-                row["test"]["recall@20"],
+                at[0],
+                at[1],
                 s=60,
                 marker="*" if gold else "o",
                 color="goldenrod" if gold else None,
@@ -148,7 +161,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
         save(figure, "quality.png")
 
     figure, axis = plt.subplots(figsize=(7, 3.5))
-    names = [*[n for n in method_names(results) if n != "original"], *[n for n in models if n.startswith("gold-")]]
+    names = [*[n for n in methods_of(results) if not n.endswith("original")], *golds]
     running = [models[n]["seconds"]["running"] for n in names]
     compiling = [models[n]["seconds"]["compiling"] for n in names]
     axis.barh(names, running, label="running")
@@ -163,32 +176,35 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     return drawn
 
 
-def _judged(audit: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
+def _judged(results: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
     """Models and (figure, check) of an audit, in the order of its table."""
-    models = list(audit["verdicts"])
-    return models, [(f.name, f.check) for f in FIGURES if any(f.name in audit["figures"][m] for m in models)]
+    models = list(results["verdicts"])
+    judged = sorted(results["judged"], key=lambda figure: figure["check"])
+    shown = [f for f in judged if any(figure_of(results["models"][m], f["name"]) is not None for m in models)]
+    return models, [(figure["name"], figure["check"]) for figure in shown]
 
 
-def audit_rows(audit: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def audit_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and rows of an audit: a row a figure, a column a model, the verdict behind the value.
 
     Args:
-        audit: of `auditing.audit`.
+        results: of `comparison.compare` or `auditing.audit_runs`.
     """
-    models, figures = _judged(audit)
+    models, figures = _judged(results)
+    bands = results["bands"]
     table = []
     for figure, check in figures:
-        band = audit["bands"].get(figure)
+        band = bands.get(figure)
         cells = [str(check), figure]
         if band is None:
-            cells += ["own", "-"] if any(f"{m}/{figure}" in audit["bands"] for m in models) else ["-", "-"]
+            cells += ["own", "-"] if any(f"{m}/{figure}" in bands for m in models) else ["-", "-"]
         else:
             cells += [f"{band['mean']:.4g}", "-" if band["low"] is None else f"{band['low']:.3g} to {band['high']:.3g}"]
         for model in models:
-            value, found = audit["figures"][model].get(figure), audit["verdicts"][model].get(figure)
+            value, found = figure_of(results["models"][model], figure), results["verdicts"][model].get(figure)
             cells.append("-" if value is None else f"{value:.4g}{_mark(found)}")
         table.append(cells)
-    table.append(["", "figures outside", "", "", *(str(audit["misses"][m]) for m in models)])
+    table.append(["", "figures outside", "", "", *(str(results["misses"][m]) for m in models)])
     return ["check", "figure", "Gold, mean", "Gold, band", *models], table
 
 
@@ -200,10 +216,15 @@ def _mark(found: dict[str, str] | None) -> str:
     return f" ({found['suspicion']}?)" if found["suspicion"] != INSIDE else ""
 
 
-def audit_notes(audit: dict[str, Any]) -> str:
+def audit_notes(results: dict[str, Any]) -> str:
     """What the table of an audit must be read with: number of Golds and how often a Gold itself is accused."""
-    text = f"Bands from {len(audit['golds'])} Golds, 95 % for all figures of a model together. In brackets: outside a band of its own."
-    alarms = audit["false_alarms"]
+    count = len(golds_of(results))
+    text = (
+        f"Bands from {count} Golds, 95 % for all figures of a model together. In brackets: outside a band of its own."
+    )
+    if results.get("not_finite"):
+        text += f" Not finite, so not judged: {', '.join(results['not_finite'])}."
+    alarms = results["false_alarms"]
     if alarms is None:
         return text + " Fewer than three Golds: no false-alarm rate."
     return text + (
@@ -213,17 +234,17 @@ def audit_notes(audit: dict[str, Any]) -> str:
 
 
 def audit_markdown(results: dict[str, Any]) -> str:
-    """The audit of a comparison as Markdown, with a heading that says what was audited."""
-    header, table = audit_rows(results["audit"])
+    """The audit as Markdown, with a heading that says what was audited."""
+    header, table = audit_rows(results)
     lines = [f"**{heading(results)}**", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in table]
-    return "\n".join([*lines, "", audit_notes(results["audit"])]) + "\n"
+    return "\n".join([*lines, "", audit_notes(results)]) + "\n"
 
 
-def audit_table(audit: dict[str, Any], title: str) -> Table:
+def audit_table(results: dict[str, Any]) -> Table:
     """The audit for a terminal."""
-    header, table = audit_rows(audit)
-    out = Table(title=title, caption=audit_notes(audit))
+    header, table = audit_rows(results)
+    out = Table(title=heading(results), caption=audit_notes(results))
     for name in header:
         out.add_column(name, justify="right" if name == "check" else "left")
     for row in table:
@@ -239,13 +260,13 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    audit = results["audit"]
-    models, figures = _judged(audit)
+    models, figures = _judged(results)
+    bands = results["bands"]
     away = np.full((len(figures), len(models)), np.nan)
     for i, (figure, _) in enumerate(figures):
         for j, model in enumerate(models):
-            band = audit["bands"].get(figure) or audit["bands"].get(f"{model}/{figure}")
-            value = audit["figures"][model].get(figure)
+            band = bands.get(figure) or bands.get(f"{model}/{figure}")
+            value = figure_of(results["models"][model], figure)
             if band is not None and band["alone"] is not None and value is not None:
                 half = max(band["alone"][1] - band["mean"], 1e-9)
                 away[i, j] = (value - band["mean"]) / half
@@ -255,7 +276,7 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
     axis.set_yticks(range(len(figures)), [f"{check}  {name}" for name, check in figures], fontsize=8)
     for i, (name, _) in enumerate(figures):
         for j, model in enumerate(models):
-            found = audit["verdicts"][model].get(name)
+            found = results["verdicts"][model].get(name)
             if found is not None and found["verdict"] != INSIDE:
                 dark = abs(away[i, j]) > 2.5
                 axis.text(j, i, "x", ha="center", va="center", fontsize=9, color="white" if dark else "black")
@@ -268,12 +289,24 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
     return path
 
 
+def audited(results: dict[str, Any]) -> bool:
+    """Whether all checks were measured, not only those of every comparison."""
+    return "membership" in results["checks"] if "checks" in results else bool(results["verdicts"])
+
+
 def write(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Write table.md and the plots of a comparison into a folder, and audit.md and its plot where it was audited."""
+    """Write table.md and the plots of a comparison into a folder, and audit.md and its plot where it was audited.
+
+    Args:
+        results: of a comparison, or of an audit, which has no seconds and so no table.md.
+        folder: made where it is not there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "table.md").write_text(markdown(results))
-    files = [folder / "table.md", *plots(results, folder)]
-    if "audit" in results:
+    files = []
+    if "curves" in results:
+        (folder / "table.md").write_text(markdown(results))
+        files += [folder / "table.md", *plots(results, folder)]
+    if audited(results):
         (folder / "audit.md").write_text(audit_markdown(results))
         files += [folder / "audit.md", audit_plot(results, folder / "audit.png")]
     return files

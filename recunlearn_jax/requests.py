@@ -91,6 +91,14 @@ class ForgetSet:
         sizes = {"users": int(self.users.sum()), "items": int(self.items.sum()), "pairs": int(self.forget.sum())}
         return sizes | {f"{m} feature rows": int(rows.sum()) for m, rows in self.features.items()}
 
+    def notes(self, dataset: Dataset) -> list[str]:
+        """What the operator may have mistaken, a sentence each."""
+        absent = self.absent_pairs(dataset)
+        if not len(absent):
+            return []
+        first = "-".join(map(str, absent[0]))
+        return [f"{len(absent)} named pairs are not in train (first: {first}); forgotten earlier, or a mistake?"]
+
     def absent_pairs(self, dataset: Dataset) -> np.ndarray:
         """Named pairs that are not in train, int64 [n, 2]: forgotten earlier, or a mistake worth telling."""
         return self.pairs[~_among(self.pairs, dataset.train)]

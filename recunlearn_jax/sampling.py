@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from recunlearn_jax.errors import InputError
 
@@ -71,7 +72,7 @@ def build_sampler(
     )
 
 
-def draw_negatives(key: jax.Array, sampler: Sampler, users: jax.Array) -> jax.Array:
+def draw_negatives(key: jax.Array, sampler: Sampler, users: Int[Array, "B"]) -> Int[Array, "B"]:
     """One negative for each user, uniform over the candidates outside the user's history.
 
     A rank r among the allowed items is drawn and turned into the r-th candidate that is not in the sorted history by binary search:
@@ -99,7 +100,7 @@ def draw_negatives(key: jax.Array, sampler: Sampler, users: jax.Array) -> jax.Ar
     return sampler.candidates[rank + skipped]
 
 
-def draw_order(key: jax.Array, sampler: Sampler) -> jax.Array:
+def draw_order(key: jax.Array, sampler: Sampler) -> Int[Array, "capacity"]:
     """A random permutation of the rows of `pairs` in which the real ones come first, int32 [capacity]."""
     capacity = len(sampler.pairs)
     bits = jax.random.bits(key, (capacity,)) >> 1
@@ -107,7 +108,9 @@ def draw_order(key: jax.Array, sampler: Sampler) -> jax.Array:
     return jnp.argsort(jnp.where(real, bits, jnp.uint32(2**32 - 1))).astype(jnp.int32)
 
 
-def draw_pairs(key: jax.Array, sampler: Sampler, size: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def draw_pairs(
+    key: jax.Array, sampler: Sampler, size: int
+) -> tuple[Int[Array, "B"], Int[Array, "B"], Int[Array, "B"], Float[Array, "B"]]:
     """A batch drawn with replacement, for loops that are not organised in epochs.
 
     Returns:

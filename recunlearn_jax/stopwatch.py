@@ -22,6 +22,9 @@ class Seconds:
     compiling: float = 0.0
     programs: int = 0
 
+    def __add__(self, other: "Seconds") -> "Seconds":
+        return Seconds(self.total + other.total, self.compiling + other.compiling, self.programs + other.programs)
+
     @property
     def running(self) -> float:
         """Seconds without the compiler's."""

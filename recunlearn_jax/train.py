@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,29 +10,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from recunlearn_jax import checkpoint, losses
+from recunlearn_jax import checkpoint
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Sizes
 from recunlearn_jax.config import PRESETS, Config, TrainConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
-from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.mesh import place, spread
-from recunlearn_jax.models import MGCN, Graphs, batch_views, build_graphs, build_model, init_params, output
 from recunlearn_jax.precision import check_precision, products_in
-from recunlearn_jax.products import Features, constant
-from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives, draw_order
+from recunlearn_jax.recommender import Recommender, Setup, embed, init_params, recommender, set_up
+from recunlearn_jax.sampling import draw_negatives, draw_order
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 
 VALID_METRIC = "recall@20"
 OPTIMIZER = optax.scale_by_adam()  # betas 0.9 and 0.999, eps 1e-8, as PyTorch's
-
-
-class TrainData(NamedTuple):
-    """A data set on the device: an argument of the compiled epoch, so that an edited data set runs in the same program."""
-
-    graphs: Graphs
-    features: Mapping[str, Features]  # modality -> float32 [|I|, d_m]
-    sampler: Sampler
+_EPOCH_DATA = 2**31 - 1  # folded into an epoch's key for what the backbone draws; steps fold in 1, 2, ...
 
 
 class TrainState(NamedTuple):
@@ -43,64 +36,9 @@ class TrainState(NamedTuple):
     epoch: jax.Array  # int32 scalar, epochs done
 
 
-class Trained(NamedTuple):
-    """A trained recommender."""
-
-    model: MGCN
-    params: Any
-    dataset: Dataset  # with item graphs
-    data: TrainData
-    config: Config
-    history: list[dict[str, Any]]  # one entry an epoch
-    seconds: Seconds
-    like: Dataset | None = None  # an earlier, larger data set whose array sizes are kept, so that nothing compiles anew
-
-    @property
-    def sizes(self) -> Dataset:
-        """The data set that array sizes follow."""
-        return self.like or self.dataset
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The entry of the epoch whose parameters these are."""
-        return best_entry(self.history)
-
-
-def train_data(dataset: Dataset, config: Config, like: Dataset | None = None) -> TrainData:
-    """Put a data set with item graphs on the device.
-
-    Args:
-        dataset: what to train on.
-        config: for the graphs' layout.
-        like: a larger data set whose array sizes are kept, see `models.build_graphs`.
-    """
-    size = len((like or dataset).train)
-    sampler = build_sampler(
-        dataset.train, dataset.train, dataset.num_users, dataset.num_items, capacity=size, history_capacity=size
-    )
-    features = {m: jnp.asarray(dataset.features[m]) for m in dataset.modalities}
-    return place(TrainData(build_graphs(dataset, config.model, like), features, sampler))
-
-
 def init_state(params: Any) -> TrainState:
     """State before the first epoch."""
     return place(TrainState(params, OPTIMIZER.init(params), jnp.int32(0)))
-
-
-def batch_loss(
-    params: Any, model: MGCN, data: TrainData, batch: tuple[jax.Array, ...], config: TrainConfig
-) -> jax.Array:
-    """MGCN's loss of one batch (users, positives, negatives, weights), each [B]."""
-    users, positives, negatives, weights = batch
-    views = batch_views(model, params, data.graphs, data.features, users, positives, negatives)
-    return losses.mgcn(
-        views,
-        contrast_weight=config.contrast_weight if model.modalities else 0,
-        l2_weight=config.l2_weight,
-        temperature=config.temperature,
-        batch_size=config.batch_size,
-        weights=weights,
-    )
 
 
 def descend(gradients: Any, opt_state: Any, params: Any, learning_rate: float | jax.Array) -> tuple[Any, Any]:
@@ -121,15 +59,8 @@ def _behind(gradients: Any, learning_rate: float | jax.Array) -> jax.Array:
     return jnp.where(some > jnp.inf, 0, learning_rate)
 
 
-def unchanging(data: TrainData, model: MGCN) -> TrainData:
-    """The data as the steps of an epoch read it: feature tables that none of them changes have their transpose with them."""
-    if model.trainable_features:
-        return data
-    return data._replace(features={m: constant(table) for m, table in data.features.items()})
-
-
 def epoch_plan(
-    epoch: jax.Array, data: TrainData, key: jax.Array, config: TrainConfig
+    epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Order of the pairs in an epoch, int32 [capacity + B], its learning rate and its number of steps.
 
@@ -146,10 +77,10 @@ def train_step(
     opt_state: Any,
     i: jax.Array,
     order: jax.Array,
-    data: TrainData,
+    data: Data,
     key: jax.Array,
     learning_rate: jax.Array,
-    model: MGCN,
+    backbone: Backbone,
     config: TrainConfig,
 ) -> tuple[Any, Any, jax.Array, jax.Array]:
     """Step i of an epoch, see `train_epoch`.
@@ -168,14 +99,14 @@ def train_step(
     negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
     batch = spread((users, positives, negatives, weights))
     with products_in(config.precision):
-        loss, gradients = jax.value_and_grad(batch_loss)(params, model, data, batch, config)
+        loss, gradients = jax.value_and_grad(backbone.loss)(params, data, batch, size)
     params, opt_state = descend(gradients, opt_state, params, learning_rate)
     return params, opt_state, loss, rows
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("backbone", "config"), donate_argnames="state")
 def train_epoch(
-    state: TrainState, data: TrainData, key: jax.Array, *, model: MGCN, config: TrainConfig
+    state: TrainState, data: Data, key: jax.Array, *, backbone: Backbone, config: TrainConfig
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the train pairs in random order, one negative a pair, the short last batch kept.
 
@@ -189,30 +120,29 @@ def train_epoch(
     """
     order, learning_rate, steps = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
-    data = unchanging(data, model)
+    data = epoch_data(key, data, backbone)
 
     def step(i, carry):
         params, opt_state, total = carry
-        params, opt_state, loss, _ = train_step(params, opt_state, i, order, data, key, learning_rate, model, config)
+        params, opt_state, loss, _ = train_step(params, opt_state, i, order, data, key, learning_rate, backbone, config)
         return params, opt_state, total + loss
 
     params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
     return TrainState(params, opt_state, state.epoch + 1), total / steps.astype(jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def embed(params: Any, graphs: Graphs, features: Mapping[str, Features], *, model: MGCN) -> jax.Array:
-    """Output rows Z of all nodes, users first, float32 [|U| + |I|, d]."""
-    return output(model, params, graphs, features).embedding
+def epoch_data(key: jax.Array, data: Data, backbone: Backbone) -> Data:
+    """The data as the steps of an epoch read it, by the epoch's key."""
+    return backbone.epoch(jax.random.fold_in(key, _EPOCH_DATA), data)
 
 
-def best_entry(history: list[dict[str, Any]]) -> dict[str, Any]:
+def best_entry(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """First entry with the highest valid metric; the last one where nothing was validated."""
     validated = [entry for entry in history if VALID_METRIC in entry]
     return max(validated, key=lambda entry: entry[VALID_METRIC]) if validated else history[-1]
 
 
-def should_stop(history: list[dict[str, Any]], config: TrainConfig) -> bool:
+def should_stop(history: Sequence[dict[str, Any]], config: TrainConfig) -> bool:
     """No improvement of the valid metric for more than `patience` epochs, or `max_epochs` reached."""
     if not history or len(history) >= config.max_epochs:
         return bool(history)
@@ -225,9 +155,9 @@ def fit(
     *,
     seed: int = 0,
     run: Path | None = None,
-    like: Dataset | None = None,
+    sizes: Sizes | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
-) -> Trained:
+) -> Recommender:
     """Train from scratch, or go on where a killed run in the same folder stopped.
 
     Args:
@@ -235,7 +165,7 @@ def fit(
         config: settings.
         seed: of initialisation, order and negatives.
         run: folder for log and checkpoints; None keeps everything in memory.
-        like: see `train_data`; Gold is trained `like` the original data set.
+        sizes: array sizes to keep, see `recommender.set_up`.
         on_epoch: is called with each epoch's log entry.
 
     Returns:
@@ -246,40 +176,56 @@ def fit(
     """
     check_precision(config.train.precision)
     with stopwatch() as seconds:
-        dataset = with_item_graphs(dataset, config.model.neighbours)
-        data = train_data(dataset, config, like)
-        model = build_model(dataset, config.model)
-        key = jax.random.key(seed)
-        params = init_params(jax.random.fold_in(key, 0), model, data.graphs, data.features)
-        state, best, history = _resume(run, init_state(params))
-        earlier = list(history)
-        task = held_out_task(dataset, "valid")
-        while not should_stop(history, config.train):
-            state, entry = _epoch(state, data, jax.random.fold_in(key, 1), model, config.train, task)
-            history.append(entry)
-            if best_entry(history) is entry:
-                best = jax.tree.map(jnp.copy, state.params)  # the state's own buffers are donated to the next epoch
-            if run:
-                checkpoint.append_log(run, entry)
-                if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, config.train):
-                    checkpoint.save_tree(
-                        checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best}
-                    )
-                    checkpoint.keep_only(run, entry["epoch"])
-            on_epoch(entry)
-        jax.block_until_ready(best)
-    seconds.total += sum(entry["seconds"] for entry in earlier)
-    seconds.compiling += sum(entry["compile_seconds"] for entry in earlier)
-    return Trained(model, best, dataset, data, config, history, seconds)
+        setup = set_up(dataset, config, sizes)
+        trained = train(setup, seed, run=run, on_epoch=on_epoch)
+    seconds.total += trained.seconds.total
+    seconds.compiling += trained.seconds.compiling
+    return recommender(setup, trained.params, history=trained.history, info=trained.info, seconds=seconds)
 
 
-def _epoch(state, data, key, model, config, task: RankingTask | None) -> tuple[TrainState, dict[str, Any]]:
+def train(
+    setup: Setup,
+    seed: int,
+    *,
+    run: Path | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
+) -> Recommender:
+    """`fit` for a data set that is set up; its seconds are those of an earlier process, where training goes on from its checkpoint."""
+    config = setup.config
+    check_precision(config.train.precision)
+    key = jax.random.key(seed)
+    params = init_params(jax.random.fold_in(key, 0), setup.data, backbone=setup.backbone)
+    state, best, history = _resume(run, init_state(params))
+    total, compiling = (float(sum(entry[part] for entry in history)) for part in ("seconds", "compile_seconds"))
+    earlier = Seconds(total, compiling)
+    task = held_out_task(setup.dataset, "valid")
+    while not should_stop(history, config.train):
+        state, entry = _epoch(state, setup, jax.random.fold_in(key, 1), task)
+        history.append(entry)
+        if best_entry(history) is entry:
+            best = jax.tree.map(jnp.copy, state.params)  # the state's own buffers are donated to the next epoch
+        if run:
+            checkpoint.append_log(run, entry)
+            if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, config.train):
+                checkpoint.save_tree(
+                    checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best}
+                )
+                checkpoint.keep_only(run, entry["epoch"])
+        on_epoch(entry)
+    best = jax.block_until_ready(best)
+    info = {"epochs": len(history), "best_epoch": best_entry(history)["epoch"], "seed": seed}
+    return recommender(setup, best, history=tuple(history), info=info, seconds=earlier)
+
+
+def _epoch(state, setup: Setup, key, task: RankingTask | None) -> tuple[TrainState, dict[str, Any]]:
+    backbone, config = setup.backbone, setup.config.train
     with stopwatch() as seconds:
-        state, loss = train_epoch(state, data, key, model=model, config=config)
+        state, loss = train_epoch(state, setup.data, key, backbone=backbone, config=config)
         entry: dict[str, Any] = {"epoch": int(state.epoch), "loss": float(loss)}
         if task is not None:
-            embedding = embed(state.params, data.graphs, data.features, model=model)
-            entry[VALID_METRIC] = ranking_metrics(embedding, task, (20,))[VALID_METRIC]
+            entry[VALID_METRIC] = ranking_metrics(embed(state.params, setup.data, backbone=backbone), task, (20,))[
+                VALID_METRIC
+            ]
     if not math.isfinite(entry["loss"]):
         raise InputError(
             f"epoch {entry['epoch']}: the loss is {entry['loss']}; training diverged, a learning rate below {config.learning_rate} may help"
@@ -297,12 +243,7 @@ def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[
         checkpoint.write_log(run, [])
         return state, state.params, []
     like = {"state": state._asdict(), "best": state.params}
-    saved = place(checkpoint.load_tree(checkpoint.state_path(run, epochs[-1]), like))
+    saved = checkpoint.load_tree(checkpoint.state_path(run, epochs[-1]), like)
     history = [entry for entry in checkpoint.read_log(run) if entry["epoch"] <= epochs[-1]]
     checkpoint.write_log(run, history)
     return TrainState(**saved["state"]), saved["best"], history
-
-
-def embedding_of(trained: Trained) -> jax.Array:
-    """Z of a trained recommender, float32 [|U| + |I|, d]."""
-    return embed(trained.params, trained.data.graphs, trained.data.features, model=trained.model)

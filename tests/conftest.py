@@ -2,12 +2,18 @@
 
 import os
 import tempfile
+from importlib import metadata
 
 # jax reads these when it is first imported, so they stand before it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The second flag halves the time to compile; what tests compute runs for milliseconds.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+# The second flag halves the time to compile, the third takes another third off where it is known; what tests compute runs for milliseconds.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=4",
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib").startswith("0.10.") else "",
+    ]
 )
 
 # Command lines that tests call keep their programs in a folder of this test run.
@@ -15,6 +21,24 @@ os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="recunlearn-test
 
 import hypothesis
 import jax
+import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types in the annotations of these modules are checked at every call (while tracing, in jitted functions). `losses` checks its
+# shapes itself, in every program, and a test of it must see that.
+CHECKED = (
+    "sampling",
+    "evaluate",
+    "products",
+    "propagate",
+    "recommender",
+    "serving",
+    "unlearn",
+    "backbones",
+    "stopwatch",
+    "settings",
+)
+install_import_hook([f"recunlearn_jax.{name}" for name in CHECKED], "beartype.beartype")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,6 +48,17 @@ hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("suite")
 
 
+@pytest.fixture(scope="session")
+def shop():
+    """80 users and 60 items in four clusters, two modalities: enough to learn from, small enough to train in a second."""
+    from recunlearn_jax.synthetic import toy
+
+    return toy(80, 60, pairs_per_user=6, clusters=4, feature_size=6)
+
+
 def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "slow: takes more than some seconds; `make check` leaves it out, `make test` runs it"
+    )
     # No exceptions so far; one for a third party's deprecation stands below this line, with the reason beside it.
     config.addinivalue_line("filterwarnings", "error")

@@ -11,51 +11,49 @@ import pytest
 import scipy.stats
 from toys import NO_PAIRS, small_dataset, sorted_pairs
 
-from recunlearn_jax.audit.agreement import kl_divergence, overlap
-from recunlearn_jax.audit.case import make_case
+from recunlearn_jax.audit import CHECKS, Subject, examine, make_case, sequence
+from recunlearn_jax.audit.base import Attempt
+from recunlearn_jax.audit.checks import judged_figures
 from recunlearn_jax.audit.cooccurrence import correlation, cosines, lost_cooccurrences
+from recunlearn_jax.audit.divergence import kl_divergence
 from recunlearn_jax.audit.diversity import distance, diversity, gini
-from recunlearn_jax.audit.examine import Subject, examine, held_out_pairs
 from recunlearn_jax.audit.groups import group_tasks
-from recunlearn_jax.audit.membership import area_under_curve, true_positives_at
-from recunlearn_jax.audit.sequence import answer_in_turn, in_parts
-from recunlearn_jax.audit.shadows import (
+from recunlearn_jax.audit.likelihood import (
     Candidates,
-    attack,
+    attacked,
     candidates,
     likelihood_ratios,
     shadow_data,
     shadow_request,
     train_shadows,
 )
+from recunlearn_jax.audit.membership import area_under_curve, held_out_pairs, true_positives_at
+from recunlearn_jax.audit.overlap import overlap
+from recunlearn_jax.audit.sequence import answer_in_turn, in_parts
 from recunlearn_jax.audit.shilling import plant_shills, target_exposure
-from recunlearn_jax.audit.verdict import (
-    FIGURES,
-    INSIDE,
-    Figure,
-    bands,
-    false_alarms,
-    judge,
-    prediction_band,
-    verdicts,
-    without,
-)
-from recunlearn_jax.auditing import audit, sequence_figures
-from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfig
+from recunlearn_jax.backbones import mf, mgcn
+from recunlearn_jax.backbones.base import sizes_of
+from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
 from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.recommender import recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
+from recunlearn_jax.results import INSIDE
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import embed, embedding_of, fit
-from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import NoSettings, answer, mmrecun
+from recunlearn_jax.unlearn.sharded import as_tables
+from recunlearn_jax.verdict import Figure, bands, false_alarms, judge, prediction_band, verdicts, without
 
 CONFIG = Config(
-    model=ModelConfig(embedding_size=16, neighbours=5, layout="segment"),
+    model=mgcn.Settings(embedding_size=16, neighbours=5, layout="segment"),
     train=TrainConfig(batch_size=512, learning_rate=1e-2, max_epochs=30, patience=30),
-    unlearn=UnlearnConfig(steps=30, batch_size=256, finetune_epochs=1),
 )
+STEPS = mmrecun.Settings(steps=30, batch_size=256)
+FIGURES = judged_figures(list(CHECKS))
+OF_ROWS = [name for name, check in CHECKS.items() if check.needs != "method"]
 RNG = np.random.default_rng(0)
 
 
@@ -198,7 +196,7 @@ def test_a_band_is_the_students_prediction_interval():
     ],
 )
 def test_verdicts_by_rule(rule, below, above):
-    figure = Figure("any", 1, rule, 0.1)
+    figure = Figure("any", rule, 0.1)
     assert judge(0.0, figure, 1.0, 2.0) == below
     assert judge(1.5, figure, 1.0, 2.0) == INSIDE
     assert judge(3.0, figure, 1.0, 2.0) == above
@@ -223,7 +221,7 @@ def test_a_further_gold_is_accused_as_often_as_stated(golds):
     for _ in range(models):
         rows = rows_of_golds(rng, golds + 1, names)
         left = [without(row, "gold-0") for name, row in rows.items() if name != "gold-0"]
-        found = verdicts(rows["gold-0"], bands(left, len(names) + 1))
+        found = verdicts(FIGURES, rows["gold-0"], bands(FIGURES, left, len(names) + 1))
         distance_found = found.pop("KL divergence retain")
         alone += sum(v["suspicion"] != INSIDE for v in found.values())
         apart += distance_found["suspicion"] != INSIDE
@@ -231,10 +229,10 @@ def test_a_further_gold_is_accused_as_often_as_stated(golds):
     assert 0.035 < alone / (models * len(names)) < 0.065
     assert apart / models < 0.1  # skewed, so not exactly 5 %; without the correction about 15 %
     assert together / models < 0.09
-    counts = false_alarms(rows, len(names) + 1)
+    counts = false_alarms(FIGURES, rows, len(names) + 1)
     assert counts is not None
     assert counts["judged"] == (golds + 1) * (len(names) + 1)
-    assert false_alarms({name: rows[name] for name in list(rows)[:2]}, 1) is None
+    assert false_alarms(FIGURES, {name: rows[name] for name in list(rows)[:2]}, 1) is None
 
 
 # --- planted users, sequences, shadows
@@ -248,38 +246,65 @@ def test_shills_push_an_item_and_leave_with_their_users():
     assert again.checksum == planted.checksum
     for target, users in zip(shills.targets, shills.users.reshape(2, 30), strict=True):
         assert planted.train_matrix[users][:, [target]].sum() == 30
-    case = make_case(dataset, parse(["users:1"]), CONFIG, shills=2)
-    assert case.shills is not None
-    assert not np.isin(case.retain.train[:, 0], case.shills.users).any()
-    original, gold = fit(planted, CONFIG), fit(dataset, CONFIG)
+    case = make_case(dataset, parse(["users:1"]), CONFIG, {"shilling": 2})
+    assert not np.isin(case.retain.train[:, 0], case.planted["shilling"].users).any()
     shill_ids = ",".join(map(str, shills.users))
     left = retained(planted, resolve(parse([f"users:{shill_ids}"]), planted))
-    pushed = target_exposure(embedding_of(original), shills, left)
-    clean = target_exposure(embedding_of(gold), shills, dataset)
+    assert np.array_equal(left.train, dataset.train)
+    original, gold = fit(planted, CONFIG), fit(left, CONFIG, sizes=sizes_of(planted))
+    pushed, clean = (target_exposure(model.rows, shills, left) for model in (original, gold))
     assert pushed > 1.2 * clean, (pushed, clean)
     with pytest.raises(InputError, match="shilling targets"):
         plant_shills(dataset, 1000)
 
 
+def test_planted_users_leave_with_the_request():
+    """What is planted is forgotten beside what is asked for; a share is drawn among the users who were there; two checks do not plant upon
+    one item."""
+    dataset = toy(150, 80, pairs_per_user=8, clusters=4, modalities=())
+    request = parse(["users:10%"], 3)
+    alone, both = (make_case(dataset, request, CONFIG, plant) for plant in (None, {"canary": 2, "shilling": 1}))
+    added = both.dataset.num_users - dataset.num_users
+    assert added == len(both.planted["canary"].users) + len(both.planted["shilling"].users)
+    assert np.array_equal(both.forget_set.users, np.append(alone.forget_set.users, np.ones(added, bool)))
+    assert not np.isin(both.planted["shilling"].targets, both.planted["canary"].pairs).any()
+    assert make_case(dataset, request, CONFIG, {"canary": 0}).planted == {}
+    with pytest.raises(InputError, match="'canari' plants nothing; did you mean 'canary'"):
+        make_case(dataset, request, CONFIG, {"canari": 2})
+    with pytest.raises(InputError, match="'utility' plants nothing"):
+        make_case(dataset, request, CONFIG, {"utility": 2})
+
+
 @pytest.fixture(scope="module")
-def case():
+def bare():
+    """A case with canaries."""
     dataset = toy(200, 90, pairs_per_user=8, clusters=4, feature_size=8)
-    return make_case(dataset, parse(["users:5%"], 1), CONFIG, canaries=3)
+    return make_case(dataset, parse(["users:5%"], 1), CONFIG, {"canary": 3})
 
 
 @pytest.fixture(scope="module")
-def original(case):
-    return fit(case.dataset, CONFIG)
+def original(bare):
+    return fit(bare.dataset, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def golds(case):
-    models = [fit(case.retain, CONFIG, seed=seed, like=case.dataset) for seed in range(1, 6)]
-    return {f"gold-{i}": subject(m) for i, m in enumerate(models, 1)}
+def golds(bare, original):
+    models = {f"gold-{i}": fit(bare.retain, CONFIG, seed=i, sizes=original.sizes) for i in range(1, 6)}
+    for model in models.values():  # retrained in the original's program
+        assert not sum(entry["compile_seconds"] for entry in model.history[1:])
+    return models
 
 
-def subject(m):
-    return Subject(embed(m.params, m.data.graphs, m.data.features, model=m.model), m.model, m.params)
+@pytest.fixture(scope="module")
+def case(bare, original, golds):
+    """With its models; the fifth Gold is left out, to be judged by the others."""
+    return bare._replace(original=original, golds={name: golds[name] for name in list(golds)[:4]})
+
+
+def model_of(rows, case):
+    """A recommender with these output rows."""
+    config = Config("mf", mf.Settings(embedding_size=rows.shape[1]), CONFIG.train)
+    return recommender(set_up(case.retain, config, case.original.sizes), as_tables(rows, case.dataset))
 
 
 def test_parts_of_a_request_are_the_request(case):
@@ -295,14 +320,13 @@ def test_parts_of_a_request_are_the_request(case):
     assert retain.checksum == retained(case.dataset, whole).checksum
 
 
-def test_requests_in_turn_compile_nothing_after_the_first(case, original):
+def test_requests_in_turn_compile_nothing_after_the_first(case):
     requests = in_parts(case.forget_set, case.dataset, 3)
-    method = METHODS["mmrecun"]
-    method(jax.random.key(0), original, resolve(requests[0], case.dataset), CONFIG)
+    answer(case.original, requests[0], "mmrecun", STEPS)
     with stopwatch() as seconds:
-        answer = answer_in_turn(jax.random.key(0), original, requests, method, CONFIG)
+        last = answer_in_turn(case.original, requests, "mmrecun", STEPS)
     assert seconds.programs == 0
-    assert answer.dataset.checksum == case.retain.checksum
+    assert last.dataset.checksum == case.retain.checksum
 
 
 def test_likelihood_ratio_finds_what_shadows_show():
@@ -314,11 +338,11 @@ def test_likelihood_ratio_finds_what_shadows_show():
     )  # each pair has a level of its own, which hides the difference from a population attack
     noise = rng.normal(size=(shadows + 1, n))
     chosen = Candidates(np.zeros((n, 2), np.int32), member, inside)
-    told = attack(level + 2 * member + noise[-1], level + 2 * inside + noise[:-1], chosen)
+    told = attacked(level + 2 * member + noise[-1], level + 2 * inside + noise[:-1], chosen)
     assert told["likelihood ratio AUC"] > 0.85
     assert told["likelihood ratio TPR at 1% FPR"] > 0.2
     assert area_under_curve((level + 2 * member + noise[-1])[member], (level + noise[-1])[~member]) < 0.7
-    forgotten = attack(level + noise[-1], level + noise[:-1], chosen)
+    forgotten = attacked(level + noise[-1], level + noise[:-1], chosen)
     assert 0.4 < forgotten["likelihood ratio AUC"] < 0.6
     # One candidate by hand.
     scores, of_shadows = np.array([1.0]), np.array([[0.0], [2.0], [5.0], [7.0]])
@@ -327,6 +351,7 @@ def test_likelihood_ratio_finds_what_shadows_show():
     assert likelihood_ratios(scores, of_shadows, rows)[0] == pytest.approx(ratio)
 
 
+@pytest.mark.slow
 def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
     chosen = candidates(case, 4)
     assert (chosen.inside.sum(axis=0) == 2).all()
@@ -344,20 +369,16 @@ def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
     train_shadows(datasets, CONFIG, 1, seed=3, run=tmp_path)
     resumed = train_shadows(datasets, CONFIG, 2, seed=3, run=tmp_path)
     for a, b, c in zip(alone, together, resumed, strict=True):
-        rows = np.asarray(embedding_of(a))
-        np.testing.assert_allclose(embedding_of(b), rows, atol=1e-4)
-        assert np.array_equal(embedding_of(c), rows)
-    assert not np.allclose(embedding_of(alone[0]), embedding_of(alone[1]))
+        np.testing.assert_allclose(b.rows, a.rows, atol=1e-4)
+        assert np.array_equal(c.rows, a.rows)
+    assert not np.allclose(alone[0].rows, alone[1].rows)
 
     # Every shadow forgets in the programs of the first.
-    for method in ("surgery", "mmrecun"):
+    for method, settings in (("surgery", None), ("mmrecun", STEPS)):
         requests = [
             shadow_request(case, s.dataset, chosen.pairs[own]) for s, own in zip(alone, chosen.inside, strict=True)
         ]
-        programs = [
-            METHODS[method](jax.random.key(0), s, r, CONFIG).seconds.programs
-            for s, r in zip(alone, requests, strict=True)
-        ]
+        programs = [answer(s, r, method, settings).seconds.programs for s, r in zip(alone, requests, strict=True)]
         assert programs[1:] == [0, 0, 0]
 
 
@@ -365,42 +386,41 @@ def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def report(case, original, golds):
+def report(case, golds):
     """Models that must be flagged, each for its own reason, and a Gold that must not be."""
     shift = case.dataset.num_users
-    surgery = METHODS["surgery"](jax.random.key(0), original, case.forget_set, CONFIG)
-    gold = golds["gold-5"].embedding
+    left_out = golds["gold-5"]
     users = jnp.asarray(np.flatnonzero(case.forget_set.users))
     loved = jnp.asarray(np.unique(forget_pairs(case.dataset, case.forget_set)[:, 1]))
-    pushed = gold.at[users].set(-100 * jnp.mean(gold[shift + loved], axis=0)[None])
-    blurred = gold + 3 * jnp.std(gold) * jax.random.normal(jax.random.key(1), gold.shape)
-    subjects = {
-        "original": subject(original),
-        "surgery": subject(surgery),
-        "pushed": Subject(pushed),
-        "blurred": Subject(blurred),
-        "left out": golds["gold-5"],
+    pushed = left_out.rows.at[users].set(-100 * jnp.mean(left_out.rows[shift + loved], axis=0)[None])
+    noise = jax.random.normal(jax.random.key(1), pushed.shape)
+    blurred = left_out.rows + 3 * jnp.std(left_out.rows) * noise
+    models = {
+        "original": case.original,
+        "surgery": answer(case.original, case.forget_set, "surgery"),
+        "pushed": model_of(pushed, case),
+        "blurred": model_of(blurred, case),
+        "left out": left_out,
     }
-    four = {name: golds[name] for name in list(golds)[:4]}
-    return audit(case, original, subjects, four)
+    return examine(case, [Subject(name, model) for name, model in models.items()], OF_ROWS)
 
 
 def missed(report, name, kind="suspicion"):
     return {figure: found[kind] for figure, found in report["verdicts"][name].items() if found[kind] != INSIDE}
 
 
-def test_the_original_is_flagged(report):
+def test_the_original_is_flagged(report, case):
     found = missed(report, "original", "verdict")
     assert found["forget recall@20"] == "under-forgotten"
     assert missed(report, "original")["membership AUC"] == "under-forgotten"
     assert report["figures"]["original"]["relearn steps"] == 0
-    assert all(report["figures"][name]["relearn steps"] > 5 for name in report["golds"])
+    assert all(report["figures"][name]["relearn steps"] > 5 for name in case.golds)
     assert report["figures"]["original"]["similarity correlation"] == pytest.approx(1)
 
 
-def test_surgery_is_flagged_by_what_it_leaves_in_other_rows(report):
+def test_surgery_is_flagged_by_what_it_leaves_in_other_rows(report, case):
     figures = report["figures"]
-    golds = [figures[name]["canary log10 rank"] for name in report["golds"]]
+    golds = [figures[name]["canary log10 rank"] for name in case.golds]
     assert figures["surgery"]["canary log10 rank"] < min(golds)
     assert {"canary log10 rank", "similarity correlation"} & set(missed(report, "surgery"))
     assert "under-forgotten" in missed(report, "surgery").values()
@@ -421,35 +441,51 @@ def test_a_left_out_gold_passes(report):
     assert alarms["verdicts"] / alarms["judged"] < 0.05
 
 
-def test_a_model_that_is_not_finite_is_refused(case, original, golds):
-    broken = Subject(golds["gold-1"].embedding.at[0, 0].set(jnp.nan))
-    with pytest.raises(InputError, match="broken: its output rows are not finite"):
-        examine(case, {"broken": broken}, golds, original)
+def test_a_model_that_is_not_finite_is_named_and_is_no_yardstick(case, golds):
+    """It has no figures and no verdict, and takes no other model's; a Gold must be finite."""
+    broken = model_of(golds["gold-1"].rows.at[0, 0].set(jnp.nan), case)
+    subjects = [Subject("broken", broken), Subject("original", case.original)]
+    found = examine(case, subjects, ["utility", "divergence"])
+    assert found["not_finite"] == ["broken"]
+    assert found["figures"]["broken"] == {}
+    assert "broken" not in found["verdicts"]
+    assert "broken" not in found["misses"]
+    assert found["verdicts"]["original"]
+    with pytest.raises(InputError, match="gold-1: its output rows are not finite"):
+        examine(case._replace(golds={**case.golds, "gold-1": broken}), [], ["utility"])
 
 
 def test_every_check_but_those_of_shadows_and_sequences_has_figures(report, case):
-    checks = {f.check for f in FIGURES if f.name in report["figures"]["original"]}
+    checks = {f["check"] for f in report["judged"] if f["name"] in report["figures"]["original"]}
     assert checks == {1, 2, 3, 4, 5, 6, 7, 9}
+    assert report["checks"] == {name: CHECKS[name].version for name in OF_ROWS}
+    assert {check.number for check in CHECKS.values()} == set(range(1, 11))
     assert len(held_out_pairs(case))
 
 
-def test_closeness_of_a_gold_is_to_the_others(case, original, golds):
-    pair = {name: golds[name] for name in ("gold-1", "gold-2")}
-    twins = examine(case, {}, {"gold-1": golds["gold-1"], "gold-2": golds["gold-1"]}, original)
+def test_closeness_of_a_gold_is_to_the_others(case, golds):
+    def closeness(golds):
+        return examine(case._replace(golds=golds), [], ["divergence", "overlap"])["figures"]
+
+    twins = closeness({"gold-1": golds["gold-1"], "gold-2": golds["gold-1"]})
     assert twins["gold-1"]["BPR divergence forget"] == 0
     assert twins["gold-1"]["overlap@20"] == 1
-    apart = examine(case, {}, pair, original)
+    apart = closeness({name: golds[name] for name in ("gold-1", "gold-2")})
     assert apart["gold-1"]["BPR divergence retain"] == pytest.approx(apart["gold-2"]["BPR divergence retain"])
     assert apart["gold-1"]["overlap@20"] < 1
 
 
-def test_a_sequence_is_judged_by_golds_of_the_whole(case, original, golds):
-    extra = sequence_figures(case, original, "surgery", CONFIG, golds, seed=0, parts=2)
-    whole = METHODS["surgery"](jax.random.key(0), original, case.forget_set, CONFIG)
-    rows = examine(case, {"surgery": subject(whole)}, golds, original)
+def test_a_sequence_is_judged_by_golds_of_the_whole(case, monkeypatch):
+    monkeypatch.setattr(sequence, "PARTS", 2)
+    whole = Subject("surgery", answer(case.original, case.forget_set, "surgery"), Attempt("surgery", NoSettings(), 0))
+    found = examine(case, [whole], ["utility", "forgetting", "divergence", "sequence"])
+    rows = found["figures"]
     # Surgery moves no retained row, in parts or at once.
-    assert extra.own["sequence test recall@20"] == pytest.approx(rows["surgery"]["test recall@20"])
-    for own, name in zip(extra.golds, golds, strict=True):
+    assert rows["surgery"]["sequence test recall@20"] == pytest.approx(rows["surgery"]["test recall@20"])
+    measure = CHECKS["sequence"].prepare(case)(whole)
+    for name, gold in case.golds.items():
+        own = measure(Subject(name, gold))
         assert own["sequence BPR divergence forget"] == rows[name]["BPR divergence forget"]
-    judged = audit(case, original, {"surgery": subject(whole)}, golds, {"surgery": [extra]})
-    assert "sequence test recall@20" in judged["verdicts"]["surgery"]
+        assert "sequence test recall@20" not in rows[name]  # it is the method's figure, not the Gold's
+    assert "sequence test recall@20" in found["verdicts"]["surgery"]
+    assert "surgery/sequence test recall@20" in found["bands"]

@@ -8,23 +8,26 @@ import numpy as np
 import pytest
 from toys import NO_PAIRS
 
-from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfig
+from recunlearn_jax.backbones import mgcn
+from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.recommender import recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import embed, embedding_of, fit
-from recunlearn_jax.unlearn import METHODS, sharded
+from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import METHODS, answer, prepare, scif, sharded
 from recunlearn_jax.unlearn.amnesiac import recorded
-from recunlearn_jax.unlearn.mmrecun import TABLES, moving_rows
-from recunlearn_jax.unlearn.rrl import fisher_information, margins, reverse_steps
-from recunlearn_jax.unlearn.scif import DAMPING, influence
+from recunlearn_jax.unlearn.base import margins, row_masks
+from recunlearn_jax.unlearn.rrl import fisher_information, reverse_steps
+from recunlearn_jax.unlearn.scif import influence
+from recunlearn_jax.unlearn.selection import touched
 
 CONFIG = Config(
-    model=ModelConfig(embedding_size=16, neighbours=5, layout="segment"),
+    model=mgcn.Settings(embedding_size=16, neighbours=5, layout="segment"),
     train=TrainConfig(batch_size=256, learning_rate=1e-2, max_epochs=20, patience=20),
-    unlearn=UnlearnConfig(steps=15, batch_size=256),
 )
+TABLES = ("user_embedding", "item_embedding")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,15 @@ def forget_set(original):
     return resolve(parse(["pairs:5%"], 0), original.dataset)
 
 
-def rows_of(answer):
-    return embed(answer.params, answer.data.graphs, answer.data.features, model=answer.model)
+@pytest.fixture(scope="module")
+def answers(original, forget_set):
+    """The answer of each method that moves parameters by the forgotten pairs, at its defaults, and surgery's."""
+    return {method: answer(original, forget_set, method) for method in ("surgery", "ascent", "rrl", "scif")}
+
+
+def first_pair(original):
+    """A request for the first train pair."""
+    return [f"pairs:{'-'.join(map(str, original.dataset.train[0]))}"]
 
 
 def forget_margin(embedding, original, forget_set):
@@ -50,26 +60,28 @@ def valid_recall(embedding, dataset):
     return ranking_metrics(embedding, held_out_task(dataset, "valid"), (20,))["recall@20"]
 
 
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
 @pytest.mark.parametrize("method", ["ascent", "rrl", "scif"])
-def test_forgotten_pairs_fall_below_what_editing_the_graph_gives(method, original, forget_set):
-    cut = METHODS["surgery"](jax.random.key(0), original, forget_set, CONFIG)
-    answer = METHODS[method](jax.random.key(0), original, forget_set, CONFIG)
-    before, after = (forget_margin(rows_of(a), original, forget_set) for a in (cut, answer))
+def test_forgotten_pairs_fall_below_what_editing_the_graph_gives(method, answers, original, forget_set):
+    before, after = (forget_margin(answers[m].rows, original, forget_set) for m in ("surgery", method))
     assert after < 0.9 * before, (before, after)
 
 
-def test_ascent_pays_more_than_rrl(original, forget_set):
+def test_ascent_pays_more_than_rrl(answers, original):
     """RRL's point: a regulariser holds what the others need, where plain ascent does not."""
-    quality = {
-        m: valid_recall(rows_of(METHODS[m](jax.random.key(0), original, forget_set, CONFIG)), original.dataset)
-        for m in ("ascent", "rrl")
-    }
+    quality = {m: valid_recall(answers[m].rows, original.dataset) for m in ("ascent", "rrl")}
     assert quality["ascent"] < quality["rrl"], quality
 
 
-def test_fisher_information_has_mean_one_and_holds_parameters(original, forget_set):
+def test_fisher_information_has_mean_one_and_holds_parameters(original):
     data = original.data
-    fisher = fisher_information(jax.random.key(0), original.params, data, data.sampler, model=original.model, size=64)
+    size = 512  # that of the answers above, so the program is there
+    fisher = fisher_information(
+        jax.random.key(0), original.params, data, data.sampler, backbone=original.backbone, size=size
+    )
     for name in TABLES:
         assert float(fisher[name].mean()) == pytest.approx(1, rel=1e-4)
     forget = data.sampler._replace(num_pairs=jnp.int32(40))
@@ -82,9 +94,9 @@ def test_fisher_information_has_mean_one_and_holds_parameters(original, forget_s
             jnp.float32(fisher_weight),
             data,
             forget,
-            model=original.model,
-            steps=20,
-            size=64,
+            backbone=original.backbone,
+            steps=100,
+            size=size,
             learning_rate=1e-2,
         )
         moves = jax.tree.map(lambda f, a, b: (f * (a - b) ** 2).sum(), fisher, params, original.params)
@@ -94,16 +106,17 @@ def test_fisher_information_has_mean_one_and_holds_parameters(original, forget_s
 
 
 def test_influence_solves_its_linear_system_and_moves_touched_rows_only(original, forget_set):
-    masks = {
-        name: jnp.asarray(rows, jnp.float32)[:, None]
-        for name, rows in zip(TABLES, moving_rows(original.dataset, forget_set, 0), strict=True)
-    }
+    masks = row_masks(*touched(original.dataset, forget_set), original.backbone)
+    assert set(masks) == set(TABLES)
     pairs = forget_pairs(original.dataset, forget_set)
-    forget = original.data.sampler._replace(pairs=jnp.asarray(pairs), num_pairs=jnp.int32(len(pairs)))
+    size = original.sizes.pairs
+    forget = original.data.sampler._replace(
+        pairs=jnp.asarray(np.pad(pairs, ((0, size - len(pairs)), (0, 0)))), num_pairs=jnp.int32(len(pairs))
+    )
 
     def moved_by(forget):
-        key, damping, data = jax.random.key(0), jnp.float32(DAMPING), original.data
-        return influence(key, original.params, masks, damping, data, data.sampler, forget, model=original.model)
+        key, damping, data = jax.random.key(0), jnp.float32(scif.Settings().damping), original.data
+        return influence(key, original.params, masks, damping, data, data.sampler, forget, backbone=original.backbone)
 
     tables, residual = moved_by(forget)
     assert float(residual) < 0.01
@@ -122,18 +135,23 @@ def test_jacobian_products_by_two_pull_backs_are_forward_differences(original):
 
     @jax.jit
     def of_tables(t):
-        return margins({**original.params, **t}, original.data, batch, original.model)
+        return margins({**original.params, **t}, original.data, batch, original.backbone)
+
+    @jax.jit
+    def product(v):
+        d, pull = jax.vjp(of_tables, tables)
+        _, push = jax.vjp(lambda w: pull(w)[0], d)
+        return push(v)[0]
 
     v = jax.tree.map(lambda t: jax.random.normal(jax.random.key(2), t.shape), tables)
-    d, pull = jax.vjp(of_tables, tables)
-    _, push = jax.vjp(lambda w: pull(w)[0], d)
     step = 1e-2
     ahead, behind = (of_tables(jax.tree.map(lambda t, v, s=s: t + s * v, tables, v)) for s in (step, -step))
-    np.testing.assert_allclose(push(v)[0], (ahead - behind) / (2 * step), rtol=2e-2, atol=2e-2)
+    np.testing.assert_allclose(product(v), (ahead - behind) / (2 * step), rtol=2e-2, atol=2e-2)
 
 
 def test_amnesia_takes_back_exactly_the_batches_that_held_a_forgotten_pair(original):
-    params, record = recorded(jax.random.key(0), original, CONFIG.train)
+    memory = prepare(original, "amnesiac")
+    params, record = memory.original.params, memory.record
     real = record.rows[record.rows >= 0]
     assert np.array_equal(
         np.bincount(real, minlength=len(original.dataset.train)), np.full(len(original.dataset.train), 2)
@@ -141,63 +159,106 @@ def test_amnesia_takes_back_exactly_the_batches_that_held_a_forgotten_pair(origi
     for name in TABLES:  # all of the record leads back to where it began
         back = params[name] - record.updates[name].sum(axis=0)
         np.testing.assert_allclose(back, original.params[name], atol=1e-5)
-    one = resolve(parse([f"pairs:{'-'.join(map(str, original.dataset.train[0]))}"]), original.dataset)
-    answer = METHODS["amnesiac"](jax.random.key(0), original, one, CONFIG)
-    record_key, _ = jax.random.split(jax.random.key(0))
-    params, record = recorded(record_key, original, CONFIG.train)
+    assert memory.original.info["batches_recorded"] == len(record.rows)
+    one = resolve(parse(first_pair(original)), original.dataset)
+    answered = answer(original, one, "amnesiac", memory=memory)
     held = (record.rows == 0).any(axis=1)
-    assert answer.info["batches_taken_back"] == held.sum() == 2  # one batch an epoch
+    assert answered.info["batches_taken_back"] == held.sum() == 2  # one batch an epoch
     for name in TABLES:
         expected = params[name] - record.updates[name][held].sum(axis=0)
-        np.testing.assert_allclose(answer.params[name], expected, atol=1e-5)
+        np.testing.assert_allclose(answered.params[name], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sharded.SCHEMES)
-def test_only_hit_shards_are_retrained(name, original, tmp_path, monkeypatch):
-    monkeypatch.setattr(sharded, "SHARDS", 3)
-    original = original._replace(
-        dataset=original.dataset.replace(valid=NO_PAIRS)
-    )  # nothing to validate on, less to compile
+def test_the_prepared_memory_is_what_an_answer_uses(original, forget_set):
+    """To the bit: preparing before the request and answering at once are one; and the record is that of the trained-on model."""
+    memory = prepare(original, "amnesiac", {"epochs": 2}, seed=3)
+    assert memory.seconds.total > 0
+    with_it = answer(original, forget_set, "amnesiac", {"epochs": 2}, seed=3, memory=memory)
+    without = answer(original, forget_set, "amnesiac", {"epochs": 2}, seed=3)
+    assert same(with_it.params, without.params)
+    assert with_it.dataset.checksum == without.dataset.checksum
+    params, record = recorded(jax.random.split(jax.random.key(3), 3)[0], original, 2)
+    assert same(params, memory.original.params)
+    assert same(record.updates, memory.record.updates)
+    other = answer(original, forget_set, "amnesiac", {"epochs": 2}, seed=4)
+    assert not same(with_it.params, other.params)
+
+
+def test_a_memory_serves_several_requests(original):
+    """Preparing once is enough, and no answer changes what is remembered."""
+    memory = prepare(original, "amnesiac")
+    first = answer(original, ["users:3"], "amnesiac", memory=memory)
+    answer(original, ["pairs:5%"], "amnesiac", memory=memory)
+    assert same(first.params, answer(original, ["users:3"], "amnesiac", memory=memory).params)
+
+
+@pytest.fixture(scope="module")
+def brief(original):
+    """The same model for trainings of four epochs, with nothing to validate on: less to compile."""
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, max_epochs=4))
-    one = resolve(parse([f"pairs:{'-'.join(map(str, original.dataset.train[0]))}"]), original.dataset)
-    answer = sharded.answer_by_shards(name, 0, original, one, config, tmp_path)
-    assert answer.unlearned.trained_shards == 1
-    before, after = answer.original.models, answer.unlearned.models
-    changed = [i for i in range(3) if not np.array_equal(before[i], after[i])]
-    hit = sharded.SCHEMES[name].shards(jax.random.key(0), original)[one.forget]
-    assert changed == hit.tolist()
-    again = sharded.answer_by_shards(name, 0, original, one, config, tmp_path)
-    assert np.array_equal(again.unlearned.embedding, answer.unlearned.embedding)
+    setup = set_up(original.dataset.replace(valid=NO_PAIRS), config)
+    return recommender(setup, original.params)
+
+
+SCHEMES = {"sisa": sharded.RANDOM, "receraser": sharded.SIMILAR}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_only_hit_shards_are_retrained(name, brief, tmp_path):
+    settings = METHODS[name].Settings(shards=3)
+    one = resolve(parse(first_pair(brief)), brief.dataset)
+    memory = prepare(brief, name, settings, work=tmp_path)
+    assert memory.original.info["trained_shards"] == 3
+    assert memory.original.backbone.name == "mf"
+    answered = answer(brief, one, name, settings, memory=memory, work=tmp_path)
+    assert answered.info["trained_shards"] == 1
+    assert not same(answered.params, memory.original.params)
+    hit = memory.record.shard_of[one.forget].tolist()
+    shard_key = jax.random.split(jax.random.split(jax.random.key(0), 3)[0], 3)[0]
+    assert hit == SCHEMES[name].shards(shard_key, brief, settings)[one.forget].tolist()
+    # Every shard was trained before, and the one that was hit once more.
+    trained = {stage: sorted(p.name for p in (tmp_path / stage).iterdir()) for stage in ("before", "after")}
+    assert trained == {"before": ["shard-0", "shard-1", "shard-2"], "after": [f"shard-{hit[0]}"]}
+    # The same call takes up what was kept: the same bits, and the seconds of training are told with the answer.
+    again = answer(brief, one, name, settings, work=tmp_path)
+    assert same(again.params, answered.params)
+    if name == "sisa":  # its mean keeps the shards apart: only the columns of the one that was hit are new
+        before, after = (np.asarray(m.rows).reshape(-1, 3, 16) for m in (memory.original, answered))
+        kept = np.delete(np.arange(len(before)), one.users.nonzero()[0])
+        changed = [i for i in range(3) if not np.array_equal(before[kept, i], after[kept, i])]
+        assert changed == hit
 
 
 def test_mean_of_scores_is_one_inner_product(original):
-    rows = jnp.stack([embedding_of(original), 2 * embedding_of(original)])
-    z = sharded.mean_of_scores(jax.random.key(0), rows, original.dataset, CONFIG)
+    rows = jnp.stack([original.rows, 2 * original.rows])
+    z = sharded.mean_of_scores(jax.random.key(0), rows, original.data.sampler, CONFIG, sharded.Settings())
     users = original.dataset.num_users
     expected = sum(np.asarray(r[:users] @ r[users:].T) for r in rows) / 2
     np.testing.assert_allclose(z[:users] @ z[users:].T, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_similar_users_share_a_shard_and_shards_are_balanced(original):
-    shard_of = sharded.similar_users(jax.random.key(0), original)
+    settings = sharded.AttentionSettings()
+    shard_of = sharded.similar_users(jax.random.key(0), original, settings)
     data = original.dataset
     of_user = {user: set(shard_of[data.train[:, 0] == user]) for user in np.unique(data.train[:, 0])}
     assert all(len(shards) == 1 for shards in of_user.values())
-    sizes = np.bincount([shards.copy().pop() for shards in of_user.values()], minlength=sharded.SHARDS)
-    assert sizes.max() <= 1.2 * len(of_user) / sharded.SHARDS + 1
-    rows = np.asarray(embedding_of(original))[: data.num_users]
+    sizes = np.bincount([shards.copy().pop() for shards in of_user.values()], minlength=settings.shards)
+    assert sizes.max() <= 1.2 * len(of_user) / settings.shards + 1
+    rows = np.asarray(original.rows)[: data.num_users]
     chosen = np.array([of_user[user].copy().pop() for user in sorted(of_user)])
     rows = rows[sorted(of_user)]
     near = np.square(rows[:, None] - rows[None]).sum(axis=2)
-    same = chosen[:, None] == chosen[None]
-    assert near[same].mean() < near[~same].mean()
+    together = chosen[:, None] == chosen[None]
+    assert near[together].mean() < near[~together].mean()
 
 
 def test_attention_prefers_the_shard_that_knows(original):
     """Beside a shard model of noise the aggregation ranks as the good one does, where the plain mean is disturbed."""
-    good = embedding_of(original)
+    good = original.rows
     noise = jax.random.normal(jax.random.key(5), good.shape) * jnp.std(good) * 3
-    rows = jnp.stack([good, noise])
-    z = sharded.attention(jax.random.key(0), rows, original.dataset, CONFIG)
-    mean = sharded.mean_of_scores(jax.random.key(0), rows, original.dataset, CONFIG)
+    rows, sampler = jnp.stack([good, noise]), original.data.sampler
+    settings = sharded.AttentionSettings(shards=2)
+    z = sharded.attention(jax.random.key(0), rows, sampler, CONFIG, settings)
+    mean = sharded.mean_of_scores(jax.random.key(0), rows, sampler, CONFIG, settings)
     assert valid_recall(z, original.dataset) > valid_recall(mean, original.dataset)

@@ -9,106 +9,191 @@ import typing
 import pytest
 from toys import small_dataset
 
-from recunlearn_jax.config import (
-    PRESETS,
-    Config,
-    ModelConfig,
-    TrainConfig,
-    UnlearnConfig,
-    from_dict,
-    load_config,
-    to_dict,
-)
+from recunlearn_jax.backbones import BACKBONES
+from recunlearn_jax.backbones.base import shape_of
+from recunlearn_jax.backbones.mgcn import Settings, module
+from recunlearn_jax.config import PRESETS, Config, TrainConfig, config_from_dict, config_to_dict, with_backbone
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.models import build_model
+from recunlearn_jax.settings import from_dict, override, read_file, to_dict
+from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.unlearn.driver import find
 
-SECTIONS = {"model": ModelConfig, "train": TrainConfig, "unlearn": UnlearnConfig}
-FIELDS = [(section, field.name) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
+# Everything that can be chosen: training, each backbone and each method.
+KINDS = {"train": TrainConfig}
+KINDS |= {f"{name}, the backbone": kind.Settings for name, kind in BACKBONES.items()}
+KINDS |= {name: method.Settings for name, method in METHODS.items()}
+FIELDS = [(where, field.name) for where, kind in KINDS.items() for field in dataclasses.fields(kind)]
 
 
-def kind_of(section, name):
-    return typing.get_type_hints(SECTIONS[section])[name]
+def kind_of(where, name):
+    return typing.get_type_hints(KINDS[where])[name]
 
 
-def other_value(section, name):
+def other_value(where, name):
     """A valid value that is not the default."""
-    default, kind = getattr(SECTIONS[section](), name), kind_of(section, name)
+    default, kind = getattr(KINDS[where](), name), kind_of(where, name)
     if typing.get_origin(kind) is typing.Literal:
         return next(value for value in typing.get_args(kind) if value != default)
     return not default if kind is bool else default + kind(1)
 
 
-def everything_changed():
-    values = {section: {} for section in SECTIONS}
-    for section, name in FIELDS:
-        values[section][name] = other_value(section, name)
-    return Config(**{section: SECTIONS[section](**values[section]) for section in SECTIONS})
+def changed(where):
+    """Settings that differ from the defaults in everything."""
+    kind = KINDS[where]
+    return kind(**{field.name: other_value(where, field.name) for field in dataclasses.fields(kind)})
+
+
+def everything_changed(backbone="mgcn"):
+    return Config(backbone, changed(f"{backbone}, the backbone"), changed("train"))
 
 
 def as_toml(config):
     """Every value of these settings is written the same in TOML and in JSON."""
-    lines = []
-    for section, values in to_dict(config).items():
-        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    groups = config_to_dict(config)
+    lines = [f"{name} = {json.dumps(value)}" for name, value in groups.items() if not isinstance(value, dict)]
+    for group, values in groups.items():
+        if isinstance(values, dict):
+            lines += [f"[{group}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"
 
 
-def refusal(values):
+def load_config(path):
+    return config_from_dict(read_file(path), str(path))
+
+
+def refusal(values, kind=None):
+    """The message with which a config, or settings of one kind, are refused."""
     with pytest.raises(InputError) as caught:
-        from_dict(values)
+        config_from_dict(values) if kind is None else from_dict(values, kind, "settings")
     return str(caught.value)
 
 
-WRITTEN = {".json": lambda config: json.dumps(to_dict(config)), ".toml": as_toml}
+WRITTEN = {".json": lambda config: json.dumps(config_to_dict(config)), ".toml": as_toml}
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-@pytest.mark.parametrize("config", [Config(), *PRESETS.values(), everything_changed()])
+@pytest.mark.parametrize("config", [*PRESETS.values(), *map(Config, BACKBONES), *map(everything_changed, BACKBONES)])
 def test_round_trip(tmp_path, config, suffix):
     path = tmp_path / f"settings{suffix}"
     path.write_text(WRITTEN[suffix](config))
     assert load_config(path) == config
     assert load_config(str(path)) == config
-    assert from_dict(to_dict(config)) == config
+    assert config_from_dict(config_to_dict(config)) == config
+
+
+@pytest.mark.parametrize("where", KINDS)
+def test_round_trip_of_one_kind(where):
+    for settings in (KINDS[where](), changed(where)):
+        assert from_dict(to_dict(settings), KINDS[where], where) == settings
+        assert hash(settings) == hash(dataclasses.replace(settings))  # compiled functions take hashable settings
 
 
 def test_everything_changed_differs_everywhere():
-    """What the round trip relies on: a setting that were dropped would come back as its default."""
-    ours, defaults = to_dict(everything_changed()), to_dict(Config())
-    for section, name in FIELDS:
-        assert ours[section][name] != defaults[section][name]
+    """What the round trips rely on: a setting that were dropped would come back as its default."""
+    for where, name in FIELDS:
+        assert to_dict(changed(where))[name] != to_dict(KINDS[where]())[name]
 
 
 def test_missing_settings_keep_their_defaults():
-    assert from_dict({}) == Config()
-    ours = from_dict({"train": {"batch_size": 7}})
+    assert config_from_dict({}) == Config()
+    ours = config_from_dict({"train": {"batch_size": 7}})
     assert ours == Config(train=TrainConfig(batch_size=7))
-    assert from_dict({"batch_size": 7}, TrainConfig) == TrainConfig(batch_size=7)
+    assert from_dict({"batch_size": 7}, TrainConfig, "train") == TrainConfig(batch_size=7)
+    vbpr = config_from_dict({"backbone": "vbpr", "model": {"embedding_size": 8}})
+    assert vbpr == Config("vbpr", BACKBONES["vbpr"].Settings(embedding_size=8))
 
 
-def test_dictionary_is_plain_json():
-    assert json.loads(json.dumps(to_dict(Config()))) == to_dict(Config())
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_of_a_method(method):
+    """As given, from a dictionary, or the defaults; those of another method and unknown ones are refused by name."""
+    kind = METHODS[method].Settings
+    assert find(method, None)[1] == find(method, {})[1] == kind()
+    assert find(method, changed(method))[1] == find(method, to_dict(changed(method)))[1] == changed(method)
+    with pytest.raises(InputError, match=rf"{method}: settings are {kind.__module__}\.Settings; got Train"):
+        find(method, TrainConfig())
+    with pytest.raises(InputError, match=f"{method}: unknown setting 'zzz'"):
+        find(method, {"zzz": 1})
+
+
+def test_another_backbone():
+    """At its own defaults, training as it was; settings of one backbone are refused for another."""
+    config = everything_changed()
+    other = with_backbone(config, "freedom")
+    assert other == Config("freedom", train=config.train)
+    assert with_backbone(config, "mgcn") is config
+    with pytest.raises(InputError, match=r"the settings of vbpr are recunlearn_jax\.backbones\.vbpr\.Settings; got"):
+        Config("vbpr", Settings())
+    with pytest.raises(InputError, match=r"backbone 'mgnc' is not known; did you mean 'mgcn'\?"):
+        config_from_dict({"backbone": "mgnc"})
+    assert refusal({"backbone": 3}).startswith("settings.backbone: 3 is not one of 'mgcn', ")
+
+
+def test_single_values_on_top():
+    groups = config_to_dict(Config()) | {"mmrecun": to_dict(METHODS["mmrecun"].Settings())}
+    words = [
+        "train.batch_size=7",
+        "train.learning_rate=0.5",
+        "model.trainable_features=False",
+        "mmrecun.reverse=ascent",
+    ]
+    ours = override(groups, words)
+    steps = ours.pop("mmrecun")
+    assert steps["reverse"] == "ascent"
+    model = dataclasses.replace(Settings(), trainable_features=False)
+    assert config_from_dict(ours) == Config(model=model, train=TrainConfig(batch_size=7, learning_rate=0.5))
+    assert groups["train"]["batch_size"] == TrainConfig().batch_size  # what was given stays as it was
 
 
 @pytest.mark.parametrize(
-    ("values", "where", "wrong", "right"),
+    ("word", "told"),
     [
-        ({"trian": {}}, "settings", "trian", "train"),
-        ({"train": {"batchsize": 4}}, "settings.train", "batchsize", "batch_size"),
-        ({"train": {"learing_rate": 0.1}}, "settings.train", "learing_rate", "learning_rate"),
-        ({"model": {"embeding_size": 4}}, "settings.model", "embeding_size", "embedding_size"),
-        ({"unlearn": {"alfa": 0.1}}, "settings.unlearn", "alfa", "alpha"),
+        ("train.batch_size", "expected group.name=value, such as train.batch_size=512"),
+        ("batch_size=3", "expected group.name=value"),
+        ("trian.batch_size=3", "unknown group 'trian'; did you mean 'train'?"),
+        ("zzz.batch_size=3", "unknown group 'zzz'; known groups: model, train"),
+        ("backbone.name=3", "unknown group 'backbone'"),
     ],
 )
-def test_unknown_key_with_a_similar_one(values, where, wrong, right):
+def test_bad_single_values(word, told):
+    with pytest.raises(InputError) as caught:
+        override(config_to_dict(Config()), [word])
+    assert str(caught.value).startswith(f"--set {word}: {told}")
+
+
+def test_dictionary_is_plain_json():
+    assert json.loads(json.dumps(config_to_dict(Config()))) == config_to_dict(Config())
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong", "right"),
+    [
+        ({"train": {"batchsize": 4}}, "batchsize", "batch_size"),
+        ({"train": {"learing_rate": 0.1}}, "learing_rate", "learning_rate"),
+        ({"model": {"embeding_size": 4}}, "embeding_size", "embedding_size"),
+        ({"backbone": "vbpr", "model": {"embeding_size": 4}}, "embeding_size", "embedding_size"),
+    ],
+)
+def test_unknown_key_with_a_similar_one(values, wrong, right):
     message = refusal(values)
-    assert message.startswith(f"{where}: ")
+    assert message.startswith(f"settings.{list(values)[-1]}: ")
     assert f"unknown setting {wrong!r}; did you mean {right!r}?" in message
 
 
+def test_unknown_setting_of_a_method_with_a_similar_one():
+    with pytest.raises(InputError, match=r"mmrecun: unknown setting 'alfa'; did you mean 'alpha'\?"):
+        find("mmrecun", {"alfa": 0.1})
+
+
+def test_unknown_group():
+    assert refusal({"trian": {}}) == "settings: unknown group 'trian'; did you mean 'train'?"
+    assert refusal({"zzz": 1}) == "settings: unknown group 'zzz'; known groups: backbone, model, train"
+    assert refusal({"mmrecun": {"steps": 3}}).startswith("settings: unknown group 'mmrecun'")
+
+
 def test_unknown_key_with_no_similar_one():
-    message = refusal({"zzz": 1})
-    assert "unknown setting 'zzz'; known settings: model, train, unlearn" in message
+    message = refusal({"model": {"zzz": 1}})
+    known = ", ".join(field.name for field in dataclasses.fields(Settings))
+    assert message == f"settings.model: unknown setting 'zzz'; known settings: {known}"
 
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
@@ -117,8 +202,8 @@ def test_wrong_types(section, name):
     kind = kind_of(section, name)
     wrong = {int: [True, 1.0, "1", None, [1]], float: [True, "0.1", None, [0.1]], bool: [1, 0, "true", None]}
     for value in wrong.get(kind, [None, True, 1, "nonsense", ["auto"]]):
-        message = refusal({section: {name: value}})
-        assert message.startswith(f"settings.{section}.{name}: {value!r} is not ")
+        message = refusal({name: value}, KINDS[section])
+        assert message.startswith(f"settings.{name}: {value!r} is not ")
         if kind in wrong:
             assert message.endswith(f"of type {kind.__name__}")
 
@@ -130,7 +215,7 @@ def test_settings_that_are_no_table(values):
 
 
 def test_whole_numbers_are_floats_where_floats_are_expected():
-    value = from_dict({"train": {"learning_rate": 1}}).train.learning_rate
+    value = config_from_dict({"train": {"learning_rate": 1}}).train.learning_rate
     assert value == 1.0
     assert isinstance(value, float)
 
@@ -142,14 +227,14 @@ LITERALS = [(s, n) for s, n in FIELDS if typing.get_origin(kind_of(s, n)) is typ
 def test_choices(section, name):
     choices = typing.get_args(kind_of(section, name))
     for choice in choices:
-        assert getattr(getattr(from_dict({section: {name: choice}}), section), name) == choice
-    message = refusal({section: {name: choices[0].upper()}})
-    assert message.startswith(f"settings.{section}.{name}: {choices[0].upper()!r} is not one of ")
+        assert getattr(from_dict({name: choice}, KINDS[section], section), name) == choice
+    message = refusal({name: choices[0].upper()}, KINDS[section])
+    assert message.startswith(f"settings.{name}: {choices[0].upper()!r} is not one of ")
     assert all(repr(choice) in message for choice in choices)
 
 
 def test_there_are_choices():
-    assert {("model", "layout"), ("unlearn", "reverse")} <= set(LITERALS)
+    assert {("mgcn, the backbone", "layout"), ("mmrecun", "reverse"), ("train", "precision")} <= set(LITERALS)
 
 
 @pytest.mark.parametrize(
@@ -190,9 +275,9 @@ def test_presets_build(name):
     """Each gives a model for any data, and can be an argument of a compiled function, which takes hashable ones."""
     config = PRESETS[name]
     assert isinstance(config, Config)
-    assert hash(config) == hash(from_dict(to_dict(config)))
+    assert hash(config) == hash(config_from_dict(config_to_dict(config)))
     for modalities in range(3):
-        model = build_model(small_dataset(modalities), config.model)
+        model = module(shape_of(small_dataset(modalities)), config.model)
         assert len(model.modalities) == modalities
         assert model.embedding_size == config.model.embedding_size
         assert model.user_item_layers == config.model.user_item_layers
@@ -212,5 +297,5 @@ def test_settings_cannot_be_changed_in_place():
 
 
 def test_settings_are_parsed_without_jax():
-    code = "import sys, recunlearn_jax.config, recunlearn_jax.errors; assert not {'jax', 'flax'} & set(sys.modules)"
+    code = "import sys, recunlearn_jax.settings, recunlearn_jax.errors; assert not {'jax', 'flax'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -231,7 +231,7 @@ if AT_HAND:  # these files belong to others and do not come with the project
         assert tuple(dataset.similarities) == with_graphs
         for m, graph in dataset.similarities.items():
             stored = scipy.sparse.load_npz(SHARED / name / f"{m}_knn10_adj.npz")
-            assert np.abs(normalize(graph) - scipy.sparse.csr_array(stored)).max() < 1e-6
+            assert abs(normalize(graph) - scipy.sparse.csr_array(stored)).max() < 1e-6
             assert graph.data.max() < 1 + 1e-5
 
 
@@ -414,7 +414,7 @@ BAD_GRAPHS = {
     "complex": (with_weight(1j, np.complex64), ["damaged", "complex64"]),
     "another format": (item_graph().tocsc(), ["no scipy CSR matrix", "csc"]),
     "no degrees": (
-        scipy.sparse.csr_matrix(np.float32([[2, 0, 0, 0], [0, 0, 9, 0], [0, 9, 0, 0], [0, 0, 0, 2]])),
+        scipy.sparse.csr_matrix(np.array([[2, 0, 0, 0], [0, 0, 9, 0], [0, 9, 0, 0], [0, 0, 0, 2]], np.float32)),
         ["do not come from a normalised graph", "s_ii = 1"],
     ),
 }
@@ -488,10 +488,10 @@ def damaged(content: bytes, draw) -> bytes:
     """Cut off somewhere, or with up to three bytes changed."""
     if draw(st.booleans()):
         return content[: draw(st.integers(0, len(content) - 1))]
-    content = bytearray(content)
+    changed = bytearray(content)
     for _ in range(draw(st.integers(1, 3))):
-        content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
-    return bytes(content)
+        changed[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
+    return bytes(changed)
 
 
 @pytest.mark.parametrize("name", ["image_feat.npy", "image_knn2_adj.npz", "shop.inter", "retained.json"])

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recunlearn_jax import evaluate, recommend
-from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.backbones.mgcn import Settings
+from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import (
@@ -31,7 +32,7 @@ from recunlearn_jax.evaluate import (
 )
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.interop import params_from_mmrec_state_dict
-from recunlearn_jax.models import build_graphs, build_model
+from recunlearn_jax.recommender import embed, set_up
 
 ORACLE = np.load(Path(__file__).parent / "fixtures" / "mgcn_small.npz", allow_pickle=False)
 USERS, ITEMS = 7, 12
@@ -53,11 +54,9 @@ def reference():
     features = {m: ORACLE[f"{m}_feat"] for m in ("image", "text")}
     plain = Dataset(name="oracle", num_users=90, num_items=60, **splits, features=features)
     dataset = with_item_graphs(plain, config["knn_k"])
-    settings = ModelConfig(embedding_size=config["embedding_size"])
+    setup = set_up(dataset, Config(model=Settings(embedding_size=config["embedding_size"])))
     state = {k.removeprefix("adam/param/"): ORACLE[k] for k in ORACLE.files if k.startswith("adam/param/")}
-    model, graphs = build_model(dataset, settings), build_graphs(dataset, settings)
-    out = jax.jit(model.apply)({"params": params_from_mmrec_state_dict(state)}, graphs, features)
-    return dataset, out.embedding
+    return dataset, embed(params_from_mmrec_state_dict(state), setup.data, backbone=setup.backbone)
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])

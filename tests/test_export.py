@@ -1,78 +1,66 @@
 """Every compiled entry point exports for cpu, cuda and tpu in the portable layout, and the exported program computes the same."""
 
+import functools
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
 from recunlearn_jax import losses
-from recunlearn_jax.config import Config, ModelConfig, TrainConfig, UnlearnConfig
+from recunlearn_jax.backbones.mgcn import Settings
+from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.evaluate import held_out_task, rank
-from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.models import build_model, init_params
-from recunlearn_jax.requests import parse, resolve
-from recunlearn_jax.stopwatch import Seconds
+from recunlearn_jax.recommender import embed, init_params, recommender, set_up
+from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import Trained, embed, init_state, train_data, train_epoch
-from recunlearn_jax.unlearn.base import edit
-from recunlearn_jax.unlearn.mmrecun import TABLES, moving_rows, prepare, run
+from recunlearn_jax.train import init_state, train_epoch
+from recunlearn_jax.unlearn import Problem, mmrecun
+from recunlearn_jax.unlearn.mmrecun.inputs import local_inputs
+from recunlearn_jax.unlearn.mmrecun.objective import run
+from recunlearn_jax.unlearn.selection import touched
 
-CONFIG = Config(
-    model=ModelConfig(embedding_size=8, neighbours=3, layout="segment"),
-    train=TrainConfig(batch_size=64),
-    unlearn=UnlearnConfig(steps=3, batch_size=32),
-)
+CONFIG = Config(model=Settings(embedding_size=8, neighbours=3, layout="segment"), train=TrainConfig(batch_size=64))
+STEPS = mmrecun.Settings(steps=3, batch_size=32)
 KEY = jax.random.key_data(jax.random.key(1))
 
 
 @pytest.fixture(scope="module")
 def original():
-    dataset = with_item_graphs(toy(40, 32, pairs_per_user=4, clusters=4, feature_size=4), 3)
-    data, model = train_data(dataset, CONFIG), build_model(dataset, CONFIG.model)
-    params = init_params(jax.random.key(0), model, data.graphs, data.features)
-    return Trained(model, params, dataset, data, CONFIG, [], Seconds())
+    setup = set_up(toy(40, 32, pairs_per_user=4, clusters=4, feature_size=4), CONFIG)
+    return recommender(setup, init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
 
 
 def train(original):
     def function(params, data, key):
         key = jax.random.wrap_key_data(key)
-        return train_epoch(init_state(params), data, key, model=original.model, config=CONFIG.train)
+        return train_epoch(init_state(params), data, key, backbone=original.backbone, config=CONFIG.train)
 
     return function, (original.params, original.data, KEY)
 
 
 def unlearn(original):
     forget_set = resolve(parse(["users:5%", "pairs:2%"]), original.dataset)
-    moving = moving_rows(original.dataset, forget_set, 25)
-    retain = edit(original, forget_set, CONFIG)
-    nodes, work = prepare(original, forget_set, retain, original.params, moving, CONFIG.unlearn)
-    model = original.model.clone(num_users=nodes.num_users, num_items=nodes.num_items)
-    rest = {name: value for name, value in original.params.items() if name not in TABLES}
-    moved = {name: jax.numpy.zeros((len(work.moving[name]), 8)) for name in TABLES}
+    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
+    moving = touched(original.dataset, forget_set, 25)
+    made = local_inputs(Problem(original, forget_set, retain), original.params, moving, STEPS)
+    kept = {name: value for name, value in original.params.items() if name not in original.backbone.id_tables()}
 
-    def function(moved, rest, work, key):
-        return run(jax.random.wrap_key_data(key), moved, rest, work, model=model, config=CONFIG.unlearn)
+    def function(added, kept, inputs, key):
+        settings = {"retain": made.retain, "forget": made.forget, "contrast": True, "settings": STEPS}
+        return run(jax.random.wrap_key_data(key), added, kept, inputs, **settings)
 
-    return function, (moved, rest, work, KEY)
+    return function, (made.added, kept, made.inputs, KEY)
 
 
 def evaluate(original):
-    table = embed(original.params, original.data.graphs, original.data.features, model=original.model)
-    ks = np.array([5, 20], np.int32)
-    return rank, (
-        table,
-        held_out_task(original.dataset, "test"),
-        ks,
-    )
+    return rank, (original.rows, held_out_task(original.dataset, "test"), np.array([5, 20], np.int32))
 
 
 def forward(original):
-    return (lambda *rows: embed(*rows, model=original.model)), (
-        original.params,
-        original.data.graphs,
-        original.data.features,
-    )
+    return (lambda *rows: embed(*rows, backbone=original.backbone)), (original.params, original.data)
 
 
 def objective(original):
@@ -80,12 +68,31 @@ def objective(original):
     return jax.value_and_grad(losses.mmrecun_jit), (losses.Views(*rows[:7]), losses.Views(*rows[7:]))
 
 
+class Program(NamedTuple):
+    """An entry point on flat arguments, and the same exported."""
+
+    flat: Callable
+    leaves: list
+    exported: jax.export.Exported
+
+
+@pytest.fixture(scope="module")
+def program_of(original):
+    """Entry point -> its program, traced and exported once."""
+
+    @functools.cache
+    def made(entry):
+        function, arguments = entry(original)
+        leaves, tree = jax.tree.flatten(arguments)
+        flat = jax.jit(lambda *leaves: jax.tree.leaves(function(*jax.tree.unflatten(tree, leaves))))
+        return Program(flat, leaves, jax.export.export(flat, platforms=("cpu", "cuda", "tpu"))(*leaves))
+
+    return made
+
+
 @pytest.mark.parametrize("entry", [train, unlearn, evaluate, forward, objective])
-def test_exported_program_computes_the_same(entry, original):
-    function, arguments = entry(original)
-    leaves, tree = jax.tree.flatten(arguments)
-    flat = jax.jit(lambda *leaves: jax.tree.leaves(function(*jax.tree.unflatten(tree, leaves))))
-    exported = jax.export.export(flat, platforms=("cpu", "cuda", "tpu"))(*leaves)
+def test_exported_program_computes_the_same(entry, program_of):
+    flat, leaves, exported = program_of(entry)
     again = jax.export.deserialize(exported.serialize())
     assert again.platforms == ("cpu", "cuda", "tpu")
     for ours, theirs in zip(again.call(*leaves), flat(*leaves), strict=True):
@@ -93,12 +100,12 @@ def test_exported_program_computes_the_same(entry, original):
 
 
 @pytest.mark.parametrize("entry", [train, unlearn, evaluate, forward])
-def test_no_data_is_a_constant_of_a_program(entry, original):
+def test_no_data_is_a_constant_of_a_program(entry, original, program_of):
     """A forgotten edge must not survive in a compilation cache: no table of numbers in a program is as long as what data holds."""
     longest = min(len(original.dataset.train), original.dataset.num_items)
-    function, arguments = entry(original)
-    program = jax.jit(function).lower(*arguments).as_text()
+    program = program_of(entry).exported.mlir_module()
     tables = re.findall(r"dense<[\[\"].*?> : tensor<([0-9x]*)x[a-z]", program)
     assert all(np.prod([int(n) for n in shape.split("x")]) < longest for shape in tables)
-    closed = jax.jit(lambda: original.dataset.train + 1).lower().as_text()  # what the search must find
+    closing = jax.jit(lambda: original.dataset.train + 1)  # what the search must find
+    closed = jax.export.export(closing, platforms=("cpu", "cuda", "tpu"))().mlir_module()
     assert re.search(r"dense<[\[\"].*?> : tensor<80x2xi32>", closed)

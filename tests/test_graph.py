@@ -1,5 +1,7 @@
 """Host graphs against dense numpy: A_hat, kNN item graphs, their normalisation, and the jraph form."""
 
+from typing import Any, cast
+
 import jraph
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from recunlearn_jax.graph import (
     with_item_graphs,
 )
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.unlearn.neighbourhood import senders_of
+from recunlearn_jax.unlearn.mmrecun.neighbourhood import senders_of
 
 USERS, ITEMS = 6, 5
 # user 4 and item 3 have no interaction
@@ -178,9 +180,9 @@ def test_keep_items():
 def test_jraph_round_trip(capacity):
     matrix = scipy.sparse.random_array((7, 7), density=9 / 49, rng=np.random.default_rng(7), dtype=np.float32).tocsr()
     assert matrix.nnz == 9
-    graph = to_jraph(matrix, capacity)
-    assert isinstance(graph, jraph.GraphsTuple)
-    size = capacity or 9
+    made = to_jraph(matrix, capacity)
+    assert isinstance(made, jraph.GraphsTuple)
+    graph, size = cast(Any, made), capacity or 9
     for array, dtype in ((graph.edges, np.float32), (graph.senders, np.int32), (graph.receivers, np.int32)):
         assert array.shape == (size,)
         assert array.dtype == dtype
@@ -198,7 +200,7 @@ def test_jraph_round_trip(capacity):
 def test_jraph_of_a_graph_without_edges():
     empty = scipy.sparse.csr_array((3, 3), dtype=np.float32)
     for capacity in (None, 4):
-        graph = to_jraph(empty, capacity)
+        graph: Any = to_jraph(empty, capacity)
         assert graph.edges.shape == (capacity or 0,)
         assert from_jraph(graph).nnz == 0
 

@@ -19,32 +19,40 @@ NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 ORDER = (
     "errors",
     "process",
-    "config",
+    "settings",
+    "files",
+    "results",
+    "verdict",
+    "report",
+    "environment",
+    "stopwatch",
     "precision",
+    "mesh",
     "data",
     "synthetic",
     "graph",
     "requests",
     "products",
-    "mesh",
     "propagate",
     "losses",
-    "models",
     "interop",
     "sampling",
-    "stopwatch",
     "evaluate",
     "serving",
     "checkpoint",
+    "backbones",
+    "config",
+    "recommender",
     "train",
     "unlearn",
-    "audit",
     "runs",
+    "audit",
     "auditing",
     "comparison",
-    "report",
     "cli",
 )
+# These read and write files of settings and results on machines that have no jax.
+WITHOUT_JAX = ("errors", "process", "settings", "files", "results", "verdict", "report")
 
 
 def part_of(path: Path) -> str:
@@ -116,9 +124,25 @@ def test_losses_without_flax():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("name", WITHOUT_JAX)
+def test_without_jax(name):
+    """Nor anything that needs it."""
+    absent = ("jax", "jaxlib", "flax", "optax", "orbax", "jraph")
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import recunlearn_jax.{name}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["report", "--help"]])
+def test_help_without_jax(words):
+    code = f"import sys; sys.modules['jax'] = None; from recunlearn_jax.cli import main; main({words!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout
+
+
 def test_blocking_a_module_works():
     """What the test above relies on."""
-    code = "import sys; sys.modules['flax'] = None; import recunlearn_jax.models"
+    code = "import sys; sys.modules['flax'] = None; import recunlearn_jax.backbones"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "flax" in done.stderr

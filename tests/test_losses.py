@@ -2,6 +2,7 @@
 
 import doctest
 import functools
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -53,6 +54,11 @@ def oracle_row_l2(*tables_and_weights, batch_size=None):
     *tables, weights = tables_and_weights
     squares = sum(np.sum(table**2, axis=1) for table in tables)
     return 0.5 * np.sum(squares * weights) / (np.sum(weights) if batch_size is None else batch_size)
+
+
+def oracle_table_norms(*tables_and_weights):
+    *tables, weights = tables_and_weights
+    return sum(np.sqrt(np.sum(table[weights > 0] ** 2)) for table in tables) / np.sum(weights)
 
 
 def oracle_contrast(views, weights, temperature=0.2):
@@ -131,6 +137,7 @@ CASES = {
     "row_l2 of a batch": Case(
         losses.row_l2, losses.row_l2_jit, oracle_row_l2, "two tables", {"batch_size": 16}, huge=1e18
     ),
+    "table_norms": Case(losses.table_norms, losses.table_norms_jit, oracle_table_norms, "two tables", huge=1e18),
     "contrast": Case(losses.contrast, losses.contrast_jit, oracle_contrast, "views"),
     "mgcn": Case(
         losses.mgcn,
@@ -338,6 +345,19 @@ def test_info_nce_backward_is_that_of_the_naive_form(temperature):
         close(ours_gradient, theirs_gradient[: len(ours_gradient)], 1e-4)
 
 
+@functools.cache
+def repeated_rows(temperature: float) -> tuple[Callable, Callable]:
+    """Value and gradient of InfoNCE of rows taken from two tables, and the same for several pairs of tables at once with ids; compiled
+    once a temperature."""
+
+    def loss(x, y, weights, ids, given):
+        return losses.info_nce(x[ids], y[ids], temperature=temperature, weights=weights, ids=ids if given else None)
+
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=4)
+    together = jax.vmap(lambda x, y, weights, ids: gradient(x, y, weights, ids, True), in_axes=(0, 0, None, None))
+    return gradient, jax.jit(together)
+
+
 @pytest.mark.parametrize("temperature", [0.2, 0.01])
 @pytest.mark.parametrize("distinct", [2, 11, 12, 13, 24, 25, 32])
 def test_repeated_rows_are_computed_once(distinct, temperature):
@@ -348,16 +368,12 @@ def test_repeated_rows_are_computed_once(distinct, temperature):
     ids = rng.permutation(np.concatenate([ids, rng.choice(ids, 32 - distinct)])).astype(np.int32)
     real = (np.arange(32) < 29).astype(np.float32)  # the last rows of a short batch
     ids[29] = ids[:29].max()  # one of them names a real row
-
-    def loss(x, y, weights, ids, given):
-        return losses.info_nce(x[ids], y[ids], temperature=temperature, weights=weights, ids=ids if given else None)
-
-    gradient = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=4)
+    gradient, together = repeated_rows(temperature)
     for weights in (None, real, real * rng.uniform(0.2, 2, 32).astype(np.float32), 0 * real):
         theirs = gradient(x, y, weights, ids, False)
         close(gradient(x, y, weights, ids, True), theirs, 1e-4)
-    together = jax.vmap(lambda x, y: gradient(x, y, real, ids, True))(np.stack([x, y]), np.stack([y, x]))
-    close(jax.tree.map(lambda rows: rows[1], together), gradient(y, x, real, ids, False), 1e-4)
+    both = together(np.stack([x, y]), np.stack([y, x]), real, ids)
+    close(jax.tree.map(lambda rows: rows[1], both), gradient(y, x, real, ids, False), 1e-4)
 
 
 def test_ids_reach_the_contrast():
@@ -367,8 +383,8 @@ def test_ids_reach_the_contrast():
     ids = np.array([0, 1, 2, 3, 3, 3], np.int32)
     once = jax.tree.map(lambda rows: rows[np.array([0, 1, 2, 3, 3, 3])], views)
     for name in ("user_ids", "positive_ids"):
-        close(losses.contrast(once._replace(**{name: ids})), losses.contrast(once))
-        assert losses.contrast(views._replace(**{name: ids})) != losses.contrast(views)
+        close(losses.contrast_jit(once._replace(**{name: ids})), losses.contrast_jit(once))
+        assert losses.contrast_jit(views._replace(**{name: ids})) != losses.contrast_jit(views)
 
 
 def rows_of(tree, rows):
@@ -418,7 +434,8 @@ def test_opposite_rows(temperature):
     batch, ones = (x, -x), np.ones(rows, np.float32)
 
     def oracle(batch):
-        return oracle_info_nce(*wide(batch), ones, temperature)
+        x, y = wide(batch)
+        return oracle_info_nce(x, y, ones, temperature)
 
     loss = jax.jit(jax.value_and_grad(functools.partial(losses.info_nce, temperature=temperature), (0, 1)))
     padded = (np.pad(table, ((0, 2), (0, 0))) for table in batch)
@@ -490,6 +507,34 @@ def mmrecun_gradient():
     return jax.jit(gradient)
 
 
+def test_views_without_side_rows():
+    """Such a model has no contrast: with a weight of a Python 0 it is trained as any, else it is refused, eager and under jit."""
+    (full,) = batch_of(CASES["mgcn"], 18)
+    views, ones = Views(full.user, full.positive, full.negative), np.ones(ROWS)
+    size = oracle_row_l2(*wide(views[:3]), ones)
+    base = oracle_bpr(*oracle_scores(wide(views)), ones)
+    close(losses.mgcn_jit(views, contrast_weight=0), base + 1e-4 * size)
+    close(losses.mmrecun_retain_jit(views, contrast_weight=0), 0.5 * base + 1e-4 * size)
+    lost = oracle_reverse_bpr(*oracle_scores(wide(views)), ones)
+    close(losses.mmrecun_forget_jit(views, contrast_weight=0), 0.5 * lost + 1e-4 * size)
+    both = losses.mmrecun_jit(views, views, retain_contrast=0, forget_contrast=0)
+    close(both, 0.5 * base + 0.5 * lost + 2e-4 * size)
+    for partial in (views, full._replace(user_side=None), full._replace(positive_content=None)):
+        for loss in (losses.contrast, losses.mgcn, losses.mmrecun_retain, losses.mmrecun_forget):
+            for refusing in (loss, jax.jit(loss)):
+                with pytest.raises(ValueError, match="views without side and content rows have no contrast"):
+                    refusing(partial)
+
+
+def test_table_norms_of_zero_rows():
+    """A norm has no derivative at 0; the gradient there is 0, beside a table whose is not."""
+    zeros, table = np.zeros((3, 2), np.float32), np.float32([[3, 4], [0, 0], [0, 12]])
+    value, gradients = jax.jit(jax.value_and_grad(losses.table_norms, (0, 1)))(zeros, table)
+    assert float(value) == pytest.approx(13 / 3)
+    np.testing.assert_array_equal(gradients[0], zeros)
+    np.testing.assert_allclose(gradients[1], table / 13 / 3, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("alpha", "silent"), [(1, 1), (0, 0)])
 def test_alpha_at_its_ends_leaves_only_l2_of_the_other_side(alpha, silent):
     batches = batch_of(CASES["mmrecun"], 12)
@@ -528,6 +573,48 @@ def test_contrast_weight_of_zero(zero):
         *wide((retain, forget)), ones, np.ones(FORGET_ROWS), retain_contrast=0, forget_contrast=0
     )
     close(ours, theirs)
+
+
+def other_shapes(array):
+    """The array in shapes that numpy would broadcast to its own, or that fit nothing."""
+    yield array[..., None]
+    yield array[:1]
+    yield array[:-1]
+    yield array[0]
+    if array.ndim > 1:
+        yield array[:, :1]
+
+
+@every_case
+def test_shapes_that_differ_are_refused(case):
+    """Every array of every loss, one at a time, with weights and without; eager and under jit. Nothing is broadcast."""
+    batch = batch_of(case, 16)
+    if isinstance(batch[0], Views):
+        batch = tuple(
+            views._replace(user_ids=np.arange(len(views.user)), positive_ids=np.arange(len(views.user)))
+            for views in batch
+        )
+    leaves, tree = jax.tree.flatten((batch, weights_of(case, 17)))
+    plain = functools.partial(case.loss, **case.settings)
+    for place, leaf in enumerate(leaves):
+        for other in other_shapes(leaf):
+            batch, weights = jax.tree.unflatten(tree, [*leaves[:place], other, *leaves[place + 1 :]])
+            tries = [weights] if place >= len(jax.tree.leaves(batch)) else [weights, {}]
+            for loss, given in itertools.product((plain, functools.partial(case.jitted, **case.settings)), tries):
+                with pytest.raises(ValueError, match="has shape"):
+                    loss(*batch, **given)
+
+
+def test_column_of_scores_is_refused():
+    """[B, 1] against [B] would be broadcast to all pairs of rows, a loss that looks like one."""
+    column, row = jnp.ones((4, 1)), jnp.ones(4)
+    for loss in (losses.bpr, losses.bpr_jit, losses.reverse_bpr, losses.reverse_bpr_jit, losses.bpr_divergence):
+        with pytest.raises(ValueError, match="one axis is allowed"):
+            loss(column, row)
+        with pytest.raises(ValueError, match="one axis is allowed"):
+            loss(row, column)
+        with pytest.raises(ValueError, match=r"weights has shape \[4, 1\]"):
+            loss(row, row, weights=column)
 
 
 def test_unknown_form():

@@ -1,7 +1,9 @@
 """Parity with the reference implementation's own numbers, float32."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,13 @@ import pytest
 import scipy.sparse
 
 from recunlearn_jax import losses
-from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.backbones.base import shape_of
+from recunlearn_jax.backbones.mgcn import Settings, module
+from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.graph import bipartite, knn_similarities, normalize, with_item_graphs
 from recunlearn_jax.interop import params_from_mmrec_state_dict
-from recunlearn_jax.models import build_graphs, build_model
+from recunlearn_jax.recommender import Setup, set_up
 from recunlearn_jax.train import OPTIMIZER, descend
 
 ORACLE = np.load(Path(__file__).parent / "fixtures" / "mgcn_small.npz", allow_pickle=False)
@@ -43,28 +47,42 @@ def dataset():
     return with_item_graphs(plain, CONFIG["knn_k"])
 
 
+class Reference(NamedTuple):
+    """The reference's data set up in a layout, with the functions that tests share, each compiled once."""
+
+    setup: Setup
+    loss: Callable  # (params, (users, positives, negatives)) -> loss, views
+    gradient: Callable  # the same with the loss's gradient: ((loss, views), gradient)
+
+
 @pytest.fixture(scope="module", params=["segment", "csr"])
 def setting(request, dataset):
-    config = ModelConfig(embedding_size=CONFIG["embedding_size"], layout=request.param)
-    return build_model(dataset, config), build_graphs(dataset, config), dataset.features
+    setup = set_up(dataset, Config(model=Settings(embedding_size=CONFIG["embedding_size"], layout=request.param)))
 
+    def loss_of(params, data, batch):
+        views = setup.backbone.views(params, data, *batch)
+        loss = losses.mgcn(
+            views,
+            contrast_weight=CONFIG["cl_loss"],
+            l2_weight=CONFIG["reg_weight"],
+            temperature=CONFIG["tau"],
+            batch_size=CONFIG["batch_size"],
+        )
+        return loss, views
 
-def batch_loss(params, setting, batch):
-    model, graphs, features = setting
-    users, positives, negatives = batch
-    views = model.apply({"params": params}, graphs, features, users, positives, negatives, method="batch")
-    loss = losses.mgcn(
-        views,
-        contrast_weight=CONFIG["cl_loss"],
-        l2_weight=CONFIG["reg_weight"],
-        temperature=CONFIG["tau"],
-        batch_size=CONFIG["batch_size"],
+    value, gradient = jax.jit(loss_of), jax.jit(jax.value_and_grad(loss_of, has_aux=True))
+    return Reference(
+        setup,
+        lambda params, batch: value(params, setup.data, jnp.asarray(batch, jnp.int32)),
+        lambda params, batch: gradient(params, setup.data, jnp.asarray(batch, jnp.int32)),
     )
-    return loss, views
 
 
-def gradient(setting, params, batch):
-    return jax.jit(jax.value_and_grad(lambda p, b: batch_loss(p, setting, b), has_aux=True))(params, batch)
+@pytest.fixture(scope="module")
+def first(setting):
+    """Loss, views and gradient of the first batch."""
+    (loss, views), gradient = setting.gradient(oracle_params("param/"), ORACLE["batch"])
+    return loss, views, gradient
 
 
 def at(tree, path):
@@ -74,7 +92,8 @@ def at(tree, path):
 
 
 def test_user_item_graph(dataset):
-    theirs = scipy.sparse.coo_array((ORACLE["norm_adj/value"], ORACLE["norm_adj/index"]), shape=(USERS + ITEMS,) * 2)
+    entries = (ORACLE["norm_adj/value"], tuple(ORACLE["norm_adj/index"]))
+    theirs = scipy.sparse.coo_array(entries, shape=(USERS + ITEMS, USERS + ITEMS))
     close(bipartite(dataset.train, USERS, ITEMS).toarray(), theirs.toarray())
 
 
@@ -86,50 +105,57 @@ def test_item_graphs(modality):
     close(normalize(knn_similarities(ORACLE[f"{modality}_feat"], CONFIG["knn_k"])).toarray(), theirs.toarray())
 
 
-def test_forward(setting):
-    model, graphs, features = setting
-    out = jax.jit(model.apply)({"params": oracle_params("param/")}, graphs, features)
+def test_forward(setting, dataset):
+    model, data = module(shape_of(dataset), setting.setup.config.model), setting.setup.data
+    out = jax.jit(model.apply)({"params": oracle_params("param/")}, data.graphs, data.features)
     close(out.embedding[:USERS], ORACLE["forward/user"])
     close(out.embedding[USERS:], ORACLE["forward/item"])
     close(out.side, ORACLE["forward/side"])
     close(out.content, ORACLE["forward/content"])
 
 
-def test_each_loss(setting):
-    total, views = batch_loss(oracle_params("param/"), setting, jnp.asarray(ORACLE["batch"], jnp.int32))
-    close(losses.bpr(*losses.scores(views)), ORACLE["loss/bpr"])
-    l2 = losses.row_l2(views.user, views.positive, views.negative, batch_size=CONFIG["batch_size"])
+def test_each_loss(first):
+    total, views, _ = first
+    close(losses.bpr_jit(*losses.scores(views)), ORACLE["loss/bpr"])
+    l2 = losses.row_l2_jit(views.user, views.positive, views.negative, batch_size=CONFIG["batch_size"])
     close(CONFIG["reg_weight"] * l2, ORACLE["loss/embedding_l2"])
-    close(losses.info_nce(views.positive_side, views.positive_content, temperature=0.2), ORACLE["loss/infonce_items"])
-    close(losses.info_nce(views.user_side, views.user_content, temperature=0.2), ORACLE["loss/infonce_users"])
+    close(
+        losses.info_nce_jit(views.positive_side, views.positive_content, temperature=0.2), ORACLE["loss/infonce_items"]
+    )
+    close(losses.info_nce_jit(views.user_side, views.user_content, temperature=0.2), ORACLE["loss/infonce_users"])
     close(total, ORACLE["loss/total"])
 
 
 def test_partial_batch_with_and_without_padding(setting):
+    """With the settings of this file, and as the backbone gives it to training."""
     params, part = oracle_params("param/"), ORACLE["partial_batch"].astype(np.int32)
-    close(batch_loss(params, setting, part)[0], ORACLE["loss/partial_total"])
-    model, graphs, features = setting
+    close(setting.loss(params, part)[0], ORACLE["loss/partial_total"])
     padded = np.pad(part, ((0, 0), (0, 27)))
-    views = model.apply({"params": params}, graphs, features, *padded, method="batch")
     weights = (np.arange(64) < 37).astype(np.float32)
-    loss = losses.mgcn(views, batch_size=64, weights=weights)
-    close(loss, ORACLE["loss/partial_total"])
+    backbone, data = setting.setup.backbone, setting.setup.data
+
+    @jax.jit
+    def both(params, data, padded, weights):
+        loss = losses.mgcn(backbone.views(params, data, *padded), batch_size=64, weights=weights)
+        return loss, backbone.loss(params, data, (*padded, weights), 64)
+
+    for loss in both(params, data, tuple(padded), weights):
+        close(loss, ORACLE["loss/partial_total"])
 
 
-def test_every_gradient(setting):
-    _, ours = gradient(setting, oracle_params("param/"), jnp.asarray(ORACLE["batch"], jnp.int32))
-    theirs = oracle_params("grad/")
+def test_every_gradient(first):
+    ours, theirs = first[2], oracle_params("grad/")
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for path, value in jax.tree_util.tree_leaves_with_path(theirs):
         close(at(ours, path), value, 1e-4)
 
 
 def test_five_adam_steps(setting):
-    params = oracle_params("param/")
-    state = OPTIMIZER.init(params)
+    params, step = oracle_params("param/"), jax.jit(descend)
+    state = jax.jit(OPTIMIZER.init)(params)
     for batch, loss in zip(ORACLE["adam/batches"], ORACLE["adam/losses"], strict=True):
-        (ours, _), gradients = gradient(setting, params, jnp.asarray(batch, jnp.int32))
+        (ours, _), gradients = setting.gradient(params, batch)
         close(ours, loss, 1e-4)
-        params, state = descend(gradients, state, params, CONFIG["lr"])
+        params, state = step(gradients, state, params, CONFIG["lr"])
     for path, value in jax.tree_util.tree_leaves_with_path(oracle_params("adam/param/")):
         close(at(params, path), value, 1e-4)

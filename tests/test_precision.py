@@ -1,6 +1,5 @@
 """Precision of training's products: what a device lacks is refused, what it has is in the program, emulation rounds every factor."""
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -9,43 +8,49 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recunlearn_jax.audit.shadows import train_shadows
-from recunlearn_jax.config import PRESETS, Config, TrainConfig
+from recunlearn_jax.audit.likelihood import train_shadows
+from recunlearn_jax.backbones.mgcn import Settings
+from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.models import build_model, init_params
-from recunlearn_jax.requests import parse, resolve
+from recunlearn_jax.recommender import init_params, recommender, set_up
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import fit, init_state, train_data, train_epoch
-from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.train import fit, init_state, train_epoch
+from recunlearn_jax.unlearn import answer
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
-def epoch_in(precision, layout="segment"):
-    """A toy epoch's function and arguments; the layout is by default the one that every device can compile."""
-    config = PRESETS["toy"]
-    config = Config(
-        model=dataclasses.replace(config.model, layout=layout, embedding_size=8),
-        train=dataclasses.replace(config.train, precision=precision, batch_size=64),
+DATA = toy(60, 40, pairs_per_user=5, clusters=2, feature_size=8)
+
+
+def setup_in(precision, layout="segment"):
+    """A toy data set; the layout is by default the one that every device can compile."""
+    return set_up(
+        DATA,
+        Config(
+            model=Settings(embedding_size=8, layout=layout),
+            train=TrainConfig(precision=precision, batch_size=64, learning_rate=5e-3, max_epochs=1),
+        ),
     )
-    dataset = with_item_graphs(toy(60, 40, pairs_per_user=5, clusters=2), config.model.neighbours)
-    data, model = train_data(dataset, config), build_model(dataset, config.model)
-    state = init_state(init_params(jax.random.key(0), model, data.graphs, data.features))
-    return functools.partial(train_epoch, model=model, config=config.train), (state, data, jax.random.key(1))
+
+
+def epoch_in(precision, layout="segment"):
+    """An epoch's function and arguments."""
+    setup = setup_in(precision, layout)
+    state = init_state(init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
+    epoch = functools.partial(train_epoch, backbone=setup.backbone, config=setup.config.train)
+    return epoch, (state, setup.data, jax.random.key(1))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "tensorfloat32"])
 def test_whatever_trains_refuses_a_precision_that_is_not_there(precision):
     """A CPU would quietly compute in float32."""
-    dataset, preset = toy(60, 40, pairs_per_user=5, clusters=2), PRESETS["toy"]
-    config = dataclasses.replace(preset, train=dataclasses.replace(preset.train, precision=precision))
-    original = fit(dataset, Config(train=TrainConfig(batch_size=64, max_epochs=1)))
-    forget_set = resolve(parse(["users:5%"], 0), original.dataset)
-    request = (jax.random.key(0), original, forget_set, config)
-    trainings = [functools.partial(METHODS[name], *request) for name in ("gold", "finetune", "amnesiac")]
-    trainings.append(functools.partial(fit, dataset, config))
-    trainings.append(functools.partial(train_shadows, [original.dataset], config, 1, seed=0))
+    setup = setup_in(precision)
+    original = recommender(setup, init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
+    methods = ("gold", "finetune", "amnesiac", "sisa", "receraser")
+    trainings = [functools.partial(answer, original, ["users:5%"], name) for name in methods]
+    trainings.append(functools.partial(fit, DATA, setup.config))
+    trainings.append(functools.partial(train_shadows, [original.dataset], setup.config, 1, seed=0))
     for training in trainings:
         with pytest.raises(
             InputError, match=f"train.precision: '{precision}' is not there on this cpu; allowed: float32"
@@ -111,7 +116,8 @@ def test_an_emulated_epoch_is_the_epoch_but_for_rounding(layout, monkeypatch):
     from precision import rounded_products
 
     epoch, arguments = epoch_in("float32", layout)
-    tables = {bits: jax.jit(rounded_products(epoch, bits))(*arguments)[0].params for bits in (23, 7)}
+    rounded = jax.jit(lambda *arguments: [rounded_products(epoch, bits)(*arguments)[0].params for bits in (23, 7)])
+    tables = dict(zip((23, 7), rounded(*arguments), strict=True))
     state, _ = epoch(*arguments)
     distance = {
         bits: max(jax.tree.leaves(jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), ours, state.params)))

@@ -16,6 +16,7 @@ BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", TEXT, re.MULTILINE | re.DOT
 ACTIVATE = re.compile(r"^```sh\n(\. \.venv/bin/activate)\n```", re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_every_command_and_example_runs(tmp_path):
     """`bash` and `python` blocks share one folder and run in order, as a reader would; `sh` blocks are the set-up that made this run."""
     assert len(BLOCKS) == 4

@@ -7,20 +7,31 @@ import numpy as np
 import pytest
 
 from recunlearn_jax import report
+from recunlearn_jax.audit.checks import CHECKS, judged_figures
 from recunlearn_jax.audit.modality import modality_overlap
-from recunlearn_jax.comparison import figure_of, gold_band
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.results import SCHEMA_VERSION, figure_of, golds_of, methods_of, read, write
 from recunlearn_jax.synthetic import toy
+from recunlearn_jax.verdict import Measured, judgement
+
+FIGURES = judged_figures(["utility", "forgetting", "divergence"])
 
 
-def model(forget, test, seconds=1.0, **more):
+def model(forget, test, seconds=1.0, **figures):
     return {
-        "test": {"recall@20": test, "ndcg@20": test / 2},
-        "forget": {"recall@20": forget},
+        "figures": {"test recall@20": test, "test ndcg@20": test / 2, "forget recall@20": forget, **figures},
         "seconds": {"running": seconds, "compiling": 0.5},
+        "preparation": None,
         "speed_up": 10 / seconds,
-        **more,
     }
+
+
+def judged(models):
+    """Bands and verdicts on these models, those named gold-1, gold-2, ... being the Golds."""
+    golds = {name: row["figures"] for name, row in models.items() if name.startswith("gold-")}
+    others = {name: Measured(row["figures"], {}) for name, row in models.items() if name not in golds}
+    return judgement(FIGURES, others, golds)
 
 
 @pytest.fixture
@@ -38,19 +49,26 @@ def results():
         "seed": 0,
         "environment": {"device": "cpu", "cores": 2},
         "models": models,
-        "gold": gold_band(models),
+        "golds": ["gold-1", "gold-2"],
+        "checks": {"utility": 1, "forgetting": 1},
+        "judged": [{**figure._asdict(), "check": 1} for figure in FIGURES],
+        "not_finite": [],
+        **judged(models),
         "curves": {"original": [0.01, 0.1], "gold-1": [0.02, 0.09]},
     }
 
 
-def test_gold_band_is_the_prediction_band_of_a_further_gold(results):
-    band = results["gold"]["forget recall@20"]
+def test_the_band_of_one_figure_is_the_prediction_band_of_a_further_gold(results):
+    band = results["bands"]["forget recall@20"]
     half = 12.706 * np.std([0.1, 0.14], ddof=1) * math.sqrt(1.5)  # t(0.975, 1) = 12.706
     assert band["mean"] == pytest.approx(0.12)
-    assert band["high"] - band["mean"] == pytest.approx(half, rel=1e-4)
-    assert gold_band({"gold-1": model(0.1, 0.1)})["test recall@20"]["low"] is None
-    twice = gold_band({f"gold-{i}": model(0.1, 0.1 * i, divergence={"forget": 2.0}) for i in (1, 2)})
-    assert twice["divergence forget"] == {"mean": 2.0, "low": None, "high": None, "n": 2}
+    assert band["alone"][1] - band["mean"] == pytest.approx(half, rel=1e-4)
+    one = judged({"gold-1": model(0.1, 0.1)})["bands"]["test recall@20"]
+    assert one["low"] is None
+    assert one["alone"] is None
+    twice = {f"gold-{i}": model(0.1, 0.1 * i, **{"BPR divergence forget": 2.0}) for i in (1, 2)}
+    twice = judged(twice)["bands"]
+    assert twice["BPR divergence forget"] == {"mean": 2.0, "low": None, "high": None, "alone": None, "n": 2}
     assert twice["test recall@20"]["low"] < 0.15 < twice["test recall@20"]["high"]
 
 
@@ -62,25 +80,96 @@ def test_table_shows_signed_gap_and_leaves_out_what_was_not_measured(results):
     assert cells["mmrecun"]["speed-up"] == "5.0x"
     assert cells["original"]["speed-up"] == "-"
     assert cells["Gold, mean of 2"]["test Recall@20"] == "0.1020"
+    # Half of the band of one figure on its own: t(0.975, 1) sd sqrt(1.5) or, where only one side can be a miss, t(0.95, 1).
+    half = results["bands"]["test recall@20"]["alone"][1] - 0.102
+    assert cells["Gold, 95 % band +-"]["test Recall@20"] == f"{half:.4f}"
     assert "canary rank" not in header
     assert "valid Recall@20" not in header
+    assert "preparation s" not in header
     assert report.markdown(results).count("\n|") == 6
+
+
+def test_preparation_is_a_column_and_a_row_of_its_own(results):
+    """A method that has a model of its own in service: its original stands beside it, without a speed-up."""
+    results["models"] = {
+        "sisa": model(0.12, 0.1, 2.0) | {"preparation": {"total": 31.5}},
+        "sisa original": model(0.8, 0.1),
+        **results["models"],
+    }
+    header, rows = report.rows(results)
+    cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert cells["sisa"]["preparation s"] == "31.5"
+    assert cells["mmrecun"]["preparation s"] == "-"
+    assert cells["sisa original"]["speed-up"] == "-"
+    assert cells["sisa"]["speed-up"] == "5.0x"
+
+
+def test_a_model_without_figures_has_a_row_of_dashes(results, tmp_path):
+    """One that is not finite was measured in seconds only."""
+    results["models"] = {"broken": model(0, 0) | {"figures": {}}, **results["models"]}
+    results["not_finite"] = ["broken"]
+    header, rows = report.rows(results)
+    cells = dict(zip(header, rows[0], strict=True))
+    assert rows[0][0] == "broken"
+    assert {cells[title] for title in ("test Recall@20", "forget Recall@20", "gap to Gold")} == {"-"}
+    assert cells["seconds"] == "1.00"
+    results["checks"]["membership"] = 1
+    assert {path.name for path in report.write(results, tmp_path)} >= {"table.md", "quality.png", "audit.md"}
+    assert "Not finite, so not judged: broken." in (tmp_path / "audit.md").read_text()
 
 
 def test_items_requests_show_long_lists(results):
     results["forgotten"]["items"] = 4
     for row in results["models"].values():
-        row["forget"]["recall@500"] = 0.5
+        row["figures"]["forget recall@500"] = 0.5
     assert "forget Recall@500" in report.rows(results)[0]
 
 
 def test_plots_are_drawn(results, tmp_path):
-    for path in report.write(results, tmp_path):
+    files = report.write(results, tmp_path)
+    assert {path.name for path in files} == {"table.md", "curves.png", "quality.png", "seconds.png"}
+    for path in files:
         assert path.stat().st_size > 100
 
 
+def test_an_audit_is_a_table_and_a_plot_beside_them(results, tmp_path):
+    """Where all checks were measured: a row a figure, verdicts behind values, misses at the end."""
+    results["checks"]["membership"] = CHECKS["membership"].version
+    files = report.write(results, tmp_path)
+    assert {"audit.md", "audit.png"} <= {path.name for path in files}
+    header, rows = report.audit_rows(results)
+    assert header == ["check", "figure", "Gold, mean", "Gold, band", "original", "mmrecun"]
+    cells = {row[1]: row for row in rows}
+    assert set(cells) == {"test recall@20", "test ndcg@20", "forget recall@20", "figures outside"}
+    found = results["verdicts"]["original"]["forget recall@20"]
+    assert found["suspicion"] == "under-forgotten"
+    assert "under-forgotten" in cells["forget recall@20"][4]
+    assert cells["figures outside"][4:] == [str(results["misses"][name]) for name in ("original", "mmrecun")]
+
+
 def test_figures_that_are_missing_are_none(results):
-    assert figure_of(results["models"]["original"], "canary median_rank") is None
+    row = results["models"]["original"]
+    assert figure_of(row, "canary median rank") is None
+    assert figure_of(row, "preparation total") is None
+    assert figure_of(row, "seconds running") == 1.0
+    assert figure_of(row, "speed_up") == 10.0
+    assert figure_of(row, "forget recall@20") == 0.9
+
+
+def test_results_are_read_as_written_and_others_are_refused(results, tmp_path):
+    path = tmp_path / "results.json"
+    write(path, results)
+    found = read(path)
+    assert found["schema_version"] == SCHEMA_VERSION
+    assert golds_of(found) == ["gold-1", "gold-2"]
+    assert methods_of(found) == ["original", "mmrecun"]
+    assert report.markdown(found) == report.markdown(results)
+    write(path, results | {"schema_version": 1})
+    with pytest.raises(InputError, match="schema_version is 1, this version reads 2"):
+        read(path)
+    path.write_text("{}")
+    with pytest.raises(InputError, match="holds no results"):
+        read(path)
 
 
 def test_signatures_in_plain_words():

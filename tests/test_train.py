@@ -2,28 +2,31 @@
 
 import dataclasses
 import json
+import multiprocessing
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from recunlearn_jax import checkpoint
-from recunlearn_jax.config import Config, ModelConfig, TrainConfig
+from recunlearn_jax import checkpoint, cli, runs
+from recunlearn_jax.backbones.base import sizes_of
+from recunlearn_jax.backbones.mgcn import Settings
+from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
+from recunlearn_jax.recommender import init_params, set_up
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import best_entry, embedding_of, fit, init_state, should_stop, train_epoch
+from recunlearn_jax.train import best_entry, fit, init_state, should_stop, train_epoch
 
+# One setting for all that trains on this data: its epoch is compiled once.
 CONFIG = Config(
-    model=ModelConfig(embedding_size=16, neighbours=5),
-    train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=8, patience=3, checkpoint_every=2),
+    model=Settings(embedding_size=16, neighbours=5),
+    train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=25, patience=25, checkpoint_every=10),
 )
 
 
@@ -46,15 +49,12 @@ def test_same_seed_same_bits_other_seed_other_model(dataset, trained):
     assert not same(trained.params, fit(dataset, CONFIG, seed=1).params)
 
 
-def test_training_finds_the_clusters(dataset):
-    long = Config(model=CONFIG.model, train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=25, patience=25))
-    model = fit(dataset, long)
-    items = embedding_of(model)[dataset.num_users :]
-    users = embedding_of(model)[: dataset.num_users]
+def test_training_finds_the_clusters(dataset, trained):
+    users, items = trained.rows[: dataset.num_users], trained.rows[dataset.num_users :]
     scores = np.asarray(users @ items.T)
     own = np.arange(dataset.num_users)[:, None] % 4 == np.arange(dataset.num_items)[None] % 4
     assert scores[own].mean() > scores[~own].mean() + scores.std()
-    found = ranking_metrics(embedding_of(model), held_out_task(dataset, "test"), (20,))["recall@20"]
+    found = ranking_metrics(trained.rows, held_out_task(dataset, "test"), (20,))["recall@20"]
     assert found > 2 * 20 / dataset.num_items  # twice what chance finds
 
 
@@ -62,31 +62,31 @@ def test_loss_falls_and_the_best_epoch_is_kept(trained):
     assert trained.history[-1]["loss"] < trained.history[0]["loss"]
     valid = [entry["recall@20"] for entry in trained.history]
     assert trained.best["recall@20"] == max(valid)
-    now = ranking_metrics(embedding_of(trained), held_out_task(trained.dataset, "valid"), (20,))["recall@20"]
+    now = ranking_metrics(trained.rows, held_out_task(trained.dataset, "valid"), (20,))["recall@20"]
     assert now == trained.best["recall@20"]
 
 
 def test_a_smaller_data_set_reuses_the_compiled_epoch(dataset, trained):
     smaller = dataset.replace(train=dataset.train[:-300], similarities=trained.dataset.similarities)
-    again = fit(smaller, CONFIG, like=trained.dataset)
+    again = fit(smaller, CONFIG, sizes=sizes_of(trained.dataset))
     compiled = [entry["compile_seconds"] for entry in again.history[1:]]
     assert max(compiled) == 0
-    alone = fit(smaller, CONFIG)  # its own array sizes: the padding must change nothing but the last bits
+    # Its own array sizes: the padding must change nothing but the last bits.
+    alone = fit(smaller, dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, max_epochs=1)))
     assert again.history[0]["loss"] == pytest.approx(alone.history[0]["loss"], rel=0.02)
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-def test_no_step_copies_a_table_before_it_changes_it(dataset, trainable):
+def test_no_step_copies_a_table_before_it_changes_it(dataset, trained, trainable):
     """On a CPU: a copy would be one more pass over every table in every step."""
     model = dataclasses.replace(CONFIG.model, trainable_features=trainable)
-    start = fit(
-        dataset, dataclasses.replace(CONFIG, model=model, train=dataclasses.replace(CONFIG.train, max_epochs=1))
-    )
+    setup = set_up(trained.dataset, dataclasses.replace(CONFIG, model=model))
+    params = init_params(jax.random.key(0), setup.data, backbone=setup.backbone)
     epoch = train_epoch.lower(
-        init_state(start.params), start.data, jax.random.key(0), model=start.model, config=CONFIG.train
+        init_state(params), setup.data, jax.random.key(0), backbone=setup.backbone, config=CONFIG.train
     )
-    program = epoch.compile().as_text()
-    tables = {table.shape for table in jax.tree.leaves(start.params) if table.shape[0] in {150, 80}}
+    program = epoch.compile().as_text() or ""
+    tables = {table.shape for table in jax.tree.leaves(params) if table.shape[0] in {150, 80}}
     assert len(tables) == (3 if trainable else 2)
     for rows, columns in tables:
         assert f"f32[{rows},{columns}]" in program
@@ -106,13 +106,12 @@ def test_early_stopping_counts_epochs_without_improvement():
 
 
 def test_without_valid_pairs_all_epochs_are_done(dataset):
-    few = Config(model=CONFIG.model, train=TrainConfig(batch_size=256, max_epochs=2))
-    model = fit(dataset.replace(valid=dataset.valid[:0]), few)
-    assert model.best["epoch"] == 2
+    model = fit(dataset.replace(valid=dataset.valid[:0]), CONFIG)
+    assert model.best["epoch"] == CONFIG.train.max_epochs
 
 
 def test_divergence_is_told(dataset):
-    wild = Config(model=CONFIG.model, train=TrainConfig(batch_size=256, learning_rate=1e30, max_epochs=3))
+    wild = Config("mf", train=TrainConfig(batch_size=256, learning_rate=1e30, max_epochs=3))
     with pytest.raises(InputError, match=r"loss is (nan|inf).*learning rate"):
         fit(dataset, wild)
 
@@ -120,7 +119,7 @@ def test_divergence_is_told(dataset):
 @pytest.mark.parametrize("modalities", [(), ("audio",), ("audio", "image", "text")])
 def test_any_number_of_modalities_trains(modalities):
     data = toy(60, 40, pairs_per_user=5, clusters=4, modalities=modalities, feature_size=4)
-    model = fit(data, Config(model=ModelConfig(embedding_size=8), train=TrainConfig(batch_size=128, max_epochs=2)))
+    model = fit(data, Config(model=Settings(embedding_size=8), train=TrainConfig(batch_size=128, max_epochs=2)))
     assert np.isfinite(model.history[-1]["loss"])
 
 
@@ -128,57 +127,70 @@ def test_resume_from_a_checkpoint_is_exact(dataset, trained, tmp_path):
     class Cut(Exception):
         pass
 
-    def cut_after_five(entry):
-        if entry["epoch"] == 5:
+    def cut_between_checkpoints(entry):
+        if entry["epoch"] == 15:
             raise Cut
 
     with pytest.raises(Cut):
-        fit(dataset, CONFIG, run=tmp_path / "run", on_epoch=cut_after_five)
-    assert checkpoint.saved_epochs(tmp_path / "run") == [4]
+        fit(dataset, CONFIG, run=tmp_path / "run", on_epoch=cut_between_checkpoints)
+    assert checkpoint.saved_epochs(tmp_path / "run") == [10]
     resumed = fit(dataset, CONFIG, run=tmp_path / "run")
     assert same(trained.params, resumed.params)
     assert [e["loss"] for e in resumed.history] == [e["loss"] for e in trained.history]
 
 
-def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(dataset, tmp_path):
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
     """SIGKILL at random times of whole processes that save after every epoch, so that many kills hit a save."""
     data, settings = tmp_path / "data", tmp_path / "settings.json"
-    write_dataset(dataset, data)
+    write_dataset(toy(60, 40, pairs_per_user=5, clusters=4, modalities=("image",), feature_size=4), data)
     config = {
-        "model": {"embedding_size": 16, "neighbours": 5},
-        "train": {"batch_size": 64, "learning_rate": 0.005, "max_epochs": 25, "patience": 25, "checkpoint_every": 1},
+        "model": {"embedding_size": 8, "neighbours": 3},
+        "train": {"batch_size": 16, "learning_rate": 0.005, "max_epochs": 15, "patience": 15, "checkpoint_every": 1},
     }
     settings.write_text(json.dumps(config))
+    # Processes are forked from one that has imported everything and run nothing; what the first compiles the others find.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "programs"))
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recunlearn_jax.cli", "recunlearn_jax.runs", "recunlearn_jax.train"])
 
-    def command(run):
+    def start(run):
         words = ["train", "--data", str(data), "--out", str(run), "--settings", str(settings), "--seed", "3"]
-        return [sys.executable, "-m", "recunlearn_jax.cli", *words]
+        process = context.Process(target=cli.main, args=(words,))
+        process.start()
+        return process
 
-    whole = tmp_path / "whole"
-    subprocess.run(command(whole), check=True, capture_output=True, timeout=240)
-    cut = tmp_path / "cut"
+    def finish(run):
+        process = start(run)
+        process.join(240)
+        assert process.exitcode == 0
+
+    def epochs(run):
+        return len(list(checkpoint.read_log(run)))
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    finish(whole)
     draw = random.Random(7)
     kills = 0
     for _ in range(12):
-        process = subprocess.Popen(command(cut), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        before = len(list(checkpoint.read_log(cut))) if (cut / checkpoint.LOG).exists() else 0
-        while process.poll() is None and len(list(checkpoint.read_log(cut))) < min(25, before + draw.randint(2, 9)):
+        enough = epochs(cut) + draw.randint(1, 4)
+        process = start(cut)
+        while process.is_alive() and epochs(cut) < enough:
             time.sleep(0.01)
         time.sleep(draw.random() * 0.1)  # lands in an epoch, in a save, or between the two
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
+        if process.is_alive():
+            process.kill()
             kills += 1
-        _, errors = process.communicate()
-        if process.returncode == 0:
+        process.join()
+        if process.exitcode == 0:
             break
-        assert process.returncode == -signal.SIGKILL, errors.decode()
+        assert process.exitcode == -signal.SIGKILL
     else:
-        subprocess.run(command(cut), check=True, capture_output=True, timeout=240)
+        finish(cut)
     assert kills >= 3
-    outcome = [checkpoint.read_json(run / checkpoint.MANIFEST) for run in (whole, cut)]
+    outcome = [runs.manifest_of(run) for run in (whole, cut)]
     assert outcome[0]["outcome"] == outcome[1]["outcome"]
-    from recunlearn_jax import runs
-
     first, second = runs.load(whole), runs.load(cut)
     assert same(first.params, second.params)
     assert [e["loss"] for e in first.history] == [e["loss"] for e in second.history]

@@ -1,4 +1,4 @@
-"""Canaries: planted users whose trace can be read in rows that are not theirs.
+"""Check 7, canaries: planted users whose trace can be read in rows that are not theirs.
 
 Groups of added users share an otherwise unrelated item pair (a, b). All of them are forgotten. A model that has forgotten ranks b from a
 as a model that never saw them; re-initialising the users' own rows does not achieve that, since the trace sits in the rows of a and b.
@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recunlearn_jax.audit.base import Case, Check, Measure, Planted, Row, Subject
 from recunlearn_jax.audit.planting import add_users
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
+from recunlearn_jax.verdict import Figure
 
 
 class Canaries(NamedTuple):
@@ -23,7 +25,9 @@ class Canaries(NamedTuple):
     users: np.ndarray  # int32 [n * group], the added users, all to be forgotten
 
 
-def plant(dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, seed: int = 0) -> tuple[Dataset, Canaries]:
+def plant(
+    dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, spared: np.ndarray | None = None, seed: int = 0
+) -> tuple[Dataset, Canaries]:
     """Add groups of users to the train set, each group sharing one item pair that no other user shares.
 
     Args:
@@ -31,6 +35,7 @@ def plant(dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, see
         count: n, number of pairs.
         group: users a pair.
         fillers: further items a user, drawn by popularity, so that canaries look like users.
+        spared: items that are not to be in a pair.
         seed: of all draws.
 
     Returns:
@@ -44,6 +49,7 @@ def plant(dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, see
     popularity = np.bincount(train[:, 1], minlength=dataset.num_items)
     # Items that a few users know: they have a place in the model, and eight canaries can be seen in it.
     eligible = np.flatnonzero((popularity >= 3) & (popularity <= 20) & ~dataset.removed_items)
+    eligible = np.setdiff1d(eligible, [] if spared is None else spared)
     if count < 1 or 2 * count > len(eligible):
         raise InputError(
             f"{count} canaries asked for; with {len(eligible)} items of 3 to 20 interactions, 1 to {len(eligible) // 2} are possible"
@@ -112,3 +118,34 @@ def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k
     if not shown:
         return None
     return float(np.mean(ranks_found(embedding, ranking_task(np.array(shown), retain.train, retain.num_items)) <= k))
+
+
+def plant_for_check(dataset: Dataset, count: int, taken: np.ndarray, seed: int) -> tuple[Dataset, Planted]:
+    """`plant`, as a check has it."""
+    dataset, canaries = plant(dataset, count, spared=taken, seed=seed)
+    return dataset, Planted(canaries.users, canaries.pairs.ravel(), canaries)
+
+
+def prepare(case: Case) -> Measure:
+    """Ranks of b from a, and how often b is shown to those who have only a."""
+    canaries: Canaries | None = case.planted.get("canary")
+
+    def measure(subject: Subject) -> Row:
+        if canaries is None:
+            return {}
+        rows = subject.model.rows
+        ranks = canary_ranks(rows, canaries, case.dataset.num_users)
+        row = {
+            "canary median rank": float(np.median(ranks)),
+            "canary lowest tenth": float(np.quantile(ranks, 0.1)),
+            "canary in top 20": float(np.mean(ranks <= 20)),
+            "canary log10 rank": float(np.log10(np.median(ranks))),
+        }
+        shown = canary_exposure(rows, canaries, case.retain, 20)
+        return row if shown is None else row | {"canary exposure@20": shown}
+
+    return measure
+
+
+FIGURES = (Figure("canary log10 rank", "erased", 0.05), Figure("canary exposure@20", "remembered", 0.01))
+CHECK = Check(7, FIGURES, prepare, usual=True, plant=plant_for_check)

@@ -1,51 +1,47 @@
-"""What is judged: the data, the users planted in it, the request, and what is retained."""
+"""Making a case: users are planted, the request is resolved, and what is retained is worked out."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 
-from recunlearn_jax.audit.canary import Canaries, plant
-from recunlearn_jax.audit.shilling import Shills, plant_shills
+from recunlearn_jax.audit.base import Case
+from recunlearn_jax.audit.checks import CHECKS
+from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.requests import ForgetSet, Request, resolve, retained
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.requests import Request, resolve, retained
+from recunlearn_jax.settings import suggestion
 
 
-class Case(NamedTuple):
-    """A request on a data set."""
-
-    dataset: Dataset  # with planted users, with item graphs
-    canaries: Canaries | None
-    forget_set: ForgetSet
-    retain: Dataset
-    shills: Shills | None = None
-
-
-def make_case(dataset: Dataset, request: Request, config: Config, canaries: int = 0, shills: int = 0) -> Case:
-    """Plant canaries and shills and resolve the request; planted users are forgotten in addition to it.
+def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping[str, int] | None = None) -> Case:
+    """Plant what checks ask for and resolve the request; planted users are forgotten in addition to it.
 
     Args:
         dataset: before planting.
         request: of the operator.
-        config: for the item graphs.
-        canaries: item pairs, see `audit.canary.plant`; 0 for none.
-        shills: target items, see `audit.shilling.plant_shills`; 0 for none.
+        config: of the backbone, for what its data must hold.
+        plant: check -> number, such as {"canary": 20}; 0 for none.
 
     Raises:
-        InputError: see `requests.resolve`, `audit.canary.plant` and `audit.shilling.plant_shills`.
+        InputError: a check that plants nothing; or see `requests.resolve` and the check's own.
     """
-    before = dataset = with_item_graphs(dataset, config.model.neighbours)
-    known, pushed = None, None
-    if canaries:
-        dataset, known = plant(dataset, canaries, seed=request.seed)
-    if shills:
-        spared = None if known is None else known.pairs.ravel()
-        dataset, pushed = plant_shills(dataset, shills, spared=spared, seed=request.seed)
-    planted = np.arange(before.num_users, dataset.num_users)
-    forget_set = resolve(with_users(request, before, planted) if len(planted) else request, dataset)
-    return Case(dataset, known, forget_set, retained(dataset, forget_set), pushed)
+    before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
+    planted, taken = {}, np.zeros(0, int)
+    for name, count in (plant or {}).items():
+        known = [n for n, check in CHECKS.items() if check.plant is not None]
+        if name not in known:
+            raise InputError(f"plant: {name!r} plants nothing{suggestion(name, known, 'choose from')}")
+        if not count:
+            continue
+        add = CHECKS[name].plant
+        assert add is not None
+        dataset, found = add(dataset, count, taken, request.seed)
+        planted[name], taken = found.what, np.append(taken, found.items)
+    users = np.arange(before.num_users, dataset.num_users)
+    forget_set = resolve(with_users(request, before, users) if len(users) else request, dataset)
+    return Case(dataset, forget_set, retained(dataset, forget_set), planted)
 
 
 def with_users(request: Request, dataset: Dataset, users: np.ndarray) -> Request:

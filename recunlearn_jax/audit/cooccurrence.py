@@ -1,4 +1,4 @@
-"""Does the model still hold the similarities that only forgotten users taught it?
+"""Check 9, lost co-occurrences. Does the model still hold the similarities that only forgotten users taught it?
 
 Items that occurred together in a history, and do so nowhere in the retained data, have lost what made them similar. Their similarities
 should follow the original's no more than Gold's do.
@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.data import Dataset
+from recunlearn_jax.requests import forget_pairs
+from recunlearn_jax.verdict import Figure
 
 
 def lost_cooccurrences(original: Dataset, retain: Dataset, forgotten: np.ndarray, most: int = 20000) -> np.ndarray:
@@ -53,3 +56,20 @@ def correlation(cosines_a: np.ndarray, cosines_b: np.ndarray) -> float | None:
     if len(cosines_a) < 3 or not np.std(cosines_a) or not np.std(cosines_b):
         return None
     return float(np.corrcoef(cosines_a, cosines_b)[0, 1])
+
+
+def prepare(case: Case) -> Measure:
+    """Correlation with the original's similarities on lost co-occurrences."""
+    if case.original is None:
+        return lambda subject: {}
+    pairs = lost_cooccurrences(case.dataset, case.retain, forget_pairs(case.dataset, case.forget_set))
+    own = cosines(case.original.rows, pairs, case.dataset.num_users)
+
+    def measure(subject: Subject) -> Row:
+        value = correlation(own, cosines(subject.model.rows, pairs, case.dataset.num_users))
+        return {} if value is None else {"similarity correlation": value}
+
+    return measure
+
+
+CHECK = Check(9, (Figure("similarity correlation", "remembered"),), prepare)

@@ -1,10 +1,13 @@
-"""Variety of the lists: catalogue coverage, evenness of exposure, novelty and distance within a list."""
+"""Check 9, variety of the lists: catalogue coverage, evenness of exposure, novelty and distance within a list."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
+from recunlearn_jax.audit.lists import top_lists
 from recunlearn_jax.data import Dataset
+from recunlearn_jax.verdict import Figure
 
 
 def diversity(lists: np.ndarray, retain: Dataset) -> dict[str, float]:
@@ -64,3 +67,17 @@ def distance(lists: np.ndarray, features: Mapping[str, np.ndarray], block: int =
             squared = np.square(rows.sum(axis=1)).sum(axis=1) - np.square(rows).sum(axis=(1, 2))  # over ordered pairs
             means.append(1 - squared / (k * (k - 1)))
     return float(np.mean(np.concatenate(means)))
+
+
+def prepare(case: Case) -> Measure:
+    """`diversity` of the lists of 20 that retained users are shown."""
+    users = np.unique(case.retain.train[:, 0])
+
+    def measure(subject: Subject) -> Row:
+        return diversity(top_lists(subject.model.rows, case.retain, users, 20), case.retain)
+
+    return measure
+
+
+FIGURES = tuple(Figure(name, "variety") for name in ("coverage", "evenness", "novelty", "distance"))
+CHECK = Check(9, FIGURES, prepare, source="Castells, Hurley and Vargas 2022")

@@ -1,244 +1,104 @@
-"""All checks on all models of a case: the figures that verdicts are made from. Their meaning is told in docs/evidence.md."""
+"""All checks on all models of a case, and the judgement by where a further Gold would fall. Comparisons and audits both come here."""
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from recunlearn_jax.audit.agreement import kl_divergence, overlap, top_lists
-from recunlearn_jax.audit.canary import canary_exposure, canary_ranks
-from recunlearn_jax.audit.case import Case
-from recunlearn_jax.audit.cooccurrence import correlation, cosines, lost_cooccurrences
-from recunlearn_jax.audit.diversity import diversity
-from recunlearn_jax.audit.groups import group_tasks
-from recunlearn_jax.audit.membership import area_under_curve
-from recunlearn_jax.audit.modality import modality_overlap
-from recunlearn_jax.audit.relearn import forget_loss, lesson, relearn_steps
-from recunlearn_jax.audit.shilling import target_exposure
+from recunlearn_jax.audit.base import Case, Check, Row, Subject
+from recunlearn_jax.audit.checks import CHECKS, judged_figures
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.evaluate import (
-    forget_task,
-    held_out_task,
-    pair_margins,
-    pair_scores,
-    ranking_metrics,
-    ranking_task,
-    ranks_found,
-)
-from recunlearn_jax.losses import bpr_divergence_jit
-from recunlearn_jax.models import MGCN
-from recunlearn_jax.requests import forget_pairs
-from recunlearn_jax.train import Trained, embedding_of
+from recunlearn_jax.unlearn import METHODS
+from recunlearn_jax.verdict import Measured, judgement
 
-K = 20
-MOST_USERS = 1000  # for the KL divergence, drawn once
-
-# Ensembles of shard models have output rows and no single set of parameters: checks that train are left out for them.
+Figures = dict[str, Row]  # model -> figures; more than one model where a check needs the method
+Keep = Callable[[str, str, Check, Callable[[], Figures]], Figures]
+"""(model, name of the check, check, make) -> its figures, kept from earlier or made."""
 
 
-class Subject(NamedTuple):
-    """A model under examination. `model` and `params` are None for one that cannot be trained further as it stands."""
-
-    embedding: jax.Array  # Z, float [|U| + |I|, d]
-    model: MGCN | None = None
-    params: Any = None
-
-
-Row = dict[str, float]  # figure -> value
-Keep = Callable[[str, Callable[[], Row]], Row]
-
-
-def at_once(name: str, make: Callable[[], Row]) -> Row:
-    """Keeps nothing: the figures of a model are made anew."""
-    del name
+def at_once(model: str, name: str, check: Check, make: Callable[[], Figures]) -> Figures:
+    """Keeps nothing."""
+    del model, name, check
     return make()
+
+
+def usual_checks() -> list[str]:
+    """Names of the checks that every comparison measures."""
+    return [name for name, check in CHECKS.items() if check.usual]
 
 
 def examine(
     case: Case,
-    subjects: Mapping[str, Subject],
-    golds: Mapping[str, Subject],
-    original: Trained,
+    subjects: Sequence[Subject],
+    checks: Sequence[str],
     keep: Keep = at_once,
-) -> dict[str, Row]:
-    """Every figure of every model, Golds included.
+    tell: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measure and judge models.
 
     Args:
-        case: data and request.
-        subjects: name -> model.
-        golds: name -> retrained model; at least one.
-        original: the model before the request.
-        keep: given a name and what makes its figures, returns them: from a file, or made.
+        case: with its original and Golds.
+        subjects: models to judge.
+        checks: names in `CHECKS`.
+        keep: for figures that were measured before.
+        tell: receives a line for each check that takes long.
 
     Returns:
-        name -> {figure: value}; the figures that a case has no data for are absent. Closeness to Gold is the mean over the Golds, for a
-        Gold over the others.
+        {"figures": name -> figure -> value, "checks": name -> version, "judged": the figures that are judged, "not_finite": names, and what
+        `verdict.judgement` gives}. A model whose output rows are not finite has no figures and is named under "not_finite".
 
     Raises:
-        InputError: a model's output rows are not finite.
+        InputError: a Gold's output rows are not finite.
     """
-    checks = [utility(case), forgetting(case), memberships(case), relearning(case, original), planted(case)]
-    checks += [fairness(case), similarities(case, original), closeness(case, golds)]
-
-    def row(name: str, subject: Subject) -> Row:
-        if not bool(jnp.isfinite(subject.embedding).all()):
-            raise InputError(f"{name}: its output rows are not finite; such a model cannot be ranked or judged")
-        return {figure: value for check in checks for figure, value in check(name, subject).items()}
-
-    return {name: keep(name, functools.partial(row, name, subject)) for name, subject in {**subjects, **golds}.items()}
-
-
-def utility(case: Case):
-    """Check 1: ranking quality over retained users."""
-    tasks = {split: held_out_task(case.retain, split) for split in ("valid", "test")}
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        out = {}
-        for split, task in tasks.items():
-            if task is not None:
-                metrics = ranking_metrics(subject.embedding, task, (K,))
-                out |= {f"{split} {metric}@{K}": metrics[f"{metric}@{K}"] for metric in ("recall", "ndcg")}
-        return out
-
-    return figures
-
-
-def forgetting(case: Case):
-    """Check 2: how well forgotten pairs are still found, and how far they stand out from the user's mean score."""
-    forgotten = forget_pairs(case.dataset, case.forget_set)
-    task = forget_task(case.retain, forgotten)
-    ks = (K, 500, 1000, 1500) if case.forget_set.items.any() else (K,)
-    pairs = jnp.asarray(forgotten)
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        out = {}
-        if task is not None:
-            metrics = ranking_metrics(subject.embedding, task, ks)
-            out |= {f"forget recall@{k}": metrics[f"recall@{k}"] for k in ks}
-            out["forget margin"] = float(
-                jnp.mean(pair_margins(subject.embedding, pairs, num_users=case.dataset.num_users))
-            )
-        if case.forget_set.features:
-            value = modality_overlap(subject.embedding, case.dataset, case.forget_set.features)
-            out |= {} if value is None else {"modality overlap": value}
-        return out
-
-    return figures
+    not_finite = [s.name for s in subjects if not bool(jnp.isfinite(s.model.rows).all())]
+    golds = [Subject(name, gold) for name, gold in case.golds.items()]
+    broken = [gold.name for gold in golds if not bool(jnp.isfinite(gold.model.rows).all())]
+    if broken:
+        raise InputError(f"{broken[0]}: its output rows are not finite; such a model cannot be a yardstick")
+    judged = [subject for subject in subjects if subject.name not in not_finite]
+    own: dict[str, Row] = {subject.name: {} for subject in [*subjects, *golds]}
+    of_golds: dict[str, dict[str, Row]] = {subject.name: {} for subject in judged}
+    for name in checks:
+        check, prepared = CHECKS[name], _once(CHECKS[name], case)
+        if check.needs != "method":
+            for subject in [*judged, *golds]:
+                make = functools.partial(_measured, prepared, subject)
+                own[subject.name] |= keep(subject.name, name, check, make)[subject.name]
+            continue
+        for subject in judged:
+            if subject.attempt is None and subject.name != "original":
+                continue
+            if subject.attempt is not None and METHODS[subject.attempt.method].exact:
+                continue  # such an answer is a Gold itself
+            make = functools.partial(_measured_with_golds, prepared, subject, golds)
+            found = keep(subject.name, name, check, make)
+            tell(f"{subject.name}: {name}")
+            own[subject.name] |= found[subject.name]
+            for gold in golds:
+                of_golds[subject.name][gold.name] = {**of_golds[subject.name].get(gold.name, {}), **found[gold.name]}
+    figures = judged_figures(list(checks))
+    measured = {name: Measured(own[name], of_golds[name]) for name in of_golds}
+    verdict = judgement(figures, measured, {gold.name: own[gold.name] for gold in golds})
+    numbers = {figure.name: CHECKS[name].number for name in checks for figure in CHECKS[name].figures}
+    return {
+        "figures": own,
+        "checks": {name: CHECKS[name].version for name in checks},
+        "judged": [figure._asdict() | {"check": numbers[figure.name]} for figure in figures],
+        "not_finite": not_finite,
+        **verdict,
+    }
 
 
-def memberships(case: Case):
-    """Check 5: forgotten pairs against held-out pairs of the same users."""
-    forgotten = forget_pairs(case.dataset, case.forget_set)
-    held_out = held_out_pairs(case)
-    forgotten = forgotten[np.isin(forgotten[:, 0], held_out[:, 0])]  # planted users have nothing held out
-    if not len(held_out):
-        return lambda _, subject: {}
-    tasks = [ranking_task(pairs, case.retain.train, case.retain.num_items) for pairs in (forgotten, held_out)]
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        members, others = (-ranks_found(subject.embedding, task).astype(float) for task in tasks)
-        return {"membership AUC": area_under_curve(members, others)}
-
-    return figures
+def _measured(prepared: Callable[[], Any], subject: Subject) -> Figures:
+    return {subject.name: prepared()(subject)}
 
 
-def held_out_pairs(case: Case) -> np.ndarray:
-    """Valid and test pairs of users with a forgotten pair, int32 [n, 2]; no model of the case was trained on one."""
-    users = np.unique(forget_pairs(case.dataset, case.forget_set)[:, 0])
-    pairs = np.concatenate([case.dataset.valid, case.dataset.test])
-    return pairs[np.isin(pairs[:, 0], users)]
+def _measured_with_golds(prepared: Callable[[], Any], subject: Subject, golds: Sequence[Subject]) -> Figures:
+    measure = prepared()(subject)
+    return {other.name: measure(other) for other in [subject, *golds]}
 
 
-def relearning(case: Case, original: Trained):
-    """Check 6: steps to the original's loss on the forgotten pairs."""
-    forgotten = forget_pairs(case.dataset, case.forget_set)
-    if not len(forgotten):
-        return lambda _, subject: {}
-    taught = lesson(original, forgotten)
-    target = forget_loss(original.params, taught, model=original.model)
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        if subject.model is None:
-            return {}
-        rate = original.config.train.learning_rate
-        steps = relearn_steps(subject.params, taught, target, model=subject.model, learning_rate=rate)
-        return {"relearn steps": float(steps)}
-
-    return figures
-
-
-def planted(case: Case):
-    """Checks 7 and 8: what is left of planted users."""
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        out = {}
-        if case.canaries is not None:
-            ranks = canary_ranks(subject.embedding, case.canaries, case.dataset.num_users)
-            out["canary log10 rank"] = float(np.log10(np.median(ranks)))
-            shown = canary_exposure(subject.embedding, case.canaries, case.retain, K)
-            out |= {} if shown is None else {f"canary exposure@{K}": shown}
-        if case.shills is not None:
-            out[f"shilling exposure@{K}"] = target_exposure(subject.embedding, case.shills, case.retain, K)
-        return out
-
-    return figures
-
-
-def fairness(case: Case):
-    """Check 9: quality by group, variety of the lists."""
-    tasks = group_tasks(case.retain, forget_pairs(case.dataset, case.forget_set))
-    users = np.unique(case.retain.train[:, 0])
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        quality = {
-            f"{name} recall@{K}": ranking_metrics(subject.embedding, t, (K,))[f"recall@{K}"]
-            for name, t in tasks.items()
-        }
-        return quality | diversity(top_lists(subject.embedding, case.retain, users, K), case.retain)
-
-    return figures
-
-
-def similarities(case: Case, original: Trained):
-    """Check 9: item-item similarities on lost co-occurrences, against the original's."""
-    pairs = lost_cooccurrences(case.dataset, case.retain, forget_pairs(case.dataset, case.forget_set))
-    own = cosines(embedding_of(original), pairs, case.dataset.num_users)
-
-    def figures(_, subject: Subject) -> dict[str, float]:
-        value = correlation(own, cosines(subject.embedding, pairs, case.dataset.num_users))
-        return {} if value is None else {"similarity correlation": value}
-
-    return figures
-
-
-def closeness(case: Case, golds: Mapping[str, Subject]):
-    """Checks 3 and 4: divergence from Gold and overlap of lists with Gold's; the mean over the Golds, and each as figure/gold."""
-    shift, rng = np.array([0, case.dataset.num_users]), np.random.default_rng(9)
-    forgotten = forget_pairs(case.dataset, case.forget_set)
-    pairs = {"forget": forgotten, "retain": case.retain.train}
-    nodes = {side: jnp.asarray(p + shift) for side, p in pairs.items() if len(p)}
-    items = jnp.arange(case.dataset.num_users, case.dataset.num_users + case.dataset.num_items)
-    people = {side: np.unique(pairs[side][:, 0]) for side in nodes}
-    people = {side: jnp.asarray(np.sort(rng.permutation(ids)[:MOST_USERS])) for side, ids in people.items()}
-    users = np.unique(case.retain.train[:, 0])
-    lists = {name: top_lists(gold.embedding, case.retain, users, K) for name, gold in golds.items()}
-
-    def figures(name: str, subject: Subject) -> dict[str, float]:
-        others = {other: gold.embedding for other, gold in golds.items() if other != name}
-        if not others:
-            return {}
-        apart = {}
-        for side, ends in nodes.items():
-            own = pair_scores(subject.embedding, ends)
-            squares = [bpr_divergence_jit(own, pair_scores(z, ends)) for z in others.values()]
-            nats = [kl_divergence(z, subject.embedding, people[side], items) for z in others.values()]
-            apart[f"BPR divergence {side}"], apart[f"KL divergence {side}"] = squares, nats
-        shown = lists[name] if name in lists else top_lists(subject.embedding, case.retain, users, K)
-        apart[f"overlap@{K}"] = [overlap(shown, lists[other]) for other in others]
-        single = {f"{f}/{other}": float(x) for f, xs in apart.items() for other, x in zip(others, xs, strict=True)}
-        return {figure: float(np.mean(values)) for figure, values in apart.items()} | single
-
-    return figures
+def _once(check: Check, case: Case) -> Callable[[], Any]:
+    """What a check prepares of a case, made when it is first wanted: kept figures want nothing."""
+    return functools.cache(lambda: check.prepare(case))

@@ -1,9 +1,15 @@
-"""Who pays for forgetting: quality among users near the forget set, active and inactive ones, well-known and little-known items."""
+"""Check 9, groups. Who pays for forgetting?
+
+Quality among users near the forget set, active and inactive ones, well-known and little-known items.
+"""
 
 import numpy as np
 
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.evaluate import RankingTask, ranking_task
+from recunlearn_jax.evaluate import RankingTask, ranking_metrics, ranking_task
+from recunlearn_jax.requests import forget_pairs
+from recunlearn_jax.verdict import Figure
 
 HEAD = 0.2  # the best-known items, together with this share of all train pairs or more
 
@@ -45,3 +51,18 @@ def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask
         for name, rows in groups.items()
         if rows.any()
     }
+
+
+def prepare(case: Case) -> Measure:
+    """Test Recall@20 of each group."""
+    tasks = group_tasks(case.retain, forget_pairs(case.dataset, case.forget_set))
+
+    def measure(subject: Subject) -> Row:
+        rows = subject.model.rows
+        return {f"{name} recall@20": ranking_metrics(rows, task, (20,))["recall@20"] for name, task in tasks.items()}
+
+    return measure
+
+
+GROUPS = ("near", "far", "active", "inactive", "head", "tail")
+CHECK = Check(9, tuple(Figure(f"{name} recall@20", "utility") for name in GROUPS), prepare)

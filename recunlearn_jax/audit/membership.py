@@ -1,4 +1,4 @@
-"""Membership inference: can someone who sees the model's lists tell forgotten pairs from pairs it never saw?
+"""Check 5, membership inference: can someone who sees the model's lists tell forgotten pairs from pairs it never saw?
 
 The comparison is within the same users: forgotten pairs against their held-out pairs, which no model was trained on. A model that has
 forgotten ranks both alike, as Gold does (an area near 0.5, where the split was drawn at random).
@@ -6,6 +6,11 @@ forgotten ranks both alike, as Gold does (an area near 0.5, where the split was 
 
 import numpy as np
 import scipy.stats
+
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
+from recunlearn_jax.evaluate import ranking_task, ranks_found
+from recunlearn_jax.requests import forget_pairs
+from recunlearn_jax.verdict import Figure
 
 
 def area_under_curve(members: np.ndarray, others: np.ndarray) -> float:
@@ -36,3 +41,28 @@ def true_positives_at(members: np.ndarray, others: np.ndarray, false_positives: 
     allowed = int(false_positives * len(others))
     threshold = np.sort(others)[::-1][allowed] if allowed < len(others) else -np.inf
     return float(np.mean(members > threshold))
+
+
+def held_out_pairs(case: Case) -> np.ndarray:
+    """Valid and test pairs of users with a forgotten pair, int32 [n, 2]; no model of the case was trained on one."""
+    users = np.unique(forget_pairs(case.dataset, case.forget_set)[:, 0])
+    pairs = np.concatenate([case.dataset.valid, case.dataset.test])
+    return pairs[np.isin(pairs[:, 0], users)]
+
+
+def prepare(case: Case) -> Measure:
+    """Area under the curve by rank, forgotten pairs against held-out ones; planted users have nothing held out."""
+    forgotten, held_out = forget_pairs(case.dataset, case.forget_set), held_out_pairs(case)
+    forgotten = forgotten[np.isin(forgotten[:, 0], held_out[:, 0])]
+    if not len(held_out):
+        return lambda subject: {}
+    tasks = [ranking_task(pairs, case.retain.train, case.retain.num_items) for pairs in (forgotten, held_out)]
+
+    def measure(subject: Subject) -> Row:
+        members, others = (-ranks_found(subject.model.rows, task).astype(float) for task in tasks)
+        return {"membership AUC": area_under_curve(members, others)}
+
+    return measure
+
+
+CHECK = Check(5, (Figure("membership AUC", "remembered"),), prepare)

@@ -1,4 +1,4 @@
-"""What is left of a forgotten modality: how much of its item graph can still be read in the output rows."""
+"""Check 2, modality: how much of a forgotten modality's item graph can still be read in the output rows."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.data import Dataset
+from recunlearn_jax.graph import with_item_graphs
+from recunlearn_jax.verdict import Figure
+
+NEIGHBOURS = 10  # of the item graph, where the data has none
 
 
 def modality_overlap(
@@ -39,3 +44,19 @@ def modality_overlap(
                 if len(others):
                     shares.append(np.isin(others, near).mean())
     return float(np.mean(shares)) if shares else None
+
+
+def prepare(case: Case) -> Measure:
+    """`modality_overlap` on what the request forgets of modalities."""
+    original = with_item_graphs(case.dataset, NEIGHBOURS) if case.forget_set.features else case.dataset
+
+    def measure(subject: Subject) -> Row:
+        if not case.forget_set.features:
+            return {}
+        value = modality_overlap(subject.model.rows, original, case.forget_set.features)
+        return {} if value is None else {"modality overlap": value}
+
+    return measure
+
+
+CHECK = Check(2, (Figure("modality overlap", "remembered"),), prepare, usual=True)

@@ -1,4 +1,4 @@
-"""Relearn time: how many steps on the forgotten pairs bring the original's loss on them back.
+"""Check 6, relearn time: how many steps on the forgotten pairs bring the original's loss on them back.
 
 What was only hidden comes back at once; what was never learnt has to be learnt. The pairs are given back with their edges: whoever holds
 the data can do that.
@@ -12,9 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax import losses
-from recunlearn_jax.models import MGCN, batch_views
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data
+from recunlearn_jax.recommender import Recommender
+from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.sampling import Sampler, build_sampler, draw_negatives
-from recunlearn_jax.train import OPTIMIZER, TrainData, Trained, descend
+from recunlearn_jax.train import OPTIMIZER, descend
+from recunlearn_jax.verdict import Figure
 
 MOST_STEPS = 300
 MOST_PAIRS = 2048
@@ -23,13 +28,13 @@ MOST_PAIRS = 2048
 class Lesson(NamedTuple):
     """What is taught again."""
 
-    data: TrainData  # of the original
+    data: Data  # of the original
     sampler: Sampler
     pairs: jax.Array  # int32 [n, 2], forgotten pairs, at most MOST_PAIRS of them
     negatives: jax.Array  # int32 [n], the same for every model
 
 
-def lesson(original: Trained, forgotten: np.ndarray) -> Lesson:
+def lesson(original: Recommender, forgotten: np.ndarray) -> Lesson:
     """Prepare what all models of a comparison are taught.
 
     Args:
@@ -43,25 +48,24 @@ def lesson(original: Trained, forgotten: np.ndarray) -> Lesson:
     return Lesson(original.data, sampler, sampler.pairs, negatives)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def forget_loss(params: Any, taught: Lesson, *, model: MGCN) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="backbone")
+def forget_loss(params: Any, taught: Lesson, *, backbone: Backbone) -> jax.Array:
     """BPR of the forgotten pairs with their edges in place, float scalar."""
-    return _loss(params, taught, taught.negatives, model)
+    return _loss(params, taught, taught.negatives, backbone)
 
 
-def _loss(params, taught, negatives, model):
+def _loss(params, taught, negatives, backbone):
     users, items = taught.pairs.T
-    views = batch_views(model, params, taught.data.graphs, taught.data.features, users, items, negatives)
-    return losses.bpr(*losses.scores(views))
+    return losses.bpr(*losses.scores(backbone.views(params, taught.data, users, items, negatives)))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "learning_rate", "most_steps"))
+@functools.partial(jax.jit, static_argnames=("backbone", "learning_rate", "most_steps"))
 def relearn_steps(
     params: Any,
     taught: Lesson,
     target: jax.Array,
     *,
-    model: MGCN,
+    backbone: Backbone,
     learning_rate: float = 1e-3,
     most_steps: int = MOST_STEPS,
 ) -> jax.Array:
@@ -71,7 +75,7 @@ def relearn_steps(
         params: of the model under examination; the original's optimizer state is not part of it.
         taught: from `lesson`.
         target: float scalar, the original's `forget_loss`.
-        model: whose parameters these are.
+        backbone: whose parameters these are.
         learning_rate: of Adam.
         most_steps: where it ends all the same.
 
@@ -86,9 +90,31 @@ def relearn_steps(
     def once(carry):
         params, opt_state, step, _ = carry
         negatives = draw_negatives(jax.random.fold_in(jax.random.key(4), step), taught.sampler, taught.pairs[:, 0])
-        gradients = jax.grad(_loss)(params, taught, negatives, model)
+        gradients = jax.grad(_loss)(params, taught, negatives, backbone)
         params, opt_state = descend(gradients, opt_state, params, learning_rate)
-        return params, opt_state, step + 1, _loss(params, taught, taught.negatives, model)
+        return params, opt_state, step + 1, _loss(params, taught, taught.negatives, backbone)
 
-    first = (params, OPTIMIZER.init(params), jnp.int32(0), _loss(params, taught, taught.negatives, model))
+    first = (params, OPTIMIZER.init(params), jnp.int32(0), _loss(params, taught, taught.negatives, backbone))
     return jax.lax.while_loop(unfinished, once, first)[2]
+
+
+def prepare(case: Case) -> Measure:
+    """Steps at the training's learning rate; a model of another backbone than the original's is left out."""
+    original, forgotten = case.original, forget_pairs(case.dataset, case.forget_set)
+    if original is None or not len(forgotten):
+        return lambda subject: {}
+    taught = lesson(original, forgotten)
+    target = forget_loss(original.params, taught, backbone=original.backbone)
+    rate = original.config.train.learning_rate
+
+    def measure(subject: Subject) -> Row:
+        backbone = subject.model.backbone
+        if backbone.name != original.backbone.name:
+            return {}
+        steps = relearn_steps(subject.model.params, taught, target, backbone=backbone, learning_rate=rate)
+        return {"relearn steps": float(steps)}
+
+    return measure
+
+
+CHECK = Check(6, (Figure("relearn steps", "erased", 1.0),), prepare, needs="params")

@@ -1,16 +1,26 @@
-"""A request answered in parts, one after the other, as requests come in: does the answer drift away from one Gold for all of them?"""
+"""Check 10, sequence: a request answered in parts, one after the other, as requests come in.
 
-from collections.abc import Callable
+Does the answer drift away from one Gold for all of them?
+"""
+
 from typing import Any
 
-import jax
 import numpy as np
 
-from recunlearn_jax.config import Config
+from recunlearn_jax.audit import divergence, forgetting, utility
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, resolve
-from recunlearn_jax.stopwatch import Seconds
-from recunlearn_jax.train import Trained
+from recunlearn_jax.recommender import Recommender
+from recunlearn_jax.requests import ForgetSet, Request, forget_pairs
+from recunlearn_jax.unlearn import answer
+from recunlearn_jax.verdict import Figure
+
+PARTS = 5
+FIGURES = (
+    Figure("sequence test recall@20", "utility"),
+    Figure("sequence forget recall@20", "remembered"),
+    Figure("sequence BPR divergence forget", "distance", 0.0),
+)
 
 
 def in_parts(forget_set: ForgetSet, dataset: Dataset, parts: int) -> list[Request]:
@@ -37,23 +47,41 @@ def in_parts(forget_set: ForgetSet, dataset: Dataset, parts: int) -> list[Reques
 
 
 def answer_in_turn(
-    key: jax.Array, original: Trained, requests: list[Request], method: Callable[..., Any], config: Config
-) -> Any:
+    original: Recommender, requests: list[Request], method: str, settings: Any = None, *, seed: int = 0
+) -> Recommender:
     """Answer requests one after the other, each on the model that the one before left.
 
     Args:
-        key: typed PRNG key; the number of the request is folded in.
         original: before the first.
         requests: at least one.
-        method: from `unlearn.METHODS`.
-        config: all settings.
-
-    Returns:
-        The last answer, `unlearn.Unlearned`.
+        method, settings: as for `unlearn.answer`.
+        seed: of the first answer; each further one has the next.
     """
-    model, answer = original, None
+    model = original
     for i, request in enumerate(requests):
-        answer = method(jax.random.fold_in(key, i), model, resolve(request, model.dataset), config)
-        left = (answer.model, answer.params, answer.dataset, answer.data)
-        model = Trained(*left, original.config, [], Seconds(), like=original.sizes)
-    return answer
+        model = answer(model, request, method, settings, seed=seed + i)
+    return model
+
+
+def prepare(case: Case):
+    """The request in `PARTS` parts, against Golds trained once on what is retained in the end."""
+    measures = [check.prepare(case) for check in (utility.CHECK, forgetting.CHECK, divergence.CHECK)]
+
+    def of_method(subject: Subject) -> Measure:
+        if case.original is None or subject.attempt is None:
+            return lambda other: {}
+        method, settings, seed = subject.attempt
+        parts = in_parts(case.forget_set, case.dataset, PARTS)
+        last = answer_in_turn(case.original, parts, method, settings, seed=seed)
+
+        def measure(other: Subject) -> Row:
+            model = last if other.name == subject.name else other.model
+            row = {f"sequence {k}": v for m in measures for k, v in m(Subject(other.name, model)).items()}
+            return {figure.name: row[figure.name] for figure in FIGURES if figure.name in row}
+
+        return measure
+
+    return of_method
+
+
+CHECK = Check(10, FIGURES, prepare, needs="method")

@@ -1,4 +1,4 @@
-"""Shilling: planted users who push an item into the lists of others, and are forgotten afterwards.
+"""Check 8, shilling: planted users who push an item into the lists of others, and are forgotten afterwards.
 
 Bandwagon attack: each shill has the target and well-known items, so that the users of those items are shown the target. A model that has
 forgotten the shills shows the target to as many users as one that never saw them.
@@ -11,10 +11,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from recunlearn_jax.audit.base import Case, Check, Measure, Planted, Row, Subject
 from recunlearn_jax.audit.planting import add_users
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
+from recunlearn_jax.verdict import Figure
 
 
 class Shills(NamedTuple):
@@ -76,3 +78,26 @@ def target_exposure(embedding: jax.Array, shills: Shills, retain: Dataset, k: in
     has = retain.train_matrix[users][:, shills.targets].toarray() > 0
     pairs = np.stack([np.repeat(users, len(shills.targets)), np.tile(shills.targets, len(users))], axis=1)[~has.ravel()]
     return float(np.mean(ranks_found(embedding, ranking_task(pairs, retain.train, retain.num_items)) <= k))
+
+
+def plant_for_check(dataset: Dataset, count: int, taken: np.ndarray, seed: int) -> tuple[Dataset, Planted]:
+    """`plant_shills`, as a check has it."""
+    dataset, shills = plant_shills(dataset, count, spared=taken, seed=seed)
+    return dataset, Planted(shills.users, shills.targets, shills)
+
+
+def prepare(case: Case) -> Measure:
+    """Exposure of the pushed items."""
+    shills: Shills | None = case.planted.get("shilling")
+
+    def measure(subject: Subject) -> Row:
+        if shills is None:
+            return {}
+        return {"shilling exposure@20": target_exposure(subject.model.rows, shills, case.retain, 20)}
+
+    return measure
+
+
+CHECK = Check(
+    8, (Figure("shilling exposure@20", "remembered"),), prepare, plant=plant_for_check, source="Lam and Riedl 2004"
+)

@@ -3,7 +3,7 @@
     theta' = theta - sum over recorded batches b with a forgotten pair of (theta_{b+1} - theta_b)
 
 Source: Graves, Nagisetty and Ganesh 2021 (arXiv 2010.10981). The record must exist before the request comes. Ours is bounded: the id
-tables' updates in `RECORDED_EPOCHS` further epochs, 4 d (|U| + |I|) bytes a batch. They are trained on top of the original, with a fresh
+tables' updates in `epochs` further epochs, 4 d (|U| + |I|) bytes a batch. They are trained on top of the original, with a fresh
 optimizer, so that the method has the same original as the others; what was learnt before the record stays learnt.
 
 The paper asks for small forget sets, and here one sees why: with 5 % of the pairs forgotten at random, every batch of 2048 holds one, and
@@ -11,22 +11,29 @@ the method takes back the whole record.
 """
 
 import functools
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recunlearn_jax.config import Config, TrainConfig
-from recunlearn_jax.models import MGCN
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
+from recunlearn_jax.config import TrainConfig
 from recunlearn_jax.precision import check_precision
-from recunlearn_jax.requests import ForgetSet
-from recunlearn_jax.stopwatch import stopwatch
-from recunlearn_jax.train import TrainData, Trained, TrainState, epoch_plan, init_state, train_step, unchanging
-from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
-from recunlearn_jax.unlearn.mmrecun import TABLES
+from recunlearn_jax.recommender import Recommender, recommender
+from recunlearn_jax.train import TrainState, epoch_data, epoch_plan, init_state, train_step
+from recunlearn_jax.unlearn.base import Memory, Method, Problem, id_tables
 
-RECORDED_EPOCHS = 2
+
+@dataclass(frozen=True)
+class Settings:
+    """Amnesiac unlearning."""
+
+    epochs: int = 2
+    """Epochs that are recorded."""
 
 
 class Record(NamedTuple):
@@ -36,63 +43,72 @@ class Record(NamedTuple):
     rows: np.ndarray  # int32 [batches, B], the train pairs of each batch; -1 behind the last
 
 
-def amnesiac(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
-    """Answer a request from the record; see `unlearn` for the contract. Making the record is training and not in the seconds."""
-    record_key, reset_key = jax.random.split(key)
-    check_precision(config.train.precision)
-    params, record = recorded(record_key, original, config.train)
-    with stopwatch() as seconds:
-        retain = edit(original, forget_set, config)
-        hit = np.any(np.append(forget_set.forget, False)[record.rows], axis=1)
-        weights = jnp.asarray(hit, jnp.float32)
-        tables = {name: params[name] - jnp.einsum("b,bnd->nd", weights, record.updates[name]) for name in TABLES}
-        params = jax.block_until_ready(
-            reset_rows(reset_key, strip({**params, **tables}, retain), forget_set.users, forget_set.items)
-        )
+def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
+    """Train on and record; the trained-on model is in service from then on."""
+    del work
+    check_precision(original.config.train.precision)
+    params, record = recorded(key, original, settings.epochs)
+    info = {"batches_recorded": len(record.rows)}
+    return Memory(recommender(original.setup, params, info=info), record)
+
+
+def amnesiac(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Take back what the record says of the batches with a forgotten pair."""
+    del key, settings
+    original, record = problem.original, problem.record
+    hit = np.any(np.append(problem.forget_set.forget, False)[record.rows], axis=1)
+    weights = jnp.asarray(hit, jnp.float32)
+    tables = {
+        name: table - jnp.einsum("b,bnd->nd", weights, record.updates[name])
+        for name, table in id_tables(original.params, original.backbone).items()
+    }
     stored = sum(update.nbytes for update in record.updates.values()) + record.rows.nbytes
-    info = {"steps": 0, "batches_taken_back": int(hit.sum()), "batches_recorded": hit.size, "record_bytes": stored}
-    return Unlearned(retain.model, params, retain.dataset, retain.data, info, seconds)
+    info = {"batches_taken_back": int(hit.sum()), "batches_recorded": hit.size, "record_bytes": stored}
+    return {**original.params, **tables}, {"steps": 0} | info
 
 
-def recorded(key: jax.Array, original: Trained, config: TrainConfig) -> tuple[Any, Record]:
-    """Train `RECORDED_EPOCHS` more epochs and keep what each batch did to the id tables.
+def recorded(key: jax.Array, original: Recommender, epochs: int) -> tuple[Params, Record]:
+    """Train some more epochs and keep what each batch did to the id tables.
 
     Returns:
         The parameters after them, and the record.
     """
-    steps = -(-len(original.dataset.train) // config.batch_size)
+    config, pairs = original.config.train, len(original.dataset.train)
+    steps = -(-pairs // config.batch_size)
     state = init_state(original.params)
     updates, rows = [], []
-    for _ in range(RECORDED_EPOCHS):
+    for _ in range(epochs):
         state, (added, batch) = recorded_epoch(
-            state, original.data, key, model=original.model, config=config, steps=steps
+            state, original.data, key, backbone=original.backbone, config=config, steps=steps
         )
         updates.append(added)
         rows.append(np.asarray(batch))
     table = jax.tree.map(lambda *parts: jnp.concatenate(parts), *updates)
     rows = np.concatenate(rows)
     # The short last batch is filled up with rows of other pairs that weigh nothing.
-    behind = (
-        np.arange(config.batch_size)[None] + np.tile(np.arange(steps), RECORDED_EPOCHS)[:, None] * config.batch_size
-    )
-    return state.params, Record(table, np.where(behind < len(original.dataset.train), rows, -1))
+    behind = np.arange(config.batch_size)[None] + np.tile(np.arange(steps), epochs)[:, None] * config.batch_size
+    return state.params, Record(table, np.where(behind < pairs, rows, -1))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config", "steps"))
+@functools.partial(jax.jit, static_argnames=("backbone", "config", "steps"))
 def recorded_epoch(
-    state: TrainState, data: TrainData, key: jax.Array, *, model: MGCN, config: TrainConfig, steps: int
+    state: TrainState, data: Data, key: jax.Array, *, backbone: Backbone, config: TrainConfig, steps: int
 ) -> tuple[TrainState, tuple[dict[str, jax.Array], jax.Array]]:
     """`train.train_epoch` that keeps each batch's updates of the id tables and its rows."""
     order, learning_rate, _ = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
-    data = unchanging(data, model)
+    data = epoch_data(key, data, backbone)
 
     def step(carry, i):
         before, opt_state = carry
-        params, opt_state, _, rows = train_step(before, opt_state, i, order, data, key, learning_rate, model, config)
-        return (params, opt_state), ({name: params[name] - before[name] for name in TABLES}, rows)
+        params, opt_state, _, rows = train_step(before, opt_state, i, order, data, key, learning_rate, backbone, config)
+        added = {name: params[name] - table for name, table in id_tables(before, backbone).items()}
+        return (params, opt_state), (added, rows)
 
     (params, opt_state), record = jax.lax.scan(
         step, (state.params, state.opt_state), jnp.arange(steps, dtype=jnp.int32)
     )
     return TrainState(params, opt_state, state.epoch + 1), record
+
+
+METHOD = Method(Settings, amnesiac, prepare, source="arXiv 2010.10981")

@@ -1,39 +1,69 @@
 """Gradient ascent on the forget set: training run backwards on what is to be forgotten, and nothing to hold on to the rest.
 
-    maximise BPR(D_f), that is minimise +log sigmoid(d), over all parameters, on the graph the model was trained on
+    minimise  mean over D_f of log sigmoid(d)
 
-Sources: Golatkar, Achille and Soatto 2020, "NegGrad" (arXiv 1911.04933); Jang et al. 2023 (arXiv 2210.01504). It is the MMRecUN objective
-with alpha = 0, no contrast, no L2 and the unbounded form of reverse BPR, so its steps are those of `mmrecun`.
+over all parameters, on the graph the model was trained on.
+
+Sources: Golatkar, Achille and Soatto 2020, "NegGrad" (arXiv 1911.04933); Jang et al. 2023 (arXiv 2210.01504).
 """
 
-import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 
-from recunlearn_jax.config import Config
-from recunlearn_jax.requests import ForgetSet
-from recunlearn_jax.train import Trained
-from recunlearn_jax.unlearn.base import Unlearned
-from recunlearn_jax.unlearn.mmrecun import mmrecun
+from recunlearn_jax import losses
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
+from recunlearn_jax.sampling import Sampler
+from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler
+from recunlearn_jax.unlearn.descent import steps_on
 
-STEPS = 60  # chosen as in `rrl`
+
+@dataclass(frozen=True)
+class Settings:
+    """Gradient ascent, at the training's learning rate."""
+
+    steps: int = 60
+    """Chosen as in `rrl`."""
+    batch_size: int = 512
+    """Forgotten pairs in a step."""
 
 
-def ascent(
-    key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config, *, steps: int = STEPS
-) -> Unlearned:
-    """Answer a request by `steps` steps of ascent at the training's learning rate; see `unlearn` for the contract."""
-    settings = dataclasses.replace(
-        config.unlearn,
-        steps=steps,
-        alpha=0.0,
-        forget_contrast=0.0,
-        l2_weight=0.0,
-        reverse="ascent",
-        reset="none",
-        scope="all",
-        forget_graph="original",
-        forget_until="end",
-        learning_rate=config.train.learning_rate,
+def ascent(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Run training backwards on D_f. A request without forgotten pairs (modality data) moves no parameter."""
+    original = problem.original
+    params = ascended(
+        key,
+        original.params,
+        original.data,
+        forget_sampler(problem),
+        backbone=original.backbone,
+        settings=settings,
+        learning_rate=original.config.train.learning_rate,
     )
-    return mmrecun(key, original, forget_set, dataclasses.replace(config, unlearn=settings))
+    return params, {"steps": settings.steps}
+
+
+@functools.partial(jax.jit, static_argnames=("backbone", "settings", "learning_rate"))
+def ascended(
+    key: jax.Array,
+    params: Params,
+    data: Data,
+    forget: Sampler,
+    *,
+    backbone: Backbone,
+    settings: Settings,
+    learning_rate: float,
+) -> Params:
+    """The parameters after all steps of Adam on the objective above."""
+
+    def loss(moved, triplets, weights):
+        positive, negative = losses.scores(backbone.views(moved, data, *triplets))
+        return losses.reverse_bpr(positive, negative, form="ascent", weights=weights)
+
+    return steps_on(loss, key, params, forget, settings.steps, settings.batch_size, learning_rate)
+
+
+METHOD = Method(Settings, ascent, source="arXiv 1911.04933")

@@ -1,81 +1,93 @@
-"""What every method shares: the edited data, and the removal of what must not be released."""
+"""The contract of a way of forgetting: it gets a problem and moves parameters, nothing else.
 
+Editing the data, the clock, the removal of what must not be released and the checks are `answer`'s, for every method alike.
+`docs/method.md` writes one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jaxtyping import Array, Float
 
-from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
-from recunlearn_jax.models import MGCN, MODALITY_PARTS, build_model
-from recunlearn_jax.requests import ForgetSet, forget_pairs, retained
+from recunlearn_jax import losses
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
+from recunlearn_jax.recommender import Recommender, Setup
+from recunlearn_jax.requests import ForgetSet, forget_pairs
 from recunlearn_jax.sampling import Sampler, build_sampler
 from recunlearn_jax.stopwatch import Seconds
-from recunlearn_jax.train import TrainData, Trained, train_data
 
 
-class Unlearned(NamedTuple):
-    """A recommender that has answered a request."""
+class Problem(NamedTuple):
+    """A request on a model, its data edited once."""
 
-    model: MGCN
-    params: Any
-    dataset: Dataset  # retained, with item graphs
-    data: TrainData  # its graphs
-    info: dict[str, Any]  # what the method reports: steps, stopping figures
-    seconds: Seconds  # from the request to usable parameters and graph
-
-
-class Retain(NamedTuple):
-    """The retain side of a request: data without what is forgotten, and the model that fits it."""
-
-    model: MGCN
-    dataset: Dataset
-    data: TrainData
+    original: Recommender
+    forget_set: ForgetSet
+    retain: Setup  # the retained data, ready for the backbone of the answer; array sizes are the original's
+    record: Any = None  # what the method prepared, see `Memory`
+    work: Path | None = None  # folder where long work may be kept, so that it goes on when it was cut off
 
 
-def edit(original: Trained, forget_set: ForgetSet, config: Config) -> Retain:
-    """Edit data and graphs; array sizes stay those of the original, so nothing compiles anew."""
-    dataset = retained(original.dataset, forget_set)
-    return Retain(build_model(dataset, config.model), dataset, train_data(dataset, config, original.sizes))
+@dataclass(frozen=True)
+class NoSettings:
+    """Nothing to choose."""
 
 
-def forget_sampler(original: Trained, forget_set: ForgetSet) -> Sampler:
+class Memory(NamedTuple):
+    """What a method prepared before any request came."""
+
+    original: Recommender  # the model in service from then on, which may be of another backbone
+    record: Any = None  # what the method remembers beside it
+    seconds: Seconds | None = (
+        None  # that preparing took; from a method, those of an earlier process whose work it took up
+    )
+
+
+def no_preparation(key: jax.Array, original: Recommender, settings: Any, work: Path | None) -> Memory:
+    """The model stays in service as it is, and nothing is remembered."""
+    del key, settings, work
+    return Memory(original)
+
+
+class Method(NamedTuple):
+    """A way of forgetting, an entry of `METHODS`."""
+
+    Settings: type
+    """Frozen dataclass of what can be chosen; recorded with every answer."""
+    forget: Callable[[jax.Array, Problem, Any], tuple[Params, dict[str, Any]]]
+    """(key, problem, settings) -> parameters and info for people. Parameters are those of the original's backbone or the retained data's;
+    what must go from them is removed afterwards. Under "earlier" info may hold the `Seconds` of a process whose work was taken up."""
+    prepare: Callable[[jax.Array, Recommender, Any, Path | None], Memory] = no_preparation
+    """(key, original, settings, work) -> memory; before any request, its cost is told apart."""
+    exact: bool = False
+    """Whether the answer has the distribution of a model trained without what is forgotten."""
+    source: str = ""
+    """Paper."""
+
+
+def forget_sampler(problem: Problem) -> Sampler:
     """Sampler of D_f; array sizes are the original's, whatever the request."""
-    data, size = original.dataset, len(original.sizes.train)
-    pairs = forget_pairs(data, forget_set)
+    data, size = problem.original.dataset, problem.original.sizes.pairs
+    pairs = forget_pairs(data, problem.forget_set)
     return build_sampler(pairs, data.train, data.num_users, data.num_items, capacity=size, history_capacity=size)
 
 
-def strip(params: Any, retain: Retain) -> Any:
-    """The original's parameters without forgotten features: their rows become zero, a modality that is gone loses its layers."""
-    kept = dict(params)
-    for m in [name.removesuffix("_projection") for name in params if name.endswith("_projection")]:
-        if m not in retain.model.modalities:
-            for part in MODALITY_PARTS:
-                kept.pop(f"{m}_{part}", None)
-        elif f"{m}_features" in kept:
-            available = retain.data.graphs.available[m][retain.model.num_users :]
-            kept[f"{m}_features"] = jnp.where(available[:, None], kept[f"{m}_features"], 0)
-    if not retain.model.modalities:
-        kept = {name: kept[name] for name in ("user_embedding", "item_embedding")}
-    return kept
+def margins(params: Params, data: Data, triplets: tuple[jax.Array, ...], backbone: Backbone) -> Float[Array, "B"]:
+    """d = s_up - s_un of a batch of triplets on the graphs of `data`, float [B]."""
+    positive, negative = losses.scores(backbone.views(params, data, *triplets))
+    return positive - negative
 
 
-def reset_rows(key: jax.Array, params: Any, users: np.ndarray, items: np.ndarray) -> Any:
-    """Re-initialise id rows, as if they had never been trained.
-
-    Args:
-        key: typed PRNG key.
-        params: of an MGCN.
-        users, items: bool [|U|], bool [|I|], the rows; an empty array for none.
-    """
-    tables = (("user_embedding", users), ("item_embedding", items))
-    drawn = {name: _redrawn(key, i, params[name], rows) for i, (name, rows) in enumerate(tables) if len(rows)}
-    return {**params, **drawn}
+def id_tables(params: Params, backbone: Backbone) -> dict[str, jax.Array]:
+    """The tables that hold users and items themselves, by name."""
+    return {name: params[name] for name in backbone.id_tables()}
 
 
-@jax.jit
-def _redrawn(key: jax.Array, i: int, table: jax.Array, rows: np.ndarray) -> jax.Array:
-    fresh = jax.nn.initializers.xavier_uniform()
-    return jnp.where(rows[:, None], fresh(jax.random.fold_in(key, i), table.shape), table)
+def row_masks(users: Any, items: Any, backbone: Backbone) -> dict[str, jax.Array]:
+    """float32 [rows, 1] for every id table, 1 for the chosen users and items."""
+    chosen = {"users": users, "items": items}
+    return {name: jnp.asarray(chosen[rows], jnp.float32)[:, None] for name, rows in backbone.id_tables().items()}

@@ -1,28 +1,37 @@
 """Fine-tuning: surgery, then a warm start on the retain set. What every faster claim must be compared with."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from recunlearn_jax.config import Config
+from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.precision import check_precision
-from recunlearn_jax.requests import ForgetSet
-from recunlearn_jax.stopwatch import stopwatch
-from recunlearn_jax.train import Trained, init_state, train_epoch
-from recunlearn_jax.unlearn.base import Unlearned, edit, reset_rows, strip
+from recunlearn_jax.train import init_state, train_epoch
+from recunlearn_jax.unlearn.base import Method, Problem
+from recunlearn_jax.unlearn.removal import remove
 
 
-def finetune(key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config) -> Unlearned:
-    """Answer a request by surgery and `config.unlearn.finetune_epochs` epochs of training; see `unlearn` for the contract."""
-    check_precision(config.train.precision)
-    with stopwatch() as seconds:
-        retain = edit(original, forget_set, config)
-        reset_key, train_key = jax.random.split(key)
-        params = reset_rows(reset_key, strip(original.params, retain), forget_set.users, forget_set.items)
-        state = init_state(
-            jax.tree.map(jnp.copy, params)
-        )  # the epoch is donated its state; the original's arrays must live on
-        for _ in range(config.unlearn.finetune_epochs):
-            state, _ = train_epoch(state, retain.data, train_key, model=retain.model, config=config.train)
-        params = jax.block_until_ready(state.params)
-    # A forgotten item's row takes part in no retained pair and is never a negative, but Adam and L2 leave it as surgery set it.
-    return Unlearned(retain.model, params, retain.dataset, retain.data, {"steps": int(state.epoch)}, seconds)
+@dataclass(frozen=True)
+class Settings:
+    """Fine-tuning."""
+
+    epochs: int = 5
+    """Epochs of training on the retained data."""
+
+
+def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Train on from the cut model, at the settings of its training."""
+    retain = problem.retain
+    check_precision(retain.config.train.precision)
+    cut_key, train_key = jax.random.split(key)
+    params = remove(cut_key, problem.original.params, retain, "finetune")
+    # The epoch is donated its state; the original's arrays must live on.
+    state = init_state(jax.tree.map(jnp.copy, params))
+    for _ in range(settings.epochs):
+        state, _ = train_epoch(state, retain.data, train_key, backbone=retain.backbone, config=retain.config.train)
+    return state.params, {"steps": int(state.epoch)}
+
+
+METHOD = Method(Settings, finetune)

@@ -8,75 +8,66 @@ examples, and it is scaled to mean 1 in every table, so that the scale of one ta
 """
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from recunlearn_jax import losses
-from recunlearn_jax.config import Config
-from recunlearn_jax.models import MGCN, batch_views
-from recunlearn_jax.requests import ForgetSet
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.sampling import Sampler, draw_pairs
-from recunlearn_jax.stopwatch import stopwatch
-from recunlearn_jax.train import OPTIMIZER, TrainData, Trained, descend
-from recunlearn_jax.unlearn.base import Unlearned, edit, forget_sampler, reset_rows, strip
+from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler, margins
+from recunlearn_jax.unlearn.descent import steps_on
 
-# Chosen on tiktok, pairs:5%, request seed 0, among those that cost about 5 % of valid Recall@20 (experiments/ablation.py).
-FISHER_WEIGHT = 0.01  # lambda
-STEPS = 100
 FISHER_BATCHES = 32
 
 
-def rrl(
-    key: jax.Array,
-    original: Trained,
-    forget_set: ForgetSet,
-    config: Config,
-    *,
-    fisher_weight: float = FISHER_WEIGHT,
-    steps: int = STEPS,
-) -> Unlearned:
-    """Answer a request by `steps` steps of RRL at the training's learning rate; see `unlearn` for the contract.
+@dataclass(frozen=True)
+class Settings:
+    """RRL, at the training's learning rate.
 
-    A request without forgotten pairs (modality data) moves no parameter: the method has no term for it.
+    Chosen on tiktok, pairs:5%, request seed 0, among those that cost about 5 % of valid Recall@20 (experiments/ablation.py).
     """
-    with stopwatch() as seconds:
-        retain = edit(original, forget_set, config)
-        fisher_key, step_key, reset_key = jax.random.split(key, 3)
-        size = config.unlearn.batch_size
-        forget = forget_sampler(original, forget_set)
-        fisher = fisher_information(
-            fisher_key, original.params, original.data, retain.data.sampler, model=original.model, size=size
-        )
-        params = reverse_steps(
-            step_key,
-            original.params,
-            fisher,
-            jnp.float32(fisher_weight),
-            original.data,
-            forget,
-            model=original.model,
-            steps=steps,
-            size=size,
-            learning_rate=config.train.learning_rate,
-        )
-        params = jax.block_until_ready(reset_rows(reset_key, strip(params, retain), forget_set.users, forget_set.items))
-    return Unlearned(retain.model, params, retain.dataset, retain.data, {"steps": steps}, seconds)
+
+    fisher_weight: float = 0.01
+    """lambda."""
+    steps: int = 100
+    batch_size: int = 512
+    """Forgotten pairs in a step, and retained ones in a batch of the Fisher information."""
 
 
-def margins(params: Any, data: TrainData, batch: tuple[jax.Array, ...], model: MGCN) -> jax.Array:
-    """d = s_up - s_un of a batch of triplets on the graph of `data`, float [B]."""
-    positive, negative = losses.scores(batch_views(model, params, data.graphs, data.features, *batch))
-    return positive - negative
+def rrl(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Steps of RRL. A request without forgotten pairs (modality data) moves no parameter: the method has no term for it."""
+    original = problem.original
+    fisher_key, step_key = jax.random.split(key)
+    forget, sampler = forget_sampler(problem), problem.retain.data.sampler
+    fisher = fisher_information(
+        fisher_key, original.params, original.data, sampler, backbone=original.backbone, size=settings.batch_size
+    )
+    params = reverse_steps(
+        step_key,
+        original.params,
+        fisher,
+        jnp.float32(settings.fisher_weight),
+        original.data,
+        forget,
+        backbone=original.backbone,
+        steps=settings.steps,
+        size=settings.batch_size,
+        learning_rate=original.config.train.learning_rate,
+    )
+    return params, {"steps": settings.steps}
 
 
-@functools.partial(jax.jit, static_argnames=("model", "size"))
-def fisher_information(key: jax.Array, params: Any, data: TrainData, retain: Sampler, *, model: MGCN, size: int) -> Any:
+@functools.partial(jax.jit, static_argnames=("backbone", "size"))
+def fisher_information(
+    key: jax.Array, params: Any, data: Data, retain: Sampler, *, backbone: Backbone, size: int
+) -> Any:
     """F, like the parameters: mean squared gradient of BPR over batches of retained pairs, scaled to mean 1 in every table."""
 
     def loss(params, batch):
-        return jnp.mean(jax.nn.softplus(-margins(params, data, batch, model)))
+        return jnp.mean(jax.nn.softplus(-margins(params, data, batch, backbone)))
 
     def one_batch(i, total):
         *batch, _ = draw_pairs(jax.random.fold_in(key, i), retain, size)
@@ -86,16 +77,16 @@ def fisher_information(key: jax.Array, params: Any, data: TrainData, retain: Sam
     return jax.tree.map(lambda leaf: leaf / jnp.maximum(jnp.mean(leaf), 1e-30), total)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "steps", "size", "learning_rate"))
+@functools.partial(jax.jit, static_argnames=("backbone", "steps", "size", "learning_rate"))
 def reverse_steps(
     key: jax.Array,
     params: Any,
     fisher: Any,
     fisher_weight: jax.Array,
-    data: TrainData,
+    data: Data,
     forget: Sampler,
     *,
-    model: MGCN,
+    backbone: Backbone,
     steps: int,
     size: int,
     learning_rate: float,
@@ -103,13 +94,11 @@ def reverse_steps(
     """The parameters after `steps` steps of Adam on the objective above."""
 
     def loss(moved, batch, weights):
-        reverse = jnp.sum(weights * jax.nn.softplus(margins(moved, data, batch, model))) / size
+        reverse = jnp.sum(weights * jax.nn.softplus(margins(moved, data, batch, backbone))) / size
         moves = jax.tree.map(lambda f, a, b: jnp.sum(f * jnp.square(a - b)), fisher, moved, params)
         return reverse + fisher_weight / 2 * sum(jax.tree.leaves(moves))
 
-    def step(i, carry):
-        moved, opt_state = carry
-        *batch, weights = draw_pairs(jax.random.fold_in(key, i), forget, size)
-        return descend(jax.grad(loss)(moved, tuple(batch), weights), opt_state, moved, learning_rate)
+    return steps_on(loss, key, params, forget, steps, size, learning_rate)
 
-    return jax.lax.fori_loop(0, steps, step, (params, OPTIMIZER.init(params)))[0]
+
+METHOD = Method(Settings, rrl, source="doi 10.1609/aaai.v38i8.28782")

@@ -9,69 +9,60 @@ gradients are taken on the graph the model was trained on; what the edit of the 
 """
 
 import functools
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.sparse.linalg import cg
 
-from recunlearn_jax.config import Config
-from recunlearn_jax.models import MGCN
-from recunlearn_jax.requests import ForgetSet
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.sampling import Sampler, draw_negatives, draw_pairs
-from recunlearn_jax.stopwatch import stopwatch
-from recunlearn_jax.train import TrainData, Trained
-from recunlearn_jax.unlearn.base import Unlearned, edit, forget_sampler, reset_rows, strip
-from recunlearn_jax.unlearn.mmrecun import TABLES, moving_rows
-from recunlearn_jax.unlearn.rrl import margins
+from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler, id_tables, margins, row_masks
+from recunlearn_jax.unlearn.selection import touched
 
-DAMPING = 5e-6  # chosen as in `rrl`
 CURVATURE_PAIRS = 8192
 ITERATIONS = 50
 
 
-def scif(
-    key: jax.Array, original: Trained, forget_set: ForgetSet, config: Config, *, damping: float = DAMPING
-) -> Unlearned:
-    """Answer a request by one influence step; see `unlearn` for the contract.
+@dataclass(frozen=True)
+class Settings:
+    """SCIF."""
 
-    A request without forgotten pairs (modality data) moves no parameter: the method has no term for it.
-    """
-    with stopwatch() as seconds:
-        retain = edit(original, forget_set, config)
-        solve_key, reset_key = jax.random.split(key)
-        touched = moving_rows(original.dataset, forget_set, limit=0)
-        forget = forget_sampler(original, forget_set)
-        masks = {name: jnp.asarray(rows, jnp.float32)[:, None] for name, rows in zip(TABLES, touched, strict=True)}
-        tables, residual = influence(
-            solve_key,
-            original.params,
-            masks,
-            jnp.float32(damping),
-            original.data,
-            retain.data.sampler,
-            forget,
-            model=original.model,
-        )
-        params = jax.block_until_ready(
-            reset_rows(reset_key, strip({**original.params, **tables}, retain), forget_set.users, forget_set.items)
-        )
-    info = {"steps": 1, "residual": float(residual), "moving_rows": int(sum(np.sum(rows) for rows in touched))}
-    return Unlearned(retain.model, params, retain.dataset, retain.data, info, seconds)
+    damping: float = 5e-6
+    """Added to the diagonal of H; chosen as in `rrl`."""
 
 
-@functools.partial(jax.jit, static_argnames="model")
+def scif(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """One influence step. A request without forgotten pairs (modality data) moves no parameter: the method has no term for it."""
+    original = problem.original
+    users, items = touched(original.dataset, problem.forget_set)
+    tables, residual = influence(
+        key,
+        original.params,
+        row_masks(users, items, original.backbone),
+        jnp.float32(settings.damping),
+        original.data,
+        problem.retain.data.sampler,
+        forget_sampler(problem),
+        backbone=original.backbone,
+    )
+    moving = int(users.sum() + items.sum())
+    return {**original.params, **tables}, {"steps": 1, "residual": float(residual), "moving_rows": moving}
+
+
+@functools.partial(jax.jit, static_argnames="backbone")
 def influence(
     key: jax.Array,
-    params: Any,
+    params: Params,
     masks: dict[str, jax.Array],
     damping: jax.Array,
-    data: TrainData,
+    data: Data,
     retain: Sampler,
     forget: Sampler,
     *,
-    model: MGCN,
+    backbone: Backbone,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """The id tables after the step, and the relative residual at which conjugate gradients ended.
 
@@ -82,13 +73,13 @@ def influence(
         damping: float32 [], added to the diagonal of H.
         data: of the original.
         retain, forget: samplers of D_r and D_f.
-        model: of the original.
+        backbone: of the original.
     """
     forget_key, curvature_key = jax.random.split(key)
-    tables = {name: params[name] for name in TABLES}
+    tables = id_tables(params, backbone)
 
     def of_tables(batch):
-        return lambda tables: margins({**params, **tables}, data, batch, model)
+        return lambda tables: margins({**params, **tables}, data, batch, backbone)
 
     users, items = forget.pairs.T
     real = (jnp.arange(len(users)) < forget.num_pairs).astype(jnp.float32)
@@ -115,3 +106,6 @@ def influence(
 
     left = jax.tree.map(jnp.subtract, gradient, times(step))
     return jax.tree.map(jnp.add, tables, step), norm(left) / jnp.maximum(norm(gradient), 1e-30)
+
+
+METHOD = Method(Settings, scif, source="arXiv 2304.10199")

@@ -5,12 +5,13 @@ RecEraser (Chen et al. 2022, arXiv 2201.06820): similar users share a shard (bal
 network, itself trained anew after a request, weighs the shard models for each user and item.
 
 Both have an original of their own, whose quality must be read beside what they forget. The mean of inner products is one inner product of
-concatenated rows, so an ensemble has output rows Z like any other model. RecEraser's shards come from embeddings that saw what is
-forgotten later.
+concatenated rows, so an ensemble answers as a matrix factorisation (backbone mf) with output rows Z. RecEraser's shards come from
+embeddings that saw what is forgotten later.
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,81 +20,100 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax import losses
+from recunlearn_jax.backbones import mf
+from recunlearn_jax.backbones.base import Params, Sizes
 from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.requests import ForgetSet, retained
+from recunlearn_jax.recommender import Recommender, recommender, set_up
 from recunlearn_jax.sampling import Sampler, draw_pairs
-from recunlearn_jax.stopwatch import Seconds, stopwatch
-from recunlearn_jax.train import OPTIMIZER, Trained, descend, embedding_of, fit, train_data
-
-SHARDS = 5
-AGGREGATION_EPOCHS = 10
+from recunlearn_jax.stopwatch import Seconds
+from recunlearn_jax.train import OPTIMIZER, descend, train
+from recunlearn_jax.unlearn.base import Memory, Method, Problem
 
 
-class Ensemble(NamedTuple):
-    """Shard models and what their aggregation gives."""
+@dataclass(frozen=True)
+class Settings:
+    """Shards."""
 
-    embedding: jax.Array  # Z, float32 [|U| + |I|, SHARDS d] for SISA, [|U| + |I|, d] for RecEraser
-    models: list[jax.Array]  # output rows of each shard model
-    seconds: Seconds
-    trained_shards: int
+    shards: int = 5
 
 
-class Answer(NamedTuple):
-    """A request answered by retraining shards."""
+@dataclass(frozen=True)
+class AttentionSettings(Settings):
+    """Shards whose models are weighed by an attention network."""
 
-    original: Ensemble
-    unlearned: Ensemble
+    aggregation_epochs: int = 10
+    """Epochs of training that network."""
 
 
-def random_shards(key: jax.Array, original: Trained) -> np.ndarray:
+class Record(NamedTuple):
+    """What is remembered of the shard models."""
+
+    shard_of: np.ndarray  # int [|train|]
+    rows: list[jax.Array]  # output rows of each shard model
+    config: Config  # of their training
+    sizes: Sizes
+
+
+class Scheme(NamedTuple):
+    """How a method cuts the data and puts the shard models together."""
+
+    shards: Callable[[jax.Array, Recommender, Any], np.ndarray]
+    """(key, original, settings) -> shard of each train pair."""
+    aggregate: Callable[[jax.Array, jax.Array, Sampler, Config, Any], jax.Array]
+    """(key, rows [S, N, d], sampler of all pairs, config, settings) -> Z."""
+
+
+def random_shards(key: jax.Array, original: Recommender, settings: Settings) -> np.ndarray:
     """SISA's shards of train pairs, int [|train|]: drawn at random, of equal size."""
     size = len(original.dataset.train)
-    return np.asarray(jax.random.permutation(key, size)) % SHARDS
+    return np.asarray(jax.random.permutation(key, size)) % settings.shards
 
 
-def similar_users(key: jax.Array, original: Trained, rounds: int = 10) -> np.ndarray:
+def similar_users(key: jax.Array, original: Recommender, settings: Settings, rounds: int = 10) -> np.ndarray:
     """RecEraser's user-based shards of train pairs, int [|train|]: clusters of user embeddings, at most a fifth above an equal share.
 
     Each round lets users choose the nearest centre in the order of their distance to it, as long as it has room (the paper's
     balanced clustering), then moves the centres.
     """
-    data = original.dataset
-    rows = np.asarray(embedding_of(original))[: data.num_users]
+    data, shards = original.dataset, settings.shards
+    rows = np.asarray(original.rows)[: data.num_users]
     degree = np.bincount(data.train[:, 0], minlength=data.num_users)
     users = np.flatnonzero(degree)
-    centres = rows[np.asarray(jax.random.choice(key, jnp.asarray(users), (SHARDS,), replace=False))]
-    room = int(1.2 * len(users) / SHARDS) + 1
+    centres = rows[np.asarray(jax.random.choice(key, jnp.asarray(users), (shards,), replace=False))]
+    room = int(1.2 * len(users) / shards) + 1
     chosen = np.zeros(data.num_users, int)
     for _ in range(rounds):
-        apart = np.square(rows[users, None] - centres[None]).sum(axis=2)  # [users, SHARDS]
-        free, left = np.full(SHARDS, room), np.ones(len(users), bool)
+        apart = np.square(rows[users, None] - centres[None]).sum(axis=2)  # [users, shards]
+        free, left = np.full(shards, room), np.ones(len(users), bool)
         for place in np.argsort(apart, axis=None):
-            user, shard = divmod(int(place), SHARDS)
+            user, shard = divmod(int(place), shards)
             if left[user] and free[shard]:
                 chosen[users[user]], left[user] = shard, False
                 free[shard] -= 1
-        centres = np.stack([rows[users][chosen[users] == shard].mean(axis=0) for shard in range(SHARDS)])
+        centres = np.stack([rows[users][chosen[users] == shard].mean(axis=0) for shard in range(shards)])
     return chosen[data.train[:, 0]]
 
 
-def mean_of_scores(key: jax.Array, rows: jax.Array, dataset: Dataset, config: Config) -> jax.Array:
-    """SISA's aggregation: Z with <Z_u, Z_i> = mean over shards of their scores, [N, SHARDS d]."""
-    del key, dataset, config
+def mean_of_scores(key: jax.Array, rows: jax.Array, sampler: Sampler, config: Config, settings: Settings) -> jax.Array:
+    """SISA's aggregation: Z with <Z_u, Z_i> = mean over shards of their scores, [N, S d]."""
+    del key, sampler, config, settings
     return jnp.concatenate(list(rows), axis=1) / jnp.sqrt(jnp.float32(len(rows)))
 
 
-def attention(key: jax.Array, rows: jax.Array, dataset: Dataset, config: Config) -> jax.Array:
+def attention(
+    key: jax.Array, rows: jax.Array, sampler: Sampler, config: Config, settings: AttentionSettings
+) -> jax.Array:
     """RecEraser's aggregation, trained by BPR on all pairs of the data while the shard models stay as they are, [N, d]."""
-    sampler = train_data(dataset.replace(features={}, similarities={}), config).sampler
-    steps = AGGREGATION_EPOCHS * -(-len(dataset.train) // config.train.batch_size)
+    steps = settings.aggregation_epochs * -(-int(sampler.num_pairs) // config.train.batch_size)
     user_key, item_key, step_key = jax.random.split(key, 3)
     shards, _, d = rows.shape
     params = {"users": attention_params(user_key, shards, d), "items": attention_params(item_key, shards, d)}
     params = train_attention(
         step_key, params, rows, sampler, steps=steps, size=config.train.batch_size, rate=config.train.learning_rate
     )
-    users, items = rows[:, : dataset.num_users], rows[:, dataset.num_users :]
+    num_users = len(sampler.history_pointers) - 1
+    users, items = rows[:, :num_users], rows[:, num_users:]
     return jnp.concatenate([attended(params["users"], users), attended(params["items"], items)])
 
 
@@ -137,62 +157,75 @@ def train_attention(
     return jax.lax.fori_loop(0, steps, step, (params, OPTIMIZER.init(params)))[0]
 
 
-class Scheme(NamedTuple):
-    """How a method cuts the data and puts the shard models together."""
+def prepared(scheme: Scheme, key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
+    """Train a model a shard; their ensemble is in service from then on."""
+    shard_key, train_key, aggregate_key = jax.random.split(key, 3)
+    shard_of = scheme.shards(shard_key, original, settings)
+    pairs = [original.dataset.train[shard_of == i] for i in range(settings.shards)]
+    rows, earlier = trained_rows(
+        train_key, original.dataset, dict(enumerate(pairs)), original.config, original.sizes, work and work / "before"
+    )
+    record = Record(shard_of, [rows[i] for i in range(settings.shards)], original.config, original.sizes)
+    z = scheme.aggregate(aggregate_key, jnp.stack(record.rows), original.data.sampler, original.config, settings)
+    config = Config("mf", mf.Settings(embedding_size=z.shape[1]), original.config.train)
+    setup = set_up(original.dataset, config, original.sizes)
+    return Memory(
+        recommender(setup, as_tables(z, original.dataset), info={"trained_shards": settings.shards}), record, earlier
+    )
 
-    shards: Callable[[jax.Array, Trained], np.ndarray]
-    aggregate: Callable[[jax.Array, jax.Array, Dataset, Config], jax.Array]
+
+def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Retrain the shards that hold something to forget, and put all of them together anew."""
+    train_key, aggregate_key = jax.random.split(key)
+    record, asked, retain = problem.record, problem.forget_set, problem.retain
+    hit: Sequence[int] = np.unique(record.shard_of[asked.forget]).tolist()
+    if asked.features or asked.items.any():
+        hit = range(settings.shards)  # every shard model saw the features and the item graphs
+    train_pairs = problem.original.dataset.train
+    pairs = {i: train_pairs[(record.shard_of == i) & ~asked.forget] for i in hit}
+    work = problem.work and problem.work / "after"
+    rows, earlier = trained_rows(train_key, retain.dataset, pairs, record.config, record.sizes, work)
+    stacked = jnp.stack(list((dict(enumerate(record.rows)) | rows).values()))
+    z = scheme.aggregate(aggregate_key, stacked, retain.data.sampler, record.config, settings)
+    return as_tables(z, retain.dataset), {"trained_shards": len(hit), "earlier": earlier}
 
 
-SCHEMES = {"sisa": Scheme(random_shards, mean_of_scores), "receraser": Scheme(similar_users, attention)}
-
-
-def answer_by_shards(
-    name: str, seed: int, original: Trained, forget_set: ForgetSet, config: Config, folder: Path | None = None
-) -> Answer:
-    """Train an ensemble on all data, then answer a request by retraining the shards it hits.
+def trained_rows(
+    key: jax.Array, dataset: Dataset, pairs: dict[int, np.ndarray], config: Config, sizes: Sizes, work: Path | None
+) -> tuple[dict[int, jax.Array], Seconds]:
+    """Output rows of a model a shard, and the seconds of earlier processes whose work was taken up.
 
     Args:
-        name: in `SCHEMES`.
-        seed: of shards and training.
-        original: the model of all data; only RecEraser's clustering looks at it.
-        forget_set: resolved on its data.
-        config: settings of training.
-        folder: where each shard's training is kept, so that one that was cut off goes on.
-
-    Returns:
-        Both ensembles; the seconds of the second are those of the request: retrained shards and aggregation.
+        key: typed PRNG key; the number of the shard is folded in.
+        dataset: whose features, item graphs and valid pairs all shards share.
+        pairs: shard -> its train pairs.
+        config: of the training.
+        sizes: array sizes, so that all shards run in one program.
+        work: folder where each shard's training is kept, so that one that was cut off goes on.
     """
-    scheme, data = SCHEMES[name], original.dataset
-    shard_of = scheme.shards(jax.random.key(seed), original)
-    retain = retained(data, forget_set)
-    kept = ~forget_set.forget
-    hit = np.unique(shard_of[forget_set.forget])
-    if forget_set.features or forget_set.items.any():
-        hit = np.arange(SHARDS)  # every shard model saw the features and the item graphs
-
-    def model(kind: str, dataset: Dataset, rows: np.ndarray, i: int) -> Trained:
-        run = None if folder is None else folder / f"{kind}-{i}"
-        return fit(dataset.replace(train=rows), config, seed=seed + 1 + i, run=run, like=data)
-
-    def ensemble(rows: list[jax.Array], dataset: Dataset, seconds: Seconds, trained: int) -> Ensemble:
-        z = scheme.aggregate(jax.random.key(seed + 1), jnp.stack(rows), dataset, config)
-        return Ensemble(jax.block_until_ready(z), rows, seconds, trained)
-
-    with stopwatch() as seconds:
-        first = [model("original", data, data.train[shard_of == i], i) for i in range(SHARDS)]
-        before = ensemble([embedding_of(m) for m in first], data, seconds, SHARDS)
-    with stopwatch() as again:
-        second = {int(i): model("retained", retain, data.train[(shard_of == i) & kept], int(i)) for i in hit}
-        rows = [embedding_of(second[i]) if i in second else z for i, z in enumerate(before.models)]
-        after = ensemble(rows, retain, again, len(hit))
-    count_in_full(seconds, first)
-    count_in_full(again, second.values())
-    return Answer(before, after)
+    rows: dict[int, jax.Array] = {}
+    earlier = Seconds()
+    for i, own in pairs.items():
+        seed = int(jax.random.bits(jax.random.fold_in(key, i), dtype=jnp.uint32) >> 1)
+        setup = set_up(dataset.replace(train=own), config, sizes)
+        model = train(setup, seed, run=work and work / f"shard-{i}")
+        rows[i], earlier = model.rows, earlier + model.seconds
+    return rows, earlier
 
 
-def count_in_full(seconds: Seconds, models: Iterable[Trained]) -> None:
-    """Let a training that was resumed count with what it took before it was cut off."""
-    spent = [m.seconds for m in models]
-    seconds.total = max(seconds.total, sum(s.total for s in spent))
-    seconds.compiling = max(seconds.compiling, sum(s.compiling for s in spent))
+def as_tables(z: jax.Array, dataset: Dataset) -> Params:
+    """Output rows as the parameters of a matrix factorisation."""
+    return {"user_embedding": z[: dataset.num_users], "item_embedding": z[dataset.num_users :]}
+
+
+def method(scheme: Scheme, kind: type, source: str) -> Method:
+    """A way of forgetting by shards."""
+    return Method(
+        kind, functools.partial(forget, scheme), functools.partial(prepared, scheme), exact=True, source=source
+    )
+
+
+RANDOM = Scheme(random_shards, mean_of_scores)
+SIMILAR = Scheme(similar_users, attention)
+SISA = method(RANDOM, Settings, "arXiv 1912.03817")
+RECERASER = method(SIMILAR, AttentionSettings, "arXiv 2201.06820")

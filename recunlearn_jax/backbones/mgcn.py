@@ -4,21 +4,48 @@ Numbers in comments are the steps of the computation: 3 behaviour-guided purifie
 fuser, 7 output (Yu et al. 2023, arXiv 2308.03588).
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from recunlearn_jax.config import ModelConfig
+from recunlearn_jax import losses
+from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Linear, Params, Rows, Shape, Sizes
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import HostGraphs, host_graphs
+from recunlearn_jax.graph import HostGraphs, bipartite, host_graphs, items_to_users, with_item_graphs
 from recunlearn_jax.losses import Views
-from recunlearn_jax.products import Features, feature_product
+from recunlearn_jax.products import Features, constant, feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate
 
+Layout = Literal["auto", "segment", "csr"]
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
+
+
+@dataclass(frozen=True)
+class Settings:
+    """MGCN (arXiv 2308.03588) as MMRec has it."""
+
+    embedding_size: int = 64
+    """Width d of every embedding."""
+    user_item_layers: int = 2
+    """Propagations over the user-item graph."""
+    item_item_layers: int = 1
+    """Propagations over each modality's item graph."""
+    neighbours: int = 10
+    """k of the item graphs that are built from features; a graph file beside the features wins."""
+    trainable_features: bool = True
+    """Train the raw feature tables too, as the reference does; False keeps them frozen and is faster."""
+    l2_weight: float = 1e-4
+    contrast_weight: float = 0.01
+    """Weight of the InfoNCE terms."""
+    temperature: float = 0.2
+    layout: Layout = "auto"
+    """How graphs are propagated: jraph's segment_sum or compressed rows; auto takes csr on CPU, else segment."""
 
 
 class Graphs(NamedTuple):
@@ -51,34 +78,21 @@ class Output(NamedTuple):
     content: jax.Array  # [rows, d]
 
 
-def build_graphs(dataset: Dataset, config: ModelConfig, like: Dataset | None = None) -> Graphs:
-    """All graphs of a data set with item graphs attached (`graph.with_item_graphs`), in the layout of this device.
-
-    Args:
-        dataset: what to build from.
-        config: for the layout.
-        like: a larger data set (the original of an edited one) whose array sizes are kept, so that nothing compiles anew.
-    """
-    like = like or dataset
-    neighbours = {m: like.similarities[m].nnz for m in dataset.modalities}
-    return device_graphs(host_graphs(dataset), config, len(like.train), neighbours)
-
-
-def device_graphs(host: HostGraphs, config: ModelConfig, pairs: int, neighbours: Mapping[str, int]) -> Graphs:
+def device_graphs(host: HostGraphs, kind: Layout, pairs: int, neighbours: Mapping[str, int]) -> Graphs:
     """Graphs in the layout of this device.
 
     Args:
         host: the matrices.
-        config: for the layout.
+        kind: of the layout.
         pairs: user-item pairs to pad to.
         neighbours: modality -> edges of its item graph to pad to.
     """
     return Graphs(
-        user_item=layout(host.user_item, config.layout, 2 * pairs),
-        item_user=layout(host.item_user, config.layout, pairs),
-        item_item={m: layout(matrix, config.layout, neighbours[m]) for m, matrix in host.item_item.items()},
+        user_item=layout(host.user_item, kind, 2 * pairs),
+        item_user=layout(host.item_user, kind, pairs),
+        item_item={m: layout(matrix, kind, neighbours[m]) for m, matrix in host.item_item.items()},
         available={m: jnp.asarray(rows) for m, rows in host.available.items()},
-        first=None if host.first is None else layout(host.first, config.layout, 2 * pairs),
+        first=None if host.first is None else layout(host.first, kind, 2 * pairs),
     )
 
 
@@ -224,10 +238,6 @@ class MGCN(nn.Module):
         sides = (user_side, user_content, positive_side, positive_content)
         return Views(user, positive, negative, *sides, user_ids=users, positive_ids=positives)
 
-    def items(self, graphs: Graphs, features: Mapping[str, Features], items: jax.Array) -> jax.Array:
-        """Output rows of some items, int32 [B] -> float32 [B, d]."""
-        return self.fuse(take_rows(self.propagated(graphs, self.gates(features)), items[:0], items)).embedding
-
 
 def take_rows(propagated: Propagated, users: jax.Array, items: jax.Array) -> Propagated:
     """The rows of some users, int32 [n], and items, int32 [m]."""
@@ -240,58 +250,130 @@ def take_rows(propagated: Propagated, users: jax.Array, items: jax.Array) -> Pro
     )
 
 
-def batch_views(
-    model: MGCN,
-    params: Any,
-    graphs: Graphs,
-    features: Mapping[str, Features],
-    users: jax.Array,
-    positives: jax.Array,
-    negatives: jax.Array,
-) -> Views:
-    """`MGCN.batch` as a pure function of the parameters: views of a batch of triplets, int32 [B] each."""
-    return cast(Views, model.apply({"params": params}, graphs, features, users, positives, negatives, method="batch"))
+def add_rows(a: Propagated, b: Propagated) -> Propagated:
+    """The sum of two of them; who has which modality is the first one's."""
+    return Propagated(a.content + b.content, a.user_modal + b.user_modal, a.item_modal + b.item_modal, a.available)
 
 
-def propagated_rows(model: MGCN, params: Any, graphs: Graphs, gates: Mapping[str, jax.Array]) -> Propagated:
-    """`MGCN.propagated` as a pure function of the parameters: rows of all nodes before the fuser."""
-    return cast(Propagated, model.apply({"params": params}, graphs, gates, method="propagated"))
+def modality_branch(rows: Propagated, weights: Mapping[str, jax.Array]) -> jax.Array:
+    """Sum of the F_m rows of items, each modality weighted item by item, [m, d].
+
+    Args:
+        rows: n users and m items.
+        weights: modality -> float32 [m].
+    """
+    shares = [weights[m][:, None] for m in rows.available]
+    if not shares:
+        return jnp.zeros_like(rows.content[len(rows.user_modal) :])
+    modal = jnp.split(rows.item_modal, len(shares), axis=1)
+    return jnp.asarray(sum(share * f for share, f in zip(shares, modal, strict=True)))
 
 
-def fused_views(
-    model: MGCN, params: Any, rows: Propagated, users: jax.Array, positives: jax.Array, negatives: jax.Array
-) -> Views:
-    """`MGCN.views` as a pure function of the parameters: views of a batch of triplets, int32 [B] each, among propagated rows."""
-    return cast(Views, model.apply({"params": params}, rows, users, positives, negatives, method="views"))
-
-
-def fused_items(model: MGCN, params: Any, rows: Propagated, items: jax.Array) -> Output:
-    """`MGCN.fuse` as a pure function of the parameters, for some items, int32 [n], among propagated rows."""
-    return cast(Output, model.apply({"params": params}, take_rows(rows, items[:0], items), method="fuse"))
-
-
-def output(model: MGCN, params: Any, graphs: Graphs, features: Mapping[str, Features]) -> Output:
-    """The full forward pass as a pure function of the parameters: rows of all nodes, users first."""
-    return cast(Output, model.apply({"params": params}, graphs, features))
-
-
-def build_model(dataset: Dataset, config: ModelConfig) -> MGCN:
-    """The model for a data set's ids and modalities."""
+def module(shape: Shape, settings: Settings) -> MGCN:
+    """The Linen module for a shape of data."""
     return MGCN(
-        num_users=dataset.num_users,
-        num_items=dataset.num_items,
-        modalities=dataset.modalities,
-        embedding_size=config.embedding_size,
-        user_item_layers=config.user_item_layers,
-        item_item_layers=config.item_item_layers,
-        trainable_features=config.trainable_features,
+        num_users=shape.num_users,
+        num_items=shape.num_items,
+        modalities=shape.modalities,
+        embedding_size=settings.embedding_size,
+        user_item_layers=settings.user_item_layers,
+        item_item_layers=settings.item_item_layers,
+        trainable_features=settings.trainable_features,
     )
 
 
-def init_params(key: jax.Array, model: MGCN, graphs: Graphs, features: Mapping[str, Features]) -> dict:
-    """Fresh parameters: tables xavier uniform, linear layers uniform(+-1/sqrt(fan_in)), features as given.
+@functools.cache
+def linear(shape: Shape, settings: Settings) -> Linear:
+    """MGCN before its fuser, for steps on a neighbourhood."""
+    model, kind = module(shape, settings), settings.layout
 
-    Args:
-        key: typed PRNG key.
-    """
-    return jax.jit(model.init)(key, graphs, features)["params"]
+    def apply(method: str) -> Callable[..., Any]:
+        return lambda params, *arguments: model.apply({"params": params}, *arguments, method=method)
+
+    def items(params: Params, rows: Propagated, chosen: jax.Array) -> jax.Array:
+        return apply("fuse")(params, take_rows(rows, chosen[:0], chosen)).embedding
+
+    def relink(graphs: Graphs, pairs: np.ndarray, capacity: int) -> Graphs:
+        linked = bipartite(pairs, shape.num_users, shape.num_items)
+        return graphs._replace(
+            user_item=layout(linked, kind, 2 * capacity),
+            item_user=layout(items_to_users(linked, shape.num_users), kind, capacity),
+        )
+
+    return Linear(
+        layers=(settings.user_item_layers, settings.item_item_layers),
+        gates=apply("gates"),
+        propagated=apply("propagated"),
+        views=apply("views"),
+        items=items,
+        branch=modality_branch,
+        take=take_rows,
+        add=add_rows,
+        host=host_graphs,
+        device=lambda host, pairs, neighbours: device_graphs(host, kind, pairs, neighbours),
+        relink=relink,
+        resized=lambda users, items: linear(shape._replace(num_users=users, num_items=items), settings),
+    )
+
+
+@functools.cache
+def make(shape: Shape, settings: Settings) -> Backbone:
+    """MGCN for a shape of data; with no modality it is LightGCN."""
+    model = module(shape, settings)
+
+    def graphs(dataset: Dataset, sizes: Sizes) -> Graphs:
+        return device_graphs(host_graphs(dataset, shape.modalities), settings.layout, sizes.pairs, sizes.neighbours)
+
+    def init(key: jax.Array, data: Data) -> Params:
+        return cast(Params, model.init(key, data.graphs, data.features)["params"])
+
+    def rows(params: Params, data: Data) -> jax.Array:
+        return cast(Output, model.apply({"params": params}, data.graphs, data.features)).embedding
+
+    def views(params: Params, data: Data, users, positives, negatives) -> Views:
+        triplets = (users, positives, negatives)
+        return cast(Views, model.apply({"params": params}, data.graphs, data.features, *triplets, method="batch"))
+
+    def loss(params: Params, data: Data, batch: Batch, batch_size: int) -> jax.Array:
+        return losses.mgcn(
+            views(params, data, *batch[:3]),
+            contrast_weight=settings.contrast_weight if shape.modalities else 0,
+            l2_weight=settings.l2_weight,
+            temperature=settings.temperature,
+            batch_size=batch_size,
+            weights=batch[3],
+        )
+
+    def epoch(key: jax.Array, data: Data) -> Data:
+        # Feature tables that no step of the epoch changes have their transpose with them.
+        if settings.trainable_features:
+            return data
+        return data._replace(features={m: constant(table) for m, table in data.features.items()})
+
+    parts: dict[str, str] = {f"{m}_{part}": m for m in shape.modalities for part in MODALITY_PARTS}
+    tables: dict[str, Rows] = {"user_embedding": "users", "item_embedding": "items"}
+    tables |= {name: "items" if name.endswith("_features") else "neither" for name in parts}
+    tables |= {"attention_hidden": "neither", "attention_score": "neither"}
+    return Backbone(
+        name="mgcn",
+        shape=shape,
+        modalities=shape.modalities,
+        graphs=graphs,
+        init=init,
+        rows=rows,
+        views=views,
+        loss=loss,
+        tables=tables,
+        of_modality=lambda path: parts.get(path.split("/")[0]),
+        epoch=epoch,
+        contrast=bool(shape.modalities),
+        linear=linear(shape, settings),
+    )
+
+
+def complete(dataset: Dataset, settings: Settings) -> Dataset:
+    """The data set with an item graph for every modality."""
+    return with_item_graphs(dataset, settings.neighbours)
+
+
+KIND = BackboneKind(Settings, make, complete)

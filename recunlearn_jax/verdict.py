@@ -2,14 +2,16 @@
 
 The band of a figure is where a further Gold falls with 95 % probability for all figures together (Bonferroni). With few Golds it is
 wide, and a model inside it is not shown to be like Gold: it is only not shown to differ. So every verdict has a suspicion beside it, from
-the band of one figure on its own, which is narrower and wrong more often.
+the band of one figure on its own, which is narrower and wrong more often. Imports no jax.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.stats
+
+from recunlearn_jax.results import INSIDE
 
 Row = Mapping[str, float]  # figure -> value
 LEVEL = 0.05  # probability that any figure of a further Gold falls outside its band
@@ -24,56 +26,14 @@ MISSES: dict[Rule, tuple[str | None, str | None]] = {
     "distance": (None, "unlike Gold"),
     "likeness": ("unlike Gold", None),
 }
-INSIDE = "inside"
 
 
 class Figure(NamedTuple):
     """A number that is judged."""
 
     name: str
-    check: int  # 1 to 10, as in docs/evidence.md
     rule: Rule
     resolution: float = 1e-3  # a smaller excess over the band is no miss: figures count users, pairs or steps
-
-
-FIGURES = (
-    Figure("valid recall@20", 1, "utility"),
-    Figure("valid ndcg@20", 1, "utility"),
-    Figure("test recall@20", 1, "utility"),
-    Figure("test ndcg@20", 1, "utility"),
-    Figure("forget recall@20", 2, "remembered"),
-    Figure("forget recall@500", 2, "remembered"),
-    Figure("forget recall@1000", 2, "remembered"),
-    Figure("forget recall@1500", 2, "remembered"),
-    Figure("forget margin", 2, "remembered"),
-    Figure("modality overlap", 2, "remembered"),
-    Figure("BPR divergence forget", 3, "distance", 0.0),
-    Figure("BPR divergence retain", 3, "distance", 0.0),
-    Figure("KL divergence forget", 3, "distance", 0.0),
-    Figure("KL divergence retain", 3, "distance", 0.0),
-    Figure("overlap@20", 4, "likeness"),
-    Figure("membership AUC", 5, "remembered"),
-    Figure("likelihood ratio AUC", 5, "remembered"),
-    Figure("likelihood ratio TPR at 1% FPR", 5, "remembered"),
-    Figure("relearn steps", 6, "erased", 1.0),
-    Figure("canary log10 rank", 7, "erased", 0.05),
-    Figure("canary exposure@20", 7, "remembered", 0.01),
-    Figure("shilling exposure@20", 8, "remembered"),
-    Figure("near recall@20", 9, "utility"),
-    Figure("far recall@20", 9, "utility"),
-    Figure("active recall@20", 9, "utility"),
-    Figure("inactive recall@20", 9, "utility"),
-    Figure("head recall@20", 9, "utility"),
-    Figure("tail recall@20", 9, "utility"),
-    Figure("coverage", 9, "variety"),
-    Figure("evenness", 9, "variety"),
-    Figure("novelty", 9, "variety"),
-    Figure("distance", 9, "variety"),
-    Figure("similarity correlation", 9, "remembered"),
-    Figure("sequence test recall@20", 10, "utility"),
-    Figure("sequence forget recall@20", 10, "remembered"),
-    Figure("sequence BPR divergence forget", 10, "distance", 0.0),
-)
 
 
 class Band(NamedTuple):
@@ -108,7 +68,7 @@ def prediction_band(values: np.ndarray, *, sides: int, figures: int, among_golds
 def judge(value: float, figure: Figure, low: float, high: float) -> str:
     """Verdict on one figure: `INSIDE` or the name of the miss.
 
-    >>> judge(0.5, Figure("forget recall@20", 2, "remembered"), 0.1, 0.2)
+    >>> judge(0.5, Figure("forget recall@20", "remembered"), 0.1, 0.2)
     'under-forgotten'
     """
     below, above = MISSES[figure.rule]
@@ -116,35 +76,36 @@ def judge(value: float, figure: Figure, low: float, high: float) -> str:
     return (value < low - slack and below) or (value > high + slack and above) or INSIDE
 
 
-def judged_figures(golds: Sequence[Row]) -> list[Figure]:
+def judged_figures(figures: Sequence[Figure], golds: Sequence[Row]) -> list[Figure]:
     """The figures that every Gold has."""
-    return [figure for figure in FIGURES if golds and all(figure.name in row for row in golds)]
+    return [figure for figure in figures if golds and all(figure.name in row for row in golds)]
 
 
-def bands(golds: Sequence[Row], figures: int) -> dict[str, Band]:
+def bands(figures: Sequence[Figure], golds: Sequence[Row], count: int) -> dict[str, Band]:
     """The band of every figure that every Gold has.
 
     Args:
+        figures: that are judged.
         golds: rows of figures.
-        figures: number of figures that are judged together.
+        count: number of figures that are judged together.
     """
     found = {}
-    for figure in judged_figures(golds):
+    for figure in judged_figures(figures, golds):
         values = np.array([row[figure.name] for row in golds])
         sides = 2 - MISSES[figure.rule].count(None)
         closeness = figure.rule in {"distance", "likeness"}
-        found[figure.name] = prediction_band(values, sides=sides, figures=figures, among_golds=closeness)
+        found[figure.name] = prediction_band(values, sides=sides, figures=count, among_golds=closeness)
     return found
 
 
-def verdicts(row: Row, among: Mapping[str, Band]) -> dict[str, dict[str, str]]:
+def verdicts(figures: Sequence[Figure], row: Row, among: Mapping[str, Band]) -> dict[str, dict[str, str]]:
     """Verdict and suspicion on each figure of a model that has a band.
 
     Returns:
         figure -> {"verdict": ..., "suspicion": ...}, the suspicion from the band of the figure on its own.
     """
     out = {}
-    for figure in FIGURES:
+    for figure in figures:
         band = among.get(figure.name)
         if band is None or band.alone is None or band.low is None or band.high is None or figure.name not in row:
             continue
@@ -159,17 +120,15 @@ def verdicts(row: Row, among: Mapping[str, Band]) -> dict[str, dict[str, str]]:
 def without(row: Row, gold: str) -> dict[str, float]:
     """A Gold's row as it would be without one other Gold: its closeness is then to those that are left.
 
-    Distances to single Golds stand in a row as "figure/gold"; see `examine.closeness`.
+    Distances to single Golds stand in a row as "figure/gold".
     """
     left = {name: value for name, value in row.items() if not name.endswith(f"/{gold}")}
-    for figure in FIGURES:
-        own = [value for name, value in left.items() if name.startswith(f"{figure.name}/")]
-        if own:
-            left[figure.name] = float(np.mean(own))
+    for figure in {name.rpartition("/")[0] for name in left if "/" in name}:
+        left[figure] = float(np.mean([value for name, value in left.items() if name.startswith(f"{figure}/")]))
     return left
 
 
-def false_alarms(golds: Mapping[str, Row], figures: int) -> dict[str, int] | None:
+def false_alarms(figures: Sequence[Figure], golds: Mapping[str, Row], count: int) -> dict[str, int] | None:
     """How often a Gold is accused by the others: each in turn is left out and judged.
 
     Returns:
@@ -180,8 +139,48 @@ def false_alarms(golds: Mapping[str, Row], figures: int) -> dict[str, int] | Non
     counts = {"verdicts": 0, "suspicions": 0, "judged": 0}
     for left_out, row in golds.items():
         others = [without(own, left_out) for name, own in golds.items() if name != left_out]
-        found = verdicts(row, bands(others, figures)).values()
+        found = verdicts(figures, row, bands(figures, others, count)).values()
         counts["verdicts"] += sum(v["verdict"] != INSIDE for v in found)
         counts["suspicions"] += sum(v["suspicion"] != INSIDE for v in found)
         counts["judged"] += len(found)
     return counts
+
+
+class Measured(NamedTuple):
+    """Figures of one model, and those of each Gold under checks that need the model's method."""
+
+    row: Row
+    golds: Mapping[str, Row]  # Gold -> further figures
+
+
+def judgement(
+    figures: Sequence[Figure], models: Mapping[str, Measured], golds: Mapping[str, Row]
+) -> dict[str, dict[str, Any] | None]:
+    """Bands from the Golds and verdicts on all other models.
+
+    Args:
+        figures: that are judged.
+        models: name -> what was measured of it.
+        golds: name -> figures of a Gold.
+
+    Returns:
+        {"bands": figure -> band, "verdicts": name -> figure -> {"verdict", "suspicion"}, "misses": name -> number of figures outside,
+        "false_alarms": ...}. The band of a figure that needs the method stands under method/figure.
+    """
+    # One number of figures for all models: those that any of them is judged by.
+    further = {name for model in models.values() for row in model.golds.values() for name in row}
+    count = len({figure.name for figure in judged_figures(figures, list(golds.values()))} | further)
+    common = bands(figures, list(golds.values()), count)
+    shown = {name: band._asdict() for name, band in common.items()}
+    judged = {}
+    for name, model in models.items():
+        rows = [{**row, **model.golds.get(gold, {})} for gold, row in golds.items()]
+        own = bands(figures, rows, count)
+        shown |= {f"{name}/{figure}": band._asdict() for figure, band in own.items() if figure not in common}
+        judged[name] = verdicts(figures, model.row, own)
+    return {
+        "bands": shown,
+        "verdicts": judged,
+        "misses": {name: sum(v["verdict"] != INSIDE for v in found.values()) for name, found in judged.items()},
+        "false_alarms": false_alarms(figures, golds, count),
+    }

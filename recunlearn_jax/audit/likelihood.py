@@ -1,4 +1,4 @@
-"""U-LiRA: is a forgotten pair still told apart by someone who knows how models that learnt and forgot it score it?
+"""Check 5, U-LiRA: is a forgotten pair still told apart by someone who knows how models that learnt and forgot it score it?
 
 Shadow models are trained on the retained data and half of the candidates, and then forget that half by the method under examination.
 For each candidate they give two distributions of its score: learnt and forgotten (in), never seen (out). The attacker compares the
@@ -14,7 +14,7 @@ Sources: Carlini et al. 2022 (arXiv 2112.03570), with one sd for all candidates 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,15 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax import checkpoint
-from recunlearn_jax.audit.case import Case
+from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.audit.membership import area_under_curve, true_positives_at
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, sizes_of
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.models import MGCN, build_model, init_params
+from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.precision import check_precision
+from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, resolve
-from recunlearn_jax.stopwatch import Seconds
-from recunlearn_jax.train import TrainData, Trained, TrainState, init_state, train_data, train_epoch
+from recunlearn_jax.train import TrainState, best_entry, init_state, train_epoch
+from recunlearn_jax.unlearn import answer
+from recunlearn_jax.verdict import Figure
 
 
 class Candidates(NamedTuple):
@@ -80,9 +84,9 @@ def shadow_request(case: Case, dataset: Dataset, pairs: np.ndarray) -> ForgetSet
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config", "together"), donate_argnames="states")
+@functools.partial(jax.jit, static_argnames=("backbone", "config", "together"), donate_argnames="states")
 def train_epochs(
-    states: TrainState, data: TrainData, keys: jax.Array, *, model: MGCN, config: TrainConfig, together: int
+    states: TrainState, data: Data, keys: jax.Array, *, backbone: Backbone, config: TrainConfig, together: int
 ) -> TrainState:
     """One epoch of every shadow, in one program.
 
@@ -95,7 +99,7 @@ def train_epochs(
 
     def one(shadow):
         state, own, key = shadow
-        return train_epoch(state, own, key, model=model, config=config)[0]
+        return train_epoch(state, own, key, backbone=backbone, config=config)[0]
 
     return jax.lax.map(one, (states, data, keys), batch_size=together if together > 1 else None)
 
@@ -109,7 +113,7 @@ def train_shadows(
     together: int = 1,
     run: Path | None = None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
-) -> list[Trained]:
+) -> list[Recommender]:
     """Train all shadows for a fixed number of epochs, the original's best one.
 
     Args:
@@ -122,9 +126,9 @@ def train_shadows(
         on_epoch: called after each epoch.
     """
     check_precision(config.train.precision)
-    largest = max(datasets, key=lambda d: len(d.train))
-    data = [train_data(dataset, config, largest) for dataset in datasets]
-    model = build_model(largest, config.model)
+    sizes = sizes_of(max(datasets, key=lambda d: len(d.train)))
+    setups = [set_up(dataset, config, sizes) for dataset in datasets]
+    data, backbone = [setup.data for setup in setups], setups[0].backbone
     keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(len(datasets))]
 
     def stack(trees: list[Any]) -> Any:
@@ -132,7 +136,7 @@ def train_shadows(
 
     states = stack(
         [
-            init_state(init_params(jax.random.fold_in(key, 0), model, d.graphs, d.features))
+            init_state(init_params(jax.random.fold_in(key, 0), d, backbone=backbone))
             for key, d in zip(keys, data, strict=True)
         ]
     )
@@ -145,7 +149,7 @@ def train_shadows(
             states = TrainState(**checkpoint.load_tree(checkpoint.state_path(run, done), states._asdict()))
     every, stacked = stack(data), jnp.stack([jax.random.fold_in(key, 1) for key in keys])
     while done < epochs:
-        states = train_epochs(states, every, stacked, model=model, config=config.train, together=together)
+        states = train_epochs(states, every, stacked, backbone=backbone, config=config.train, together=together)
         jax.block_until_ready(states)
         done += 1
         on_epoch(done)
@@ -153,10 +157,7 @@ def train_shadows(
             checkpoint.save_tree(checkpoint.state_path(run, done), states._asdict())
             checkpoint.keep_only(run, done)
     params = [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(datasets))]
-    return [
-        Trained(model, p, dataset, d, config, [], Seconds(), like=largest)
-        for p, dataset, d in zip(params, datasets, data, strict=True)
-    ]
+    return [recommender(setup, own) for setup, own in zip(setups, params, strict=True)]
 
 
 def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -177,7 +178,7 @@ def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.
     return log_density(inside) - log_density(~inside)
 
 
-def attack(scores: np.ndarray, shadow_scores: np.ndarray, chosen: Candidates) -> dict[str, float]:
+def attacked(scores: np.ndarray, shadow_scores: np.ndarray, chosen: Candidates) -> dict[str, float]:
     """The two figures of the attack on one model: area under the curve, and true positives at 1 % false ones."""
     ratios = likelihood_ratios(scores, shadow_scores, chosen.inside)
     members, others = ratios[chosen.member], ratios[~chosen.member]
@@ -185,3 +186,92 @@ def attack(scores: np.ndarray, shadow_scores: np.ndarray, chosen: Candidates) ->
         "likelihood ratio AUC": area_under_curve(members, others),
         "likelihood ratio TPR at 1% FPR": true_positives_at(members, others),
     }
+
+
+class Shadows(NamedTuple):
+    """Shadow models of a case, ready to forget by any method."""
+
+    models: Sequence[Recommender]
+    chosen: Candidates
+    quality: dict[str, float]  # valid Recall@20: mean and least of the shadows
+
+
+def make_shadows(
+    case: Case,
+    config: Config,
+    *,
+    count: int,
+    epochs: int,
+    seed: int = 0,
+    together: int = 1,
+    run: Path | None = None,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> Shadows:
+    """Train the shadow models of a case.
+
+    Args:
+        case: whose request has forgotten pairs.
+        config: settings of training.
+        count: even, at least 4.
+        epochs: of training each, the original's best one.
+        seed: of candidates and training.
+        together: shadows side by side, see `train_epochs`.
+        run: folder for checkpoints.
+        on_epoch: called after each epoch.
+    """
+    chosen = candidates(case, count, seed)
+    models = train_shadows(
+        shadow_data(case, chosen), config, epochs, seed=seed, together=together, run=run, on_epoch=on_epoch
+    )
+    task = held_out_task(models[0].dataset, "valid")
+    recalls = [ranking_metrics(m.rows, task, (20,))["recall@20"] for m in models] if task is not None else []
+    return Shadows(models, chosen, {"mean": float(np.mean(recalls)), "least": min(recalls)} if recalls else {})
+
+
+def prepare(case: Case):
+    """The attack on a method's answer, and the same attack on each Gold; on the original, whose shadows forget nothing, too."""
+
+    @functools.cache
+    def shadows() -> Shadows:  # where every attack is kept, none is trained
+        original = case.original
+        assert original is not None
+        run = None if case.work is None else case.work / f"shadows-{case.shadows}"
+        epochs = best_entry(original.history)["epoch"]
+        return make_shadows(case, original.config, count=case.shadows, epochs=epochs, run=run)
+
+    def of_method(subject: Subject) -> Measure:
+        if not case.shadows:
+            return lambda other: {}
+        made = shadows()
+        pairs, users = jnp.asarray(made.chosen.pairs), case.dataset.num_users
+
+        def scores(model: Recommender) -> np.ndarray:
+            return np.asarray(pair_margins(model.rows, pairs, num_users=users))
+
+        def forgot(i: int, shadow: Recommender) -> Recommender:
+            if subject.attempt is None:
+                return shadow
+            request = shadow_request(case, shadow.dataset, made.chosen.pairs[made.chosen.inside[i]])
+            method, settings, seed = subject.attempt
+            return answer(shadow, request, method, settings, seed=seed + i)
+
+        stacked = np.stack([scores(forgot(i, shadow)) for i, shadow in enumerate(made.models)])
+        quality = {f"shadows' {name} valid recall@20": value for name, value in made.quality.items()}
+
+        def measure(other: Subject) -> Row:
+            found = attacked(scores(other.model), stacked, made.chosen)
+            return found | (quality if other.name == subject.name else {})
+
+        return measure
+
+    return of_method
+
+
+FIGURES = (Figure("likelihood ratio AUC", "remembered"), Figure("likelihood ratio TPR at 1% FPR", "remembered"))
+CHECK = Check(
+    5,
+    FIGURES,
+    prepare,
+    needs="method",
+    source="arXiv 2112.03570, arXiv 2403.01218",
+)

@@ -1,6 +1,6 @@
 """The part of the graph that steps on a few rows can reach, so that a step costs what the request touches, not the whole graph.
 
-Rows before the fuser are linear in the id tables (`MGCN.propagated`; the gates of step 3 hold no id row). With E = E0 + D, where D is zero
+Rows before the fuser are linear in the id tables (`backbones.base.Linear`). With E = E0 + D, where D is zero
 outside the moving rows,
 
     rows(E) = rows(E0) + rows(D)
@@ -10,18 +10,17 @@ exact on the sub-graph of the batch's nodes and of those through which such path
 node which a path has reached by then.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.backbones.base import Linear, Sizes
 from recunlearn_jax.graph import HostGraphs, Senders, only_from, subgraph
-from recunlearn_jax.models import Graphs, Propagated, device_graphs, take_rows
 
-LEAST_ROOM = 16384  # data sets of up to so many users and items have one program for requests of every size
+LEAST_LENGTH = 16384  # data sets of up to so many users and items have one program for requests of every size
 
 
 class Nodes(NamedTuple):
@@ -29,7 +28,7 @@ class Nodes(NamedTuple):
 
     users: np.ndarray  # int64 [n], global ids, ascending
     items: np.ndarray  # int64 [m], ascending
-    num_users: int  # room: n and more, the same for requests of about this size
+    num_users: int  # array length: n and more, the same for requests of about this size
     num_items: int
 
     @property
@@ -60,18 +59,11 @@ class Nodes(NamedTuple):
         return jnp.asarray(self.place_items(values), jnp.float32)
 
 
-class Sizes(NamedTuple):
-    """Most edges that any request on this model can have; they bound the array sizes."""
-
-    pairs: int  # user-item pairs
-    neighbours: Mapping[str, int]  # modality -> edges of its item graph
-
-
 class Neighbourhood(NamedTuple):
     """A sub-graph of S users and T items, and what the whole graph gave its nodes before the first step."""
 
-    graphs: Graphs
-    base: Propagated
+    graphs: Any
+    base: Any
 
 
 def senders_of(graphs: HostGraphs, moving: np.ndarray, user_item_layers: int, item_item_layers: int) -> Senders:
@@ -111,7 +103,7 @@ def _receivers(matrix, senders: np.ndarray) -> np.ndarray:
     return np.diff(counts[matrix.indptr]) > 0
 
 
-def room(needed: int, everything: int, least: int = LEAST_ROOM) -> int:
+def padded_length(needed: int, everything: int, least: int = LEAST_LENGTH) -> int:
     """Array length for so many rows: `least` times a power of 4, at most `everything`; few lengths mean few programs to compile."""
     size = least
     while size < needed:
@@ -122,11 +114,11 @@ def room(needed: int, everything: int, least: int = LEAST_ROOM) -> int:
 def gather(nodes: np.ndarray, num_users: int) -> Nodes:
     """The chosen nodes, bool [|U| + |I|]."""
     users, items = np.flatnonzero(nodes[:num_users]), np.flatnonzero(nodes[num_users:])
-    return Nodes(users, items, room(len(users), num_users), room(len(items), len(nodes) - num_users))
+    return Nodes(users, items, padded_length(len(users), num_users), padded_length(len(items), len(nodes) - num_users))
 
 
 def neighbourhood(
-    whole: HostGraphs, base: Propagated, nodes: Nodes, config: ModelConfig, most: Sizes, senders: Senders | None
+    whole: HostGraphs, base: Any, nodes: Nodes, linear: Linear, most: Sizes, senders: Senders
 ) -> Neighbourhood:
     """Cut the neighbourhood out of the whole graph.
 
@@ -134,21 +126,24 @@ def neighbourhood(
         whole: the graphs.
         base: rows of all nodes on these graphs, before the first step.
         nodes: who is in it.
-        config: for the layout.
+        linear: of the backbone.
         most: bounds of the array sizes.
-        senders: whose edges matter, of the whole data set; None for all.
+        senders: whose edges matter, of the whole data set.
     """
     cut = subgraph(whole, nodes.users, nodes.items, nodes.num_users, nodes.num_items)
-    pairs = room(cut.user_item.nnz // 2, most.pairs, 16 * LEAST_ROOM)
-    neighbours = {m: room(cut.item_item[m].nnz, edges, 16 * LEAST_ROOM) for m, edges in most.neighbours.items()}
-    if senders is not None:
-        cut = only_from(cut, local_senders(senders, nodes))
+    pairs = padded_length(cut.user_item.nnz // 2, most.pairs, 16 * LEAST_LENGTH)
+    neighbours = {
+        m: padded_length(graph.nnz, most.neighbours[m], 16 * LEAST_LENGTH) for m, graph in cut.item_item.items()
+    }
+    cut = only_from(cut, local_senders(senders, nodes))
     users, items = nodes.padded
-    rows = _taken(base, jnp.asarray(users), jnp.asarray(items))
-    return Neighbourhood(device_graphs(cut, config, pairs, neighbours), rows)
+    rows = _taken(base, jnp.asarray(users), jnp.asarray(items), linear=linear)
+    return Neighbourhood(linear.device(cut, pairs, neighbours), rows)
 
 
-_taken = jax.jit(take_rows)
+@functools.partial(jax.jit, static_argnames="linear")
+def _taken(rows: Any, users: jax.Array, items: jax.Array, *, linear: Linear) -> Any:
+    return linear.take(rows, users, items)
 
 
 def local_senders(senders: Senders, nodes: Nodes) -> Senders:

@@ -1,18 +1,21 @@
 """MGCN against a dense float64 oracle, for every number of modalities, and what its parts promise."""
 
 import functools
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recunlearn_jax.config import ModelConfig
+from recunlearn_jax.backbones.base import shape_of, sizes_of
+from recunlearn_jax.backbones.mgcn import Graphs, Output, Settings, make, module
+from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.interop import params_from_mmrec_state_dict
-from recunlearn_jax.models import Output, build_graphs, build_model, init_params
+from recunlearn_jax.recommender import init_params, set_up
 
 USERS, ITEMS, SIZE = 7, 6, 4
 WIDTHS = {"audio": 3, "image": 5, "text": 2}
@@ -21,7 +24,7 @@ TRAIN = np.array(
 )  # user 5 has no interaction
 NO_PAIRS = np.zeros((0, 2), np.int32)
 PARTIAL = (("image", 2), ("image", 4), ("text", 4))  # item 2 has no image, item 4 nothing
-BATCH = tuple(np.array(x, np.int32) for x in ([0, 2, 2, 4], [1, 2, 3, 5], [4, 5, 2, 0]))
+BATCH = tuple(jnp.array(x, jnp.int32) for x in ([0, 2, 2, 4], [1, 2, 3, 5], [4, 5, 2, 0]))
 
 
 @functools.cache
@@ -40,11 +43,12 @@ class World:
     """A model with its graphs, features and parameters; its functions are compiled once a test module."""
 
     def __init__(self, dataset: Dataset, **settings):
-        self.config = ModelConfig(embedding_size=SIZE, neighbours=3, **settings)
-        self.dataset, self.model = dataset, build_model(dataset, self.config)
-        self.graphs = build_graphs(dataset, self.config)
+        self.settings = Settings(embedding_size=SIZE, neighbours=3, **settings)
+        self.dataset, self.model = dataset, module(shape_of(dataset), self.settings)
+        self.backbone = make(shape_of(dataset), self.settings)
+        self.graphs: Graphs = self.backbone.graphs(dataset, sizes_of(dataset))
         self.features = {m: jnp.asarray(dataset.features[m]) for m in dataset.modalities}
-        self.params = random_params(dataset, self.config.trainable_features)
+        self.params = random_params(dataset, self.settings.trainable_features)
 
     @functools.cached_property
     def compiled(self):
@@ -58,7 +62,9 @@ class World:
         """Gradient of <cotangent, Z> in the parameters."""
 
         def inner(params, cotangent):
-            return jnp.vdot(self.model.apply({"params": params}, self.graphs, self.features).embedding, cotangent)
+            return jnp.vdot(
+                cast(Any, self.model.apply({"params": params}, self.graphs, self.features)).embedding, cotangent
+            )
 
         return jax.jit(jax.grad(inner))
 
@@ -200,7 +206,8 @@ def test_layouts_have_the_same_gradient():
     for layout in ("segment", "csr"):
         world = world_of(("image", "text"), layout=layout)
         gradients.append(world.pull(world.params, cotangent))
-    close(*gradients, 1e-4)
+    ours, theirs = gradients
+    close(ours, theirs, 1e-4)
     assert all(np.abs(g).max() > 1e-6 for g in jax.tree.leaves(gradients[0]))
 
 
@@ -218,7 +225,7 @@ def test_batch_is_the_full_forward_pass_gathered():
     cotangents = [rng.normal(size=(4, SIZE)).astype(np.float32) for _ in range(7)]
 
     def ours(params):
-        views = world.model.apply({"params": params}, world.graphs, world.features, *BATCH, method="batch")
+        views = cast(Any, world.model.apply({"params": params}, world.graphs, world.features, *BATCH, method="batch"))
         assert views.user_ids is BATCH[0]
         assert views.positive_ids is BATCH[1]
         return tuple(views)[:7]
@@ -244,13 +251,29 @@ def test_batch_without_modality():
     close(tuple(batch(world.params))[:7], views_of(world.forward(world.params), *BATCH), 1e-6)
 
 
+@pytest.mark.parametrize("modalities", [("image", "text"), ()])
+def test_the_backbone_is_the_module(modalities):
+    """The pure functions of the contract hand on the module's rows and views; side and content are there for the contrast."""
+    world = world_of(modalities)
+    setup = set_up(world.dataset, Config(model=world.settings))
+    assert setup.backbone is world.backbone
+    rows = jax.jit(world.backbone.rows)(world.params, setup.data)
+    close(rows, world.forward(world.params).embedding, 1e-6)
+    views = jax.jit(world.backbone.views)(world.params, setup.data, *BATCH)
+    close(tuple(views)[:7], views_of(world.forward(world.params), *BATCH), 1e-6)
+    assert world.backbone.contrast == bool(modalities)
+
+
 def test_rows_of_items():
     world = world_of(("image", "text"))
     items = jnp.array([4, 0, 4], jnp.int32)
-    variables = {"params": world.params}
-    rows = jax.jit(world.model.apply, static_argnames="method")(
-        variables, world.graphs, world.features, items, method="items"
-    )
+    linear = world.backbone.linear
+
+    @jax.jit
+    def rows_of(params, graphs, features):
+        return linear.items(params, linear.propagated(params, graphs, linear.gates(params, features)), items)
+
+    rows = rows_of(world.params, world.graphs, world.features)
     close(rows, world.forward(world.params).embedding[USERS + items], 1e-6)
 
 
@@ -270,7 +293,8 @@ def test_missing_modality_against_the_oracle():
 def test_an_item_without_a_modality_is_one_of_the_model_without_it():
     partial, text = world_of(("image", "text"), PARTIAL), world_of(("text",), (("text", 4),))
     ours, theirs = (world.forward(world.params) for world in (partial, text))
-    close(*(jax.tree.map(lambda x: x[USERS + 2], out) for out in (ours, theirs)), 1e-6)
+    row, same = (jax.tree.map(lambda x: x[USERS + 2], out) for out in (ours, theirs))
+    close(row, same, 1e-6)
     assert np.abs(ours.side[USERS + 3] - theirs.side[USERS + 3]).max() > 1e-3  # another item has its image
 
 
@@ -299,7 +323,7 @@ def test_an_item_graph_from_a_file_brings_no_missing_modality_back():
     full, partial = dataset_of(("image", "text")), world_of(("image", "text"), PARTIAL)
     dataset = partial.dataset.replace(similarities=full.similarities)
     assert dataset.similarities["image"][:, 2].nnz > 1
-    graphs = build_graphs(dataset, partial.config)
+    graphs = partial.backbone.graphs(dataset, sizes_of(dataset))
     ours = partial.forward(partial.params, graphs)
     close(ours, oracle_forward(dataset, partial.params))
     changed = partial.params | {"image_features": partial.params["image_features"].at[2].set(7)}
@@ -328,8 +352,8 @@ def test_trainable_features_are_read_from_the_parameters():
 @pytest.fixture(scope="module")
 def initial():
     world = world_of(("image", "text"))
-    init = jax.jit(lambda key: init_params(key, world.model, world.graphs, world.features))
-    return world, [init(jax.random.key(seed)) for seed in (0, 0, 1)]
+    setup = set_up(world.dataset, Config(model=world.settings))
+    return world, [init_params(jax.random.key(seed), setup.data, backbone=setup.backbone) for seed in (0, 0, 1)]
 
 
 def test_init_shapes(initial):
@@ -377,11 +401,10 @@ def test_graphs_in_arrays_as_large_as_another_data_sets(layout):
     original = dataset_of(("image", "text"))
     edited = original.replace(train=TRAIN[[0, 2, 3, 7]], features=dict(dataset_of(("image", "text"), PARTIAL).features))
     edited = with_item_graphs(edited.replace(similarities={}), 3)
-    config = ModelConfig(embedding_size=SIZE, layout=layout)
-    large, small = build_graphs(original, config), build_graphs(edited, config, like=original)
+    world = world_of(("image", "text"), layout=layout)
+    large, small = (world.backbone.graphs(dataset, sizes_of(original)) for dataset in (original, edited))
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), graphs) for graphs in (large, small)]
     assert shapes[0] == shapes[1]
-    world = world_of(("image", "text"), layout=layout)
     close(world.forward(world.params, small), oracle_forward(edited, world.params))
 
 
@@ -430,7 +453,7 @@ def test_missing_entry_of_a_state_dict(name):
 
 def test_unknown_entries_of_a_state_dict():
     _, state = reference_state()
-    with pytest.raises(InputError, match=r"unknown entries a\.bias, z\.weight; only MGCN"):
+    with pytest.raises(InputError, match=r"unknown entries a\.bias, z\.weight for mgcn"):
         params_from_mmrec_state_dict(state | {"z.weight": np.zeros(1), "a.bias": np.zeros(1)})
     # the bias that the reference's attention score has not
     with pytest.raises(InputError, match=r"unknown entries query_common\.2\.bias"):

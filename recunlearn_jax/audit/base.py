@@ -1,0 +1,79 @@
+"""The contract of a check: one thing that a model which has forgotten must show, measured on it and on retrained models alike.
+
+`docs/check.md` writes one.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.recommender import Recommender
+from recunlearn_jax.requests import ForgetSet
+from recunlearn_jax.verdict import Figure
+
+Row = dict[str, float]  # figure -> value
+
+
+class Planted(NamedTuple):
+    """What a check added to the data before training: users, all to be forgotten."""
+
+    users: np.ndarray  # int32 [n]
+    items: np.ndarray  # int32 [m], which no other check is to plant upon
+    what: Any  # the check's own
+
+
+class Case(NamedTuple):
+    """What is judged: a request on a data set, and the models beside it."""
+
+    dataset: Dataset  # with planted users, completed for the backbone
+    forget_set: ForgetSet
+    retain: Dataset
+    planted: Mapping[str, Any] = {}  # check -> `Planted.what`
+    original: Recommender | None = None
+    golds: Mapping[str, Recommender] = {}  # name -> retrained model
+    shadows: int = 0  # models to train for the check likelihood, 0 for none
+    work: Path | None = None  # folder where long work is kept
+
+
+class Attempt(NamedTuple):
+    """How a method made a model, so that a check can have it done again."""
+
+    method: str
+    settings: Any
+    seed: int
+
+
+class Subject(NamedTuple):
+    """A model under examination."""
+
+    name: str
+    model: Recommender
+    attempt: Attempt | None = None  # None for the original and for Golds
+
+
+Measure = Callable[[Subject], Row]
+
+
+class Check(NamedTuple):
+    """An entry of `CHECKS`."""
+
+    number: int
+    """Section of docs/evidence.md, 1 to 10."""
+    figures: tuple[Figure, ...]
+    """Those that are judged; a measure may give others, which are only shown. What a case has no data for is left out of a row."""
+    prepare: Callable[[Case], Callable[[Subject], Any]]
+    """(case) -> measure(subject) -> figure -> value. Where it needs the method, it gives for the subject whose method is examined the
+    measure that applies to it and to every Gold."""
+    needs: Literal["rows", "params", "golds", "method"] = "rows"
+    """What of a subject it reads: output rows, parameters, other Golds beside it, or the method that made it."""
+    usual: bool = False
+    """Whether every comparison measures it, also without an audit."""
+    plant: Callable[[Dataset, int, np.ndarray, int], tuple[Dataset, Planted]] | None = None
+    """(data set, number, items that are taken, seed) -> the data set with planted users, and what was planted."""
+    source: str = ""
+    """Paper."""
+    version: int = 1
+    """Raised when its figures change, so that kept ones are made anew."""

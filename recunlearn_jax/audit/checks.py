@@ -1,0 +1,62 @@
+"""Checks by name: one file each, one line here.
+
+`register` adds one from outside the package; from then on comparisons and audits measure it, judge it and keep its figures, also for
+comparisons that were made before it was there.
+"""
+
+from recunlearn_jax.audit import (
+    canary,
+    cooccurrence,
+    divergence,
+    diversity,
+    forgetting,
+    groups,
+    likelihood,
+    membership,
+    modality,
+    overlap,
+    relearn,
+    sequence,
+    shilling,
+    utility,
+)
+from recunlearn_jax.audit.base import Check
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.verdict import Figure
+
+CHECKS: dict[str, Check] = {
+    "utility": utility.CHECK,
+    "forgetting": forgetting.CHECK,
+    "modality": modality.CHECK,
+    "divergence": divergence.CHECK,
+    "overlap": overlap.CHECK,
+    "membership": membership.CHECK,
+    "likelihood": likelihood.CHECK,
+    "relearn": relearn.CHECK,
+    "canary": canary.CHECK,
+    "shilling": shilling.CHECK,
+    "groups": groups.CHECK,
+    "diversity": diversity.CHECK,
+    "cooccurrence": cooccurrence.CHECK,
+    "sequence": sequence.CHECK,
+}
+
+
+def register(name: str, check: Check) -> None:
+    """Add a check under a name that is free.
+
+    Raises:
+        InputError: the name is taken, or a figure of it is.
+    """
+    if name in CHECKS:
+        raise InputError(f"check {name!r}: the name is taken; choose another")
+    taken = {figure.name for figure in judged_figures(list(CHECKS))}
+    double = [figure.name for figure in check.figures if figure.name in taken]
+    if double:
+        raise InputError(f"check {name!r}: the figure {double[0]!r} is another check's; choose another name for it")
+    CHECKS[name] = check
+
+
+def judged_figures(names: list[str]) -> list[Figure]:
+    """Figures of some checks, in their order."""
+    return [figure for name in names for figure in CHECKS[name].figures]

@@ -1,0 +1,41 @@
+"""Backbones by name: one file each, one line here.
+
+`register` adds one from outside the package; from then on it trains, forgets by every method and is audited like any other.
+"""
+
+from recunlearn_jax.backbones import freedom, lightgcn, mf, mgcn, vbpr
+from recunlearn_jax.backbones.base import Backbone, BackboneKind
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.settings import suggestion
+
+__all__ = ["BACKBONES", "Backbone", "BackboneKind", "backbone_kind", "register"]
+
+BACKBONES: dict[str, BackboneKind] = {
+    "mgcn": mgcn.KIND,
+    "lightgcn": lightgcn.KIND,
+    "vbpr": vbpr.KIND,
+    "freedom": freedom.KIND,
+    "mf": mf.KIND,
+}
+
+
+def register(name: str, kind: BackboneKind) -> None:
+    """Add a backbone under a name that is free.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    if name in BACKBONES:
+        raise InputError(f"backbone {name!r}: the name is taken; choose another")
+    BACKBONES[name] = kind
+
+
+def backbone_kind(name: str) -> BackboneKind:
+    """The entry of a name.
+
+    Raises:
+        InputError: it is unknown.
+    """
+    if name not in BACKBONES:
+        raise InputError(f"backbone {name!r} is not known{suggestion(name, BACKBONES, 'choose from')}")
+    return BACKBONES[name]

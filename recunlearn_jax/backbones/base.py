@@ -1,0 +1,179 @@
+"""The contract of a backbone: the mathematics of a recommender as pure functions, and what it must say of its parameters.
+
+Training, every way of forgetting, every check and the files on disk know a backbone by these fields alone. `docs/backbone.md` writes one.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.graph import HostGraphs
+from recunlearn_jax.losses import Views
+from recunlearn_jax.products import Features
+from recunlearn_jax.sampling import Sampler
+
+Params = dict[str, Any]  # arrays, nested dictionaries at most
+Triplets = tuple[jax.Array, jax.Array, jax.Array]  # users, positives, negatives, int32 [B] each
+Batch = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # the same and weights, float32 [B]
+Nodes = Literal["users", "items"]
+Rows = Literal["users", "items", "neither"]
+
+
+class Shape(NamedTuple):
+    """What of a data set decides a backbone's parameters."""
+
+    num_users: int
+    num_items: int
+    modalities: tuple[str, ...]  # sorted
+
+
+class Sizes(NamedTuple):
+    """Array sizes that an edited data set keeps from the one before, so that nothing compiles anew. Three numbers, no data."""
+
+    pairs: int  # train pairs
+    valid: int  # valid pairs
+    neighbours: Mapping[str, int]  # modality -> edges of its item graph
+
+
+class Data(NamedTuple):
+    """A data set on the device: an argument of every compiled function, so that an edited one runs in the same program."""
+
+    graphs: Any  # what `Backbone.graphs` made
+    features: Mapping[str, Features]  # modality -> float32 [|I|, d_m]
+    sampler: Sampler  # of the train pairs
+
+
+class Linear(NamedTuple):
+    """For backbones whose rows before a last row-wise part are linear in the id tables, rows(E0 + D) = rows(E0) + rows(D).
+
+    Steps that move a few rows then need those rows' neighbourhood only (`unlearn.mmrecun.neighbourhood`). P is the backbone's own
+    NamedTuple of such rows.
+    """
+
+    layers: tuple[int, int]  # propagations over the user-item graph and over each item graph
+    gates: Callable[[Params, Mapping[str, Features]], Any]
+    """All that the features decide, modality -> [|I|, d]; holds no id row."""
+    propagated: Callable[[Params, Any, Any], Any]
+    """(params, graphs, gates) -> P of all nodes; linear in the id tables."""
+    views: Callable[..., Views]
+    """(params, P, users, positives, negatives) -> views of a batch, ids among the nodes of P."""
+    items: Callable[[Params, Any, jax.Array], jax.Array]
+    """(params, P, items int32 [n]) -> output rows [n, d]."""
+    branch: Callable[[Any, Mapping[str, jax.Array]], jax.Array]
+    """(P, modality -> float32 [|I|]) -> [|I|, d], sum of the rows that the modalities gave, so weighted."""
+    take: Callable[[Any, jax.Array, jax.Array], Any]
+    """(P, users, items) -> P of some nodes."""
+    add: Callable[[Any, Any], Any]
+    """P + P."""
+    host: Callable[[Dataset, tuple[str, ...]], HostGraphs]
+    """The graphs as matrices, for these modalities."""
+    device: Callable[[HostGraphs, int, Mapping[str, int]], Any]
+    """(matrices, pairs to pad to, modality -> edges to pad to) -> graphs as `propagated` takes them."""
+    relink: Callable[[Any, np.ndarray, int], Any]
+    """(graphs, pairs int [n, 2], pairs to pad to) -> the graphs with these user-item edges."""
+    resized: Callable[[int, int], "Linear"]
+    """The same for so many users and items."""
+
+
+@dataclass(
+    frozen=True, eq=False
+)  # compared by identity: makers are cached, so equal settings give one object and one program
+class Backbone:
+    """A recommender's mathematics for one shape of data."""
+
+    name: str
+    """In `BACKBONES`."""
+    shape: Shape
+    modalities: tuple[str, ...]
+    """Those it reads; their feature tables are put on the device."""
+    graphs: Callable[[Dataset, Sizes], Any]
+    """What rows read beside parameters and features, on the device, padded to the sizes; None where there is nothing."""
+    init: Callable[[jax.Array, Data], Params]
+    """(key, data) -> fresh parameters. A forgotten row is replaced by the row that this gives for the retained data."""
+    rows: Callable[[Params, Data], jax.Array]
+    """Output rows Z, float32 [|U| + |I|, d], users first; score(u, i) = <Z_u, Z_i>."""
+    views: Callable[..., Views]
+    """(params, data, users, positives, negatives) -> what losses read of a batch; side and content rows only where `contrast`."""
+    loss: Callable[[Params, Data, Batch, int], jax.Array]
+    """(params, data, batch, configured batch size) -> training's loss, float32 scalar."""
+    tables: Mapping[str, Rows]
+    """Name -> whose rows a parameter holds. EVERY array with a row a user or item must stand here: these are reset, moved, recorded and
+    checked. "neither" says that a parameter, or a dictionary of them, which may happen to be as long holds no such rows."""
+    of_modality: Callable[[str], str | None] = lambda path: None
+    """The modality a parameter belongs to, by its path: it goes with the modality."""
+    epoch: Callable[[jax.Array, Data], Data] = lambda key, data: data
+    """(key of the epoch, data) -> the data as that epoch's steps read it."""
+    contrast: bool = False
+    """Whether views carry the two views that MGCN's contrast compares."""
+    linear: Linear | None = None
+    """Where it is None, steps on a few rows run on the whole graph."""
+
+    def id_tables(self) -> dict[str, Nodes]:
+        """The tables that hold users and items themselves and not their content, by name."""
+        return {name: rows for name, rows in self.tables.items() if rows != "neither" and not self.of_modality(name)}
+
+
+class BackboneKind(NamedTuple):
+    """An entry of `BACKBONES`."""
+
+    Settings: type
+    """Frozen dataclass of what can be chosen."""
+    make: Callable[[Shape, Any], Backbone]
+    """(shape, settings) -> backbone; under functools.cache."""
+    complete: Callable[[Dataset, Any], Dataset] = lambda dataset, settings: dataset
+    """(data set, settings) -> with what it lacks, such as item graphs."""
+
+
+def flat(params: Params) -> dict[str, Any]:
+    """Path -> array of a parameter tree."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return {"/".join(str(getattr(key, "key", key)) for key in path): leaf for path, leaf in leaves}
+
+
+def rows_of(backbone: Backbone, path: str) -> Rows | None:
+    """What a parameter is declared to hold, None where nothing is said of it."""
+    return backbone.tables.get(path.partition("/")[0])
+
+
+def check_tables(backbone: Backbone, params: Params) -> None:
+    """Every parameter with as many rows as users or items is declared, so that no forgotten row can be overlooked.
+
+    Args:
+        backbone: whose declaration is checked.
+        params: arrays, or their shapes.
+
+    Raises:
+        TypeError: a parameter is not declared, or a declared one has another number of rows; this is a defect of the backbone.
+    """
+    sizes = {"users": backbone.shape.num_users, "items": backbone.shape.num_items}
+    for path, leaf in flat(params).items():
+        declared = rows_of(backbone, path)
+        found = [kind for kind, size in sizes.items() if size in leaf.shape]
+        if declared is None and found:
+            raise TypeError(
+                f"backbone {backbone.name!r}: parameter {path!r} has shape {list(leaf.shape)}, which may hold a row for each of the "
+                f"{sizes[found[0]]} {found[0]}; declare it in `tables` as 'users', 'items' or 'neither'"
+            )
+        if declared in sizes and (leaf.shape[:1] != (sizes[declared],) or "/" in path):
+            raise TypeError(
+                f"backbone {backbone.name!r}: parameter {path!r} is declared to hold {declared} and has shape {list(leaf.shape)}; "
+                f"{sizes[declared]} rows are expected, in no dictionary of their own"
+            )
+    missing = [name for name in backbone.id_tables() if name not in params]
+    if missing:
+        raise TypeError(f"backbone {backbone.name!r}: `tables` names {missing[0]!r}, which is no parameter of it")
+
+
+def shape_of(dataset: Dataset) -> Shape:
+    """Of a data set."""
+    return Shape(dataset.num_users, dataset.num_items, dataset.modalities)
+
+
+def sizes_of(dataset: Dataset) -> Sizes:
+    """Of a data set with item graphs attached."""
+    neighbours = {m: int(np.asarray(graph.nnz)) for m, graph in dataset.similarities.items()}
+    return Sizes(len(dataset.train), len(dataset.valid), neighbours)

@@ -1,0 +1,166 @@
+"""The one model type: a backbone with parameters and the data it serves. Training makes one, answering a request makes the next."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from recunlearn_jax.backbones import Backbone, backbone_kind
+from recunlearn_jax.backbones.base import Data, Params, Sizes, check_tables, shape_of, sizes_of
+from recunlearn_jax.config import Config
+from recunlearn_jax.data import Dataset
+from recunlearn_jax.mesh import place
+from recunlearn_jax.sampling import build_sampler
+from recunlearn_jax.serving import recommend
+from recunlearn_jax.stopwatch import Seconds
+
+
+class Setup(NamedTuple):
+    """A data set made ready for a backbone: everything of a recommender but its parameters."""
+
+    config: Config
+    backbone: Backbone
+    dataset: Dataset  # completed: with item graphs where the backbone reads them
+    data: Data
+    sizes: Sizes
+
+
+def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None) -> Setup:
+    """Make a data set ready: complete it, choose the backbone for its shape, and put it on the device (over the mesh where one is set).
+
+    Args:
+        dataset: to train on or to serve.
+        config: names the backbone.
+        sizes: array sizes to keep, of the larger data set that this one was edited from; its own where None.
+    """
+    kind = backbone_kind(config.backbone)
+    dataset = kind.complete(dataset, config.model)
+    backbone = kind.make(shape_of(dataset), config.model)
+    sizes = sizes or sizes_of(dataset)
+    train = dataset.train
+    sampler = build_sampler(
+        train, train, dataset.num_users, dataset.num_items, capacity=sizes.pairs, history_capacity=sizes.pairs
+    )
+    features = {m: jnp.asarray(dataset.features[m]) for m in backbone.modalities}
+    data = place(Data(backbone.graphs(dataset, sizes), features, sampler))
+    return Setup(config, backbone, dataset, data, sizes)
+
+
+@functools.partial(jax.jit, static_argnames="backbone")
+def init_params(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
+    """Fresh parameters; one program for all calls with one backbone.
+
+    Args:
+        key: typed PRNG key.
+        data: on the device.
+        backbone: static.
+
+    Raises:
+        TypeError: the backbone does not declare a table, see `backbones.base.check_tables`.
+    """
+    params = backbone.init(key, data)
+    check_tables(backbone, params)
+    return params
+
+
+def shapes(setup: Setup) -> Params:
+    """Shapes and dtypes of the parameters."""
+    return jax.eval_shape(lambda data: init_params(jax.random.key(0), data, backbone=setup.backbone), setup.data)
+
+
+@functools.partial(jax.jit, static_argnames="backbone")
+def redraw(
+    key: jax.Array,
+    params: Params,
+    data: Data,
+    users: Bool[Array, "U"],
+    items: Bool[Array, "I"],
+    *,
+    backbone: Backbone,
+) -> Params:
+    """The parameters with the id rows of some users and items as `init` gives them, as if they had never been trained.
+
+    Args:
+        key: typed PRNG key.
+        params: of the backbone.
+        data: on the device.
+        users, items: bool [|U|], bool [|I|].
+        backbone: static.
+    """
+    masks, fresh = {"users": users, "items": items}, backbone.init(key, data)
+    drawn = {
+        name: jnp.where(masks[rows].reshape(-1, *[1] * (fresh[name].ndim - 1)), fresh[name], params[name])
+        for name, rows in backbone.id_tables().items()
+    }
+    return {**params, **drawn}
+
+
+@functools.partial(jax.jit, static_argnames="backbone")
+def embed(params: Params, data: Data, *, backbone: Backbone) -> Float[Array, "N d"]:
+    """Output rows Z of all nodes, users first, float32 [|U| + |I|, d]."""
+    return backbone.rows(params, data)
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """A backbone with parameters and the data it serves; holds nothing of what it was made to forget.
+
+    Attributes:
+        backbone: the mathematics.
+        params: its parameters, over the mesh where one is set.
+        dataset: what it serves, and what it was trained on or has retained; with item graphs.
+        data: the same on the device.
+        config: settings it was trained with.
+        sizes: three numbers that keep programs compiled, see `Sizes`.
+        history: one entry an epoch, for a model that was trained.
+        info: what the method that made it reports.
+        seconds: making it took: training, or from the request to usable parameters and graph.
+    """
+
+    backbone: Backbone
+    params: Params
+    dataset: Dataset
+    data: Data
+    config: Config
+    sizes: Sizes
+    history: Sequence[dict[str, Any]] = ()
+    info: dict[str, Any] = field(default_factory=dict)
+    seconds: Seconds = field(default_factory=Seconds)
+
+    def __post_init__(self):
+        object.__setattr__(self, "params", place(self.params))
+
+    @property
+    def setup(self) -> Setup:
+        """Everything but the parameters."""
+        return Setup(self.config, self.backbone, self.dataset, self.data, self.sizes)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The log entry of the epoch whose parameters these are, of a model that was trained."""
+        return next(entry for entry in self.history if entry["epoch"] == self.info["best_epoch"])
+
+    @functools.cached_property
+    def rows(self) -> jax.Array:
+        """Z, float32 [|U| + |I|, d], users first; score(u, i) = <Z_u, Z_i>."""
+        return embed(self.params, self.data, backbone=self.backbone)
+
+    def recommend(self, users: Sequence[int] | np.ndarray, k: int = 20) -> np.ndarray:
+        """The k best items for some users, int32 [n, k]; see `serving.recommend`."""
+        return recommend(self.rows, self.dataset, np.asarray(users), k)
+
+
+def recommender(setup: Setup, params: Params, **made: Any) -> Recommender:
+    """A recommender of a data set that is set up.
+
+    Args:
+        setup: everything but the parameters.
+        params: of its backbone.
+        made: `history`, `info`, `seconds`.
+    """
+    return Recommender(setup.backbone, params, setup.dataset, setup.data, setup.config, setup.sizes, **made)

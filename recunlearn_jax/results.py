@@ -1,0 +1,57 @@
+"""Results of comparisons and audits on disk: one JSON object with a schema version, readable without jax.
+
+`docs/results.md` describes every key.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import read_json, write_json
+
+SCHEMA_VERSION = 2
+INSIDE = "inside"  # the verdict on a figure that is no miss
+
+
+def write(path: Path, results: Mapping[str, Any]) -> None:
+    """Write results beside, then rename."""
+    write_json(path, {"schema_version": SCHEMA_VERSION, **results})
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Results from a file.
+
+    Raises:
+        InputError: no results, or those of another schema.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict) or "models" not in found:
+        raise InputError(f"{path}: holds no results of a comparison or an audit")
+    if found.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema_version is {found.get('schema_version')!r}, this version reads {SCHEMA_VERSION}; make the results anew"
+        )
+    return found
+
+
+def figure_of(row: Mapping[str, Any], figure: str) -> float | None:
+    """A figure of a model by its name, or one of its seconds, or its speed-up; None where there is none.
+
+    >>> figure_of({"figures": {"test recall@20": 0.1}, "seconds": {"running": 2.0}}, "seconds running")
+    2.0
+    """
+    group, _, name = figure.partition(" ")
+    if group in {"seconds", "preparation"} and name:
+        return (row.get(group) or {}).get(name)
+    return row["figures"].get(figure, row.get(figure))
+
+
+def golds_of(results: Mapping[str, Any]) -> list[str]:
+    """Names of the retrained models."""
+    return list(results["golds"])
+
+
+def methods_of(results: Mapping[str, Any]) -> list[str]:
+    """Names of the models that are no Gold, in the order of the comparison."""
+    return [name for name in results["models"] if name not in results["golds"]]

@@ -1,0 +1,125 @@
+"""The driver of every way of forgetting: the only one who edits the data, holds the clock, removes what must not be released, and checks.
+
+words -> Request -> ForgetSet -> Problem (the data edited once) -> Method.forget -> removal and checks -> Recommender
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from recunlearn_jax import settings as settings_
+from recunlearn_jax.backbones.base import check_tables
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import forget_task, held_out_task, report
+from recunlearn_jax.recommender import Recommender, recommender, set_up
+from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, parse, resolve, retained
+from recunlearn_jax.stopwatch import Seconds, stopwatch
+from recunlearn_jax.unlearn.base import Memory, Method, Problem
+from recunlearn_jax.unlearn.methods import METHODS
+from recunlearn_jax.unlearn.removal import left_over, remove
+
+
+def answer(
+    original: Recommender,
+    request: ForgetSet | Request | Sequence[str],
+    method: str = "mmrecun",
+    settings: Any = None,
+    *,
+    seed: int = 0,
+    memory: Memory | None = None,
+    work: Path | None = None,
+) -> Recommender:
+    """Answer a removal request: the model without what is to be forgotten.
+
+    Args:
+        original: a recommender; the answer to an earlier request will do.
+        request: words such as ["users:5%", "items:7"], a request, or a forget set resolved on the original's data.
+        method: name in `METHODS`.
+        settings: of the method; its defaults where None.
+        seed: of the method.
+        memory: of `prepare`, for methods that prepare; made here, before the clock starts, where None.
+        work: folder where a method may keep long work, so that the same call goes on.
+
+    Returns:
+        A recommender of the retained data. No row of it is that of a forgotten user, item or feature, and it holds no reference to the
+        original. `info` is what the method reports; `seconds` run from the resolved request to usable parameters and graph.
+
+    Raises:
+        InputError: a request, method or settings that do not fit.
+        TypeError: the backbone or the method is at fault: an undeclared table, or parameters of another form.
+
+    >>> import recunlearn_jax as ru
+    >>> original = ru.fit(ru.toy(60, 40, pairs_per_user=5, clusters=2), ru.Config("mf", train=ru.TrainConfig(max_epochs=2)))
+    >>> answered = ru.answer(original, ["users:3,14"], "surgery")
+    >>> answered.dataset.removed_users.nonzero()[0].tolist()
+    [3, 14]
+    """
+    chosen, settings = find(method, settings)
+    forget_set = resolved(request, original)
+    check_tables(original.backbone, original.params)
+    _, forget_key, removal_key = jax.random.split(jax.random.key(seed), 3)
+    memory = memory or prepare(original, method, settings, seed=seed, work=work)
+    served = memory.original
+    with stopwatch() as seconds:
+        retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes)
+        problem = Problem(served, forget_set, retain, memory.record, work)
+        params, info = chosen.forget(forget_key, problem, settings)
+        params = jax.block_until_ready(remove(removal_key, params, retain, method))
+        left = left_over(params, retain, served, forget_set)
+    if left:
+        raise RuntimeError(
+            f"method {method!r}: rows of forgotten users or items stand in {', '.join(left)}; nothing is released"
+        )
+    earlier = info.pop("earlier", Seconds())
+    return recommender(retain, params, info=info, seconds=seconds + earlier)
+
+
+def prepare(
+    original: Recommender, method: str, settings: Any = None, *, seed: int = 0, work: Path | None = None
+) -> Memory:
+    """What a method does before any request comes; `answer` with the same seed and this memory does not repeat it.
+
+    Args:
+        original: to be in service.
+        method, settings, seed, work: as for `answer`.
+    """
+    chosen, settings = find(method, settings)
+    with stopwatch() as seconds:
+        memory = chosen.prepare(jax.random.split(jax.random.key(seed), 3)[0], original, settings, work)
+        jax.block_until_ready(memory.original.params)
+    return memory._replace(seconds=seconds + (memory.seconds or Seconds()))
+
+
+def outcome(original: Recommender, answered: Recommender, forget_set: ForgetSet) -> dict[str, Any]:
+    """What an answer changed: ranking metrics at 20 of both models on the retained valid and test pairs and on the forgotten ones."""
+    tasks = {split: held_out_task(answered.dataset, split) for split in ("valid", "test")}
+    tasks["forget"] = forget_task(answered.dataset, forget_pairs(original.dataset, forget_set))
+    return {"before": report(original.rows, tasks, (20,)), "after": report(answered.rows, tasks, (20,))}
+
+
+def find(method: str, settings: Any) -> tuple[Method, Any]:
+    """A method by its name, and its settings: as given, from a dictionary, or the defaults.
+
+    Raises:
+        InputError: an unknown method or setting, or settings of another method.
+    """
+    if method not in METHODS:
+        hint = settings_.suggestion(method, METHODS, "choose from")
+        raise InputError(f"method {method!r} is not known{hint}")
+    chosen = METHODS[method]
+    if settings is None:
+        settings = chosen.Settings()
+    elif isinstance(settings, Mapping):
+        settings = settings_.from_dict(settings, chosen.Settings, method)
+    elif not isinstance(settings, chosen.Settings):
+        raise InputError(f"{method}: settings are {chosen.Settings.__module__}.Settings; got {settings!r}")
+    return chosen, settings
+
+
+def resolved(request: ForgetSet | Request | Sequence[str], original: Recommender) -> ForgetSet:
+    """The forget set of a request on the original's data."""
+    if isinstance(request, ForgetSet):
+        return request
+    return resolve(request if isinstance(request, Request) else parse(request), original.dataset)

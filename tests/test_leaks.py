@@ -1,0 +1,182 @@
+"""Nothing forgotten is released, whatever the method, the kind of request and the backbone: every byte of a release is looked at.
+
+What is searched for: each row of a forgotten user, item or feature as the original had it, in every table of every backbone, and the
+forgotten feature rows as the data had them. What is searched: every array of the parameters and of the retained data, and every file of a
+release, archives unpacked.
+"""
+
+import dataclasses
+import io
+import json
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as orbax
+
+from recunlearn_jax import runs
+from recunlearn_jax.backbones import BACKBONES, backbone_kind
+from recunlearn_jax.backbones.base import flat, rows_of
+from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.requests import forget_pairs, parse, resolve
+from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import METHODS, answer
+
+# Few steps each: what is released does not depend on how many.
+SETTINGS = {
+    "mmrecun": {"steps": 2, "batch_size": 32},
+    "finetune": {"epochs": 1},
+    "ascent": {"steps": 2, "batch_size": 32},
+    "rrl": {"steps": 2, "batch_size": 32},
+    "amnesiac": {"epochs": 1},
+    "sisa": {"shards": 2},
+    "receraser": {"shards": 2, "aggregation_epochs": 1},
+}
+KINDS = {
+    "users": ["users:3,14"],
+    "items": ["items:7,11"],
+    "pairs": ["pairs:10%"],
+    "feature rows": ["modality:image:1,2,5"],
+    "modality": ["modality:image"],
+    "all of them": ["users:4", "items:9", "pairs:5%", "modality:text:3,6"],
+}
+
+
+@pytest.fixture(scope="module")
+def originals(shop):
+    """A trained model of each backbone, made when it is first asked for. One valid pair a user is left out: nothing to stop early on."""
+    made = {}
+
+    def original(name):
+        if name not in made:
+            settings = backbone_kind(name).Settings(embedding_size=8)
+            if name in {"mgcn", "freedom"}:
+                settings = dataclasses.replace(settings, neighbours=4)
+            made[name] = fit(
+                shop, Config(name, settings, TrainConfig(batch_size=128, learning_rate=1e-2, max_epochs=2))
+            )
+        return made[name]
+
+    return original
+
+
+def forgotten_rows(original, forget_set):
+    """Name -> bytes of what must be nowhere in a release."""
+    data = original.dataset
+    gone = {"users": forget_set.users, "items": forget_set.items}
+    rows = {}
+    for path, table in flat(original.params).items():
+        kind, modality = rows_of(original.backbone, path), original.backbone.of_modality(path)
+        if kind not in gone:
+            continue
+        mask = gone[kind] | forget_set.features.get(modality, False) if kind == "items" else gone[kind]
+        rows |= {f"{path}[{i}]": np.asarray(table)[i].tobytes() for i in np.flatnonzero(mask)}
+    for m, table in data.features.items():
+        mask = forget_set.items | forget_set.features.get(m, False)
+        rows |= {f"feature {m}[{i}]": table[i].tobytes() for i in np.flatnonzero(mask)}
+    return {name: row for name, row in rows.items() if any(row)}
+
+
+def found_in(content: bytes, rows) -> list[str]:
+    return [name for name, row in rows.items() if row in content]
+
+
+def arrays_of(model):
+    """Every array that a recommender holds on to and that a release would write, as bytes."""
+    data = model.dataset
+    yield from ((f"parameter {path}", np.asarray(x).tobytes()) for path, x in flat(model.params).items())
+    yield from ((f"features {m}", x.tobytes()) for m, x in data.features.items())
+    yield from ((f"on the device: {m}", np.asarray(x).tobytes()) for m, x in model.data.features.items())
+    yield "rows", np.asarray(model.rows).tobytes()
+
+
+def everything_in(folder):
+    """The tree of a checkpoint without saying what is expected; orbax warns that nobody says where arrays are to lie."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return orbax.load(str(folder))
+
+
+def check(original, model, forget_set):
+    rows, data = forgotten_rows(original, forget_set), model.dataset
+    for place, content in arrays_of(model):
+        assert not found_in(content, rows), place
+    pairs = {tuple(pair) for pair in forget_pairs(original.dataset, forget_set).tolist()}
+    assert not pairs & {tuple(pair) for pair in data.train.tolist()}
+    sampler = model.data.sampler
+    held = np.asarray(sampler.pairs)[: int(sampler.num_pairs)]
+    assert not pairs & {tuple(pair) for pair in held.tolist()}
+    for split in (data.train, data.valid, data.test):
+        assert not forget_set.users[split[:, 0]].any()
+        assert not forget_set.items[split[:, 1]].any()
+    for graph in data.similarities.values():
+        edges = graph.tocoo()
+        assert not (forget_set.items[edges.row] | forget_set.items[edges.col]).any()
+
+
+# All of them in `make test`; of `make check` those that compile little.
+QUICK = {("mgcn", "surgery"), ("vbpr", "finetune"), ("freedom", "gold"), ("lightgcn", "ascent"), ("mf", "amnesiac")}
+PAIRS = [
+    pytest.param(backbone, method, marks=() if (backbone, method) in QUICK else pytest.mark.slow)
+    for backbone in BACKBONES
+    for method in METHODS
+]
+
+
+@pytest.mark.parametrize(("backbone", "method"), PAIRS)
+def test_no_answer_holds_what_was_forgotten(backbone, method, originals):
+    original = originals(backbone)
+    for kind, words in KINDS.items():
+        forget_set = resolve(parse(words, 1), original.dataset)
+        model = answer(original, forget_set, method, SETTINGS.get(method), seed=1)
+        check(original, model, forget_set)
+        assert kind != "modality" or not [p for p in flat(model.params) if original.backbone.of_modality(p) == "image"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_no_file_of_a_release_holds_what_was_forgotten(backbone, originals, tmp_path):
+    original = originals(backbone)
+    forget_set = resolve(parse(KINDS["all of them"], 1), original.dataset)
+    model = answer(original, forget_set, "surgery")
+    facts = runs.answer_facts(original, forget_set, "surgery", None, 0)
+    runs.release(tmp_path / "release", model, facts)
+    rows = forgotten_rows(original, forget_set)
+    lines = {f"{u}\t{i}\t".encode() for u, i in forget_pairs(original.dataset, forget_set).tolist()}
+    files = [path for path in (tmp_path / "release").rglob("*") if path.is_file()]
+    assert {"manifest.json", "toy.inter", "image_feat.npy"} <= {path.name for path in files}
+    for path in files:
+        assert not found_in(path.read_bytes(), rows), path
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                for name in archive.namelist():
+                    assert not found_in(archive.read(name), rows), (path, name)
+        if path.suffix == ".inter":
+            written = {b"\t".join(line.split(b"\t")[:2]) + b"\t" for line in path.read_bytes().splitlines()}
+            assert not written & lines
+    # A checkpoint is compressed on disk: what it holds is read back, all of it, without saying what is expected.
+    for name, leaf in flat(everything_in(tmp_path / "release" / "model")).items():
+        assert not found_in(np.asarray(leaf).tobytes(), rows), name
+    np.testing.assert_array_equal(runs.load(tmp_path / "release").rows, model.rows)
+
+
+def test_the_search_finds_what_is_there(originals, tmp_path):
+    """An original holds all of it, on disk too."""
+    original = originals("mgcn")
+    forget_set = resolve(parse(KINDS["all of them"], 1), original.dataset)
+    rows = forgotten_rows(original, forget_set)
+    assert {name.partition("[")[0] for name in rows} >= {
+        "user_embedding",
+        "item_embedding",
+        "text_features",
+        "feature text",
+    }
+    everywhere = b"".join(content for _, content in arrays_of(original))
+    assert set(found_in(everywhere, rows)) == set(rows)
+    out = io.BytesIO()
+    np.save(out, original.dataset.features["text"])
+    assert found_in(out.getvalue(), rows)
+    runs.save(tmp_path / "original", original, "elsewhere", {"kind": "trained", "seed": 0})
+    stored = flat(everything_in(tmp_path / "original" / "model"))
+    assert found_in(np.asarray(stored["user_embedding"]).tobytes(), rows)
+    assert json.loads((tmp_path / "original" / "manifest.json").read_text())["schema_version"] == runs.SCHEMA_VERSION
