@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 OLDEST := jax==0.10.0 jaxlib==0.10.0
 
-.PHONY: demo test check lint oldest bench clean
+.PHONY: demo test check quick lint oldest bench clean
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
@@ -28,7 +28,10 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: lint
+check: $(VENV)/ready
+	$(MAKE) --no-print-directory -j 2 lint quick
+
+quick: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 oldest: pyproject.toml

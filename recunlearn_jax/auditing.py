@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recunlearn_jax import results, runs
+from recunlearn_jax import runs
 from recunlearn_jax.audit.base import Attempt, Case, Subject
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import examine
@@ -42,6 +42,8 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
         raise InputError(f"{original}: is not the original of {model}; its data has another checksum")
     # The request is kept as it was asked: shares are drawn again by its seed.
     forget_set = resolve(Request(**manifest["request"]), before.dataset)
+    if forget_set.checksum != manifest["forget_checksum"]:
+        raise InputError(f"{original}: its data draws another forget set for the request of {model}")
     retrained = {}
     for i, folder in enumerate(golds, 1):
         gold = runs.load(folder)
@@ -50,8 +52,12 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
         made_by = runs.manifest_of(folder).get("method", "gold")
         if made_by != "gold":
             raise InputError(f"{folder}: is no Gold; it was made by the method {made_by}")
+        if gold.config != before.config:
+            raise InputError(f"{folder}: is no Gold; it was trained with other settings than {original}")
         if any(np.array_equal(other.rows, gold.rows) for other in retrained.values()):
             raise InputError(f"{folder}: is the same model as an earlier Gold; train each with another --seed")
+        if np.array_equal(answer.rows, gold.rows):
+            raise InputError(f"{folder}: is the model that is audited")
         retrained[f"gold-{i}"] = gold
     method = manifest["method"]
     attempt = Attempt(method, find(method, manifest["settings"])[1], manifest["seed"])
@@ -60,7 +66,6 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
     found = examine(case, [Subject("original", before), Subject(method, answer, attempt)], checks)
     figures = found.pop("figures")
     return {
-        "schema_version": results.SCHEMA_VERSION,
         "data": before.dataset.name,
         "data_checksum": runs.manifest_of(original)["data_checksum"],
         "summary": before.dataset.summary(),

@@ -1,7 +1,7 @@
 """The command line: `recunlearn data | train | unlearn | evaluate | recommend | compare | audit | report | settings`.
 
-The words are parsed before jax is imported, so a mistake in them is told at once. Exit codes: 0 done, 1 an audit that found something, 2 a
-mistake the user can mend, 130 interrupted; anything else is a defect of this program and shows its traceback. Compiled programs are kept in
+Options are parsed before jax is imported, so a mistake in them is told at once. Exit codes: 0 done, 1 an audit that found something, 2 a
+mistake the user can mend, 70 a defect of this program, with its traceback, 130 interrupted. Compiled programs are kept in
 ~/.cache/recunlearn_jax for the next call (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns this
 off).
 """
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +32,7 @@ class Settings:
     preset: str = "faithful"
     """A named preset, see `recunlearn settings`."""
     backbone: str | None = None
-    """mgcn, lightgcn, vbpr, freedom or mf, at its own defaults; the preset's where it is not named."""
+    """mgcn, lightgcn, vbpr, freedom, mf or a registered one, at its own defaults; the preset's where it is not named."""
     settings: Path | None = None
     """A .json or .toml file of settings; replaces the preset."""
     set: tuple[str, ...] = ()
@@ -175,7 +176,7 @@ class Unlearn:
     out: Path
     """New folder for the unlearned model."""
     method: str = "mmrecun"
-    """mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, or gold (retrain; exact)."""
+    """mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, gold (retrain; exact), or a registered one."""
     seed: int = 0
     """Of the method."""
     request_seed: int = 0
@@ -422,7 +423,7 @@ class ShowSettings:
 
     preset: tyro.conf.Positional[str] = "faithful"
     backbone: str | None = None
-    """mgcn, lightgcn, vbpr, freedom or mf, at its own defaults; the preset's where it is not named."""
+    """mgcn, lightgcn, vbpr, freedom, mf or a registered one, at its own defaults; the preset's where it is not named."""
 
     def run(self) -> None:
         from recunlearn_jax.config import config_to_dict
@@ -486,9 +487,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"recunlearn: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("recunlearn: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("recunlearn: interrupted; train and compare go on from where they were", file=sys.stderr)
         return 130
-    return 0
+    except Exception:
+        traceback.print_exc()
+        return 70
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ that was cut off goes on from there, and one that was made before a check existe
 """
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,17 +18,18 @@ from recunlearn_jax.audit.base import Attempt, Case, Check, Subject
 from recunlearn_jax.audit.case import make_case
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import Figures, examine, usual_checks
-from recunlearn_jax.config import PRESETS, Config, config_to_dict
+from recunlearn_jax.config import PRESETS, Config, config_from_dict, config_to_dict
 from recunlearn_jax.data import Dataset, write_dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.files import read_json, write_json
 from recunlearn_jax.recommender import Recommender, Setup, set_up
 from recunlearn_jax.requests import ForgetSet, Request, to_json
-from recunlearn_jax.stopwatch import Seconds
-from recunlearn_jax.train import fit
+from recunlearn_jax.stopwatch import Seconds, stopwatch
+from recunlearn_jax.train import train
 from recunlearn_jax.unlearn import METHODS, answer, prepare
 from recunlearn_jax.unlearn.driver import find
+from recunlearn_jax.unlearn.sharded import AFTER, BEFORE
 
 PARTS, DATA, RETAINED = "parts", "data", "retained"
 
@@ -36,6 +38,7 @@ class Part(NamedTuple):
     """One model of a comparison."""
 
     model: Recommender
+    commit: dict[str, Any]  # of the code that made it, see `environment.commit`
     attempt: Attempt | None = None  # of a method
     preparation: Seconds | None = None  # before the request, where the method prepares
 
@@ -53,6 +56,11 @@ class Place(NamedTuple):
         """A part that is complete."""
         folder = self.folder / name
         return runs.load(folder, (self.original, self.retain)) if runs.finished(folder) else None
+
+    def commit(self, name: str) -> dict[str, Any]:
+        """Of the code that made a part."""
+        made_by = runs.manifest_of(self.folder / name)["environment"]
+        return {key: made_by[key] for key in ("commit", "changed")}
 
 
 def compare(
@@ -110,7 +118,7 @@ def compare(
 
     original = trained(place, seed, on_epoch)
     tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")
-    parts: dict[str, Part] = {"original": Part(original)}
+    parts: dict[str, Part] = {"original": Part(original, place.commit("original"))}
     for name, settings in chosen.items():
         parts |= answered(place, name, Attempt(name, settings, seed + 1), original)
         spent = parts[name].model.seconds
@@ -128,7 +136,6 @@ def compare(
     every = {**parts, **retrained}
     gold_seconds = float(np.mean([part.model.seconds.running for part in retrained.values()]))
     outcome = {
-        "schema_version": results.SCHEMA_VERSION,
         **identity,
         "forgotten": case.forget_set.counts(),
         "forget_checksum": case.forget_set.checksum,
@@ -142,8 +149,7 @@ def compare(
         "curves": {name: curve for name, part in every.items() if (curve := _curve(part.model))},
         **found,
     }
-    results.write(out / "results.json", outcome)
-    return outcome
+    return results.write(out / "results.json", outcome)
 
 
 def _with_settings(methods: Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -178,7 +184,9 @@ def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None])
     found = place.load("original")
     if found is None:
         folder = place.folder / "original"
-        made = fit(place.case.dataset, place.config, seed=seed, run=folder, on_epoch=on_epoch)
+        with stopwatch() as seconds:
+            made = train(place.original, seed, run=folder, on_epoch=on_epoch)
+        made = dataclasses.replace(made, seconds=seconds + made.seconds)
         runs.save(folder, made, f"../../{DATA}", {"kind": "trained", "seed": seed})
         found = place.load("original")
         assert found is not None
@@ -199,21 +207,25 @@ def answered(place: Place, name: str, attempt: Attempt, original: Recommender) -
         model = answer(original, place.case.forget_set, method, settings, seed=seed, memory=memory, work=folder)
         facts = runs.answer_facts(original, place.case.forget_set, method, settings, seed)
         runs.save(folder, model, f"../../{RETAINED}", facts)
+        for work in (folder / BEFORE, folder / AFTER):  # models of shards, some of which have forgotten nothing
+            shutil.rmtree(work, ignore_errors=True)
         made = place.load(name)
         assert made is not None
     _same_settings(folder, attempt)
-    part = Part(made, attempt)
+    part = Part(made, place.commit(name), attempt)
     in_service = place.load(before)
     if in_service is None:
         return {name: part}
     spent = Seconds(**runs.manifest_of(place.folder / before)["preparation"])
-    return {name: part._replace(preparation=spent), before: Part(in_service)}
+    return {name: part._replace(preparation=spent), before: Part(in_service, place.commit(before))}
 
 
 def _same_settings(folder: Path, attempt: Attempt) -> None:
-    kept, asked = runs.manifest_of(folder)["settings"], dataclasses.asdict(attempt.settings)
-    if kept != asked:
-        changed = [key for key in {**kept, **asked} if kept.get(key) != asked.get(key)]
+    """Settings that are newer than the answer had their defaults then."""
+    kept = find(attempt.method, runs.manifest_of(folder)["settings"])[1]
+    if kept != attempt.settings:
+        before, asked = dataclasses.asdict(kept), dataclasses.asdict(attempt.settings)
+        changed = [key for key in asked if before[key] != asked[key]]
         raise InputError(
             f"{folder}: holds an answer with other settings of {attempt.method} ({', '.join(changed)}); choose another folder"
         )
@@ -249,6 +261,7 @@ def _row(part: Part, figures: Mapping[str, float], gold_seconds: float) -> dict[
 
     seconds = part.model.seconds
     return {
+        **part.commit,
         "figures": dict(figures),
         "seconds": told(seconds),
         "preparation": None if part.preparation is None else told(part.preparation),
@@ -264,9 +277,14 @@ def _curve(model: Recommender) -> list[float | None]:
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
     path = out / "comparison.json"
-    if path.exists() and read_json(path) != identity:
-        raise InputError(f"{out}: holds a comparison of other data, request or settings; choose another folder")
-    if not path.exists():
+    if path.exists():
+        kept = read_json(path)
+        # Settings that are newer than the comparison had their defaults then.
+        kept["config"] = config_to_dict(config_from_dict(kept["config"], str(path)))
+        different = [key for key in identity if kept.get(key) != identity[key]]
+        if different:
+            raise InputError(f"{out}: holds a comparison of another {', '.join(different)}; choose another folder")
+    else:
         write_json(path, identity)
 
 

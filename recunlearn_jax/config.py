@@ -1,5 +1,6 @@
 """What decides a trained model beside the data and the seed: backbone, its settings, and those of training. Named presets."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,15 @@ class TrainConfig:
     """Stop when valid Recall@20 has not improved for more than this many epochs."""
     checkpoint_every: int = 5
     """Epochs between checkpoints of the training state."""
+
+    @property
+    def of_an_epoch(self) -> "TrainConfig":
+        """What a compiled epoch reads; the rest is at its defaults, so that another choice compiles nothing anew."""
+        unread = {f.name: f.default for f in dataclasses.fields(self) if f.name in _BETWEEN_EPOCHS}
+        return dataclasses.replace(self, **unread)
+
+
+_BETWEEN_EPOCHS = ("max_epochs", "patience", "checkpoint_every")
 
 
 @dataclass(frozen=True)

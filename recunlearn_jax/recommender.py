@@ -1,7 +1,7 @@
 """The one model type: a backbone with parameters and the data it serves. Training makes one, answering a request makes the next."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -73,15 +73,8 @@ def shapes(setup: Setup) -> Params:
     return jax.eval_shape(lambda data: init_params(jax.random.key(0), data, backbone=setup.backbone), setup.data)
 
 
-@functools.partial(jax.jit, static_argnames="backbone")
 def redraw(
-    key: jax.Array,
-    params: Params,
-    data: Data,
-    users: Bool[Array, "U"],
-    items: Bool[Array, "I"],
-    *,
-    backbone: Backbone,
+    key: jax.Array, params: Params, data: Data, users: np.ndarray, items: np.ndarray, *, backbone: Backbone
 ) -> Params:
     """The parameters with the id rows of some users and items as `init` gives them, as if they had never been trained.
 
@@ -92,12 +85,28 @@ def redraw(
         users, items: bool [|U|], bool [|I|].
         backbone: static.
     """
-    masks, fresh = {"users": users, "items": items}, backbone.init(key, data)
-    drawn = {
-        name: jnp.where(masks[rows].reshape(-1, *[1] * (fresh[name].ndim - 1)), fresh[name], params[name])
-        for name, rows in backbone.id_tables().items()
+    masks = {"users": users, "items": items}
+    fresh = init_params(key, data, backbone=backbone)
+    return replace_rows(params, fresh, {name: masks[rows] for name, rows in backbone.id_tables().items()})
+
+
+def replace_rows(params: Params, fresh: Params, masks: Mapping[str, np.ndarray]) -> Params:
+    """The parameters with some rows of some tables from others.
+
+    Args:
+        params, fresh: of one backbone.
+        masks: table -> bool [rows], those to be taken from `fresh`.
+    """
+    tables, others = ({name: tree[name] for name in masks} for tree in (params, fresh))
+    return {**params, **_chosen(tables, others, dict(masks))}
+
+
+@jax.jit
+def _chosen(tables: Params, others: Params, masks: dict[str, Bool[Array, "rows"]]) -> Params:
+    return {
+        name: jnp.where(masks[name].reshape(-1, *[1] * (table.ndim - 1)), others[name], table)
+        for name, table in tables.items()
     }
-    return {**params, **drawn}
 
 
 @functools.partial(jax.jit, static_argnames="backbone")

@@ -14,9 +14,11 @@ SCHEMA_VERSION = 2
 INSIDE = "inside"  # the verdict on a figure that is no miss
 
 
-def write(path: Path, results: Mapping[str, Any]) -> None:
-    """Write results beside, then rename."""
-    write_json(path, {"schema_version": SCHEMA_VERSION, **results})
+def write(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Write results beside, then rename; returns them with their schema version."""
+    versioned = {"schema_version": SCHEMA_VERSION, **results}
+    write_json(path, versioned)
+    return versioned
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ backbone's and each method's file.
 import dataclasses
 import difflib
 import json
+import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +42,21 @@ def from_dict(values: Any, kind: type, where: str) -> Any:
             raise InputError(f"{where}: unknown setting {key!r}{suggestion(key, hints, 'known settings')}")
         arguments[key] = _checked(value, hints[key], f"{where}.{key}")
     return kind(**arguments)
+
+
+def check_name(name: str, kind: str, taken: Iterable[str]) -> None:
+    """Whether something may be registered under a name; it becomes a folder, a key and a word of the command line.
+
+    Raises:
+        InputError: it is taken, reserved, or has another form.
+    """
+    if name in taken:
+        raise InputError(f"{kind} {name!r}: the name is taken; choose another")
+    if not re.fullmatch("[a-z][a-z0-9_]{0,39}", name) or name in {"original", "model", "train", "backbone"}:
+        raise InputError(
+            f"{kind} {name!r}: a name begins with a letter and has small letters, digits and _ only; "
+            "original, model, train and backbone are taken"
+        )
 
 
 def suggestion(word: str, known: Iterable[str], title: str) -> str:

@@ -1,5 +1,6 @@
 """Training: one compiled program per epoch, early stopping on valid Recall@20, checkpoints, and a resume that is exact to the bit."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -176,11 +177,8 @@ def fit(
     """
     check_precision(config.train.precision)
     with stopwatch() as seconds:
-        setup = set_up(dataset, config, sizes)
-        trained = train(setup, seed, run=run, on_epoch=on_epoch)
-    seconds.total += trained.seconds.total
-    seconds.compiling += trained.seconds.compiling
-    return recommender(setup, trained.params, history=trained.history, info=trained.info, seconds=seconds)
+        trained = train(set_up(dataset, config, sizes), seed, run=run, on_epoch=on_epoch)
+    return dataclasses.replace(trained, seconds=seconds + trained.seconds)
 
 
 def train(
@@ -220,7 +218,7 @@ def train(
 def _epoch(state, setup: Setup, key, task: RankingTask | None) -> tuple[TrainState, dict[str, Any]]:
     backbone, config = setup.backbone, setup.config.train
     with stopwatch() as seconds:
-        state, loss = train_epoch(state, setup.data, key, backbone=backbone, config=config)
+        state, loss = train_epoch(state, setup.data, key, backbone=backbone, config=config.of_an_epoch)
         entry: dict[str, Any] = {"epoch": int(state.epoch), "loss": float(loss)}
         if task is not None:
             entry[VALID_METRIC] = ranking_metrics(embed(state.params, setup.data, backbone=backbone), task, (20,))[

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from recunlearn_jax.results import INSIDE
 
@@ -61,7 +61,7 @@ def prediction_band(values: np.ndarray, *, sides: int, figures: int, among_golds
     if n < (3 if among_golds else 2):
         return Band(mean, None, None, None, n)
     spread = float(np.std(values, ddof=1) * np.sqrt(1 + 1 / n)) * ((n - 1) / (n - 2) if among_golds else 1.0)
-    half, own = (spread * float(scipy.stats.t.ppf(1 - LEVEL / (sides * m), n - 1)) for m in (figures, 1))
+    half, own = (spread * float(scipy.special.stdtrit(n - 1, 1 - LEVEL / (sides * m))) for m in (figures, 1))
     return Band(mean, mean - half, mean + half, (mean - own, mean + own), n)
 
 

@@ -47,6 +47,8 @@ from recunlearn_jax.unlearn import NoSettings, answer, mmrecun
 from recunlearn_jax.unlearn.sharded import as_tables
 from recunlearn_jax.verdict import Figure, bands, false_alarms, judge, prediction_band, verdicts, without
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Config(
     model=mgcn.Settings(embedding_size=16, neighbours=5, layout="segment"),
     train=TrainConfig(batch_size=512, learning_rate=1e-2, max_epochs=30, patience=30),
@@ -351,7 +353,6 @@ def test_likelihood_ratio_finds_what_shadows_show():
     assert likelihood_ratios(scores, of_shadows, rows)[0] == pytest.approx(ratio)
 
 
-@pytest.mark.slow
 def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
     chosen = candidates(case, 4)
     assert (chosen.inside.sum(axis=0) == 2).all()

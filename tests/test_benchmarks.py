@@ -16,6 +16,8 @@ from recunlearn_jax.data import write_dataset
 from recunlearn_jax.products import feature_product
 from recunlearn_jax.synthetic import toy
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 SMALL = ("train.batch_size=256", "model.embedding_size=16")
 SHORT = "train.max_epochs=12"
@@ -57,14 +59,12 @@ def suite(environment, tmp_path_factory):
     return out, done.stdout
 
 
-@pytest.mark.slow
 def test_the_accelerator_suite_runs_in_one_call(suite):
     folder, printed = suite
     assert {path.name for path in folder.glob("*.json")} == {"step.json", "step_frozen.json", "unlearning.json"}
     assert "no reference" in printed
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["step", "step_frozen"])
 def test_step(suite, name):
     result = json.loads((suite[0] / f"{name}.json").read_text())
@@ -77,7 +77,6 @@ def test_step(suite, name):
     assert {"propagation", "info_nce", "gradient", "evaluation", "environment", "peak_memory_bytes"} <= set(result)
 
 
-@pytest.mark.slow
 def test_unlearning(suite, bench):
     path = suite[0] / "unlearning.json"
     result = json.loads(path.read_text())
@@ -116,7 +115,6 @@ def test_operations_are_counted_in_every_turn_of_a_loop(monkeypatch):
     assert matrix_operations(frozen, kernel) == 2 * 2 * 300 * 1024 * 4
 
 
-@pytest.mark.slow
 def test_growth(bench, tmp_path):
     words = ["--pairs", 4000, 12000, "--steps", 4, "--set", *SMALL]
     result = bench("growth.py", tmp_path / "growth.json", *words)

@@ -23,6 +23,8 @@ from recunlearn_jax.results import SCHEMA_VERSION
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.verdict import Figure
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "model": {"embedding_size": 16, "neighbours": 5},
     "train": {"batch_size": 256, "learning_rate": 0.01, "max_epochs": 4, "patience": 4},
@@ -74,7 +76,6 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
 def test_unlearn_evaluate_recommend_and_unlearn_again(folder):
     out = folder / "forgot"
     answer = process("unlearn", folder / "run", "users:3,4", "items:7", "--out", out, "--set", "mmrecun.steps=3")
@@ -113,7 +114,6 @@ def test_training_again_in_a_finished_folder_does_nothing(folder):
     assert "already trained" in again.stdout
 
 
-@pytest.mark.slow
 def test_several_devices_give_the_model_of_one(folder):
     settings = ["--settings", folder / "settings.json"]
     done = recunlearn("train", "--data", folder / "data", "--out", folder / "two", *settings, "--devices", "2")
@@ -161,7 +161,7 @@ def nothing_is_made(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a model was made that was there")
 
-    for name in ("fit", "answer", "prepare"):
+    for name in ("train", "answer", "prepare"):
         monkeypatch.setattr(comparison, name, refuse)
 
 
@@ -222,7 +222,7 @@ def test_the_same_command_finds_all_parts(copied, nothing_is_made, monkeypatch):
 def test_another_comparison_or_other_settings_need_another_folder(compared, nothing_is_made):
     other = recunlearn(*[w if w != "users:10%" else "pairs:10%" for w in compared.words])
     assert other.returncode == 2
-    assert "holds a comparison of other data, request or settings" in other.stderr
+    assert "holds a comparison of another request; choose another folder" in other.stderr
     changed = recunlearn(*compared.words, "--set", "mmrecun.steps=11")
     assert changed.returncode == 2
     assert "holds an answer with other settings of mmrecun (steps)" in changed.stderr

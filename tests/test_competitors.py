@@ -23,6 +23,8 @@ from recunlearn_jax.unlearn.rrl import fisher_information, reverse_steps
 from recunlearn_jax.unlearn.scif import influence
 from recunlearn_jax.unlearn.selection import touched
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Config(
     model=mgcn.Settings(embedding_size=16, neighbours=5, layout="segment"),
     train=TrainConfig(batch_size=256, learning_rate=1e-2, max_epochs=20, patience=20),
@@ -217,8 +219,10 @@ def test_only_hit_shards_are_retrained(name, brief, tmp_path):
     shard_key = jax.random.split(jax.random.split(jax.random.key(0), 3)[0], 3)[0]
     assert hit == SCHEMES[name].shards(shard_key, brief, settings)[one.forget].tolist()
     # Every shard was trained before, and the one that was hit once more.
-    trained = {stage: sorted(p.name for p in (tmp_path / stage).iterdir()) for stage in ("before", "after")}
-    assert trained == {"before": ["shard-0", "shard-1", "shard-2"], "after": [f"shard-{hit[0]}"]}
+    trained = {
+        stage: sorted(p.name for p in (tmp_path / stage).iterdir()) for stage in ("shards-before", "shards-after")
+    }
+    assert trained == {"shards-before": ["shard-0", "shard-1", "shard-2"], "shards-after": [f"shard-{hit[0]}"]}
     # The same call takes up what was kept: the same bits, and the seconds of training are told with the answer.
     again = answer(brief, one, name, settings, work=tmp_path)
     assert same(again.params, answered.params)

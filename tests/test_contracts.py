@@ -30,6 +30,8 @@ from recunlearn_jax.unlearn import METHODS, Method, NoSettings
 from recunlearn_jax.unlearn import register as register_method
 from recunlearn_jax.verdict import Figure
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = ("backbone", "method", "check")
 
@@ -125,13 +127,27 @@ def test_a_backbone_that_hides_a_table_is_refused_wherever_it_comes_from(registe
 
         return dataclasses.replace(whole, name="hiding", init=init)
 
+    @functools.cache
+    def joint(shape, settings):
+        """One table of users and items, declared as if it were a layer."""
+        table = (shape.num_users + shape.num_items, 8)
+        return dataclasses.replace(
+            mf.make(shape, settings),
+            name="joint",
+            init=lambda key, data: {"embedding": jax.random.normal(key, table)},
+            tables={"embedding": "neither"},
+        )
+
+    register_backbone("joint", BackboneKind(mf.Settings, joint))
+    with pytest.raises(TypeError, match="keep two tables"):
+        ru.fit(shop, ru.Config("joint"))
     register_backbone("hiding", BackboneKind(mf.Settings, hiding))
     config = ru.Config("hiding", train=ru.TrainConfig(batch_size=128, max_epochs=1))
-    with pytest.raises(TypeError, match="'profiles/flat' has shape"):
+    with pytest.raises(TypeError, match="'profiles/flat' of shape"):
         ru.fit(shop, config)
     setup = set_up(shop, config)
     sneaked = recommender(setup, setup.backbone.init(jax.random.key(0), setup.data))
-    with pytest.raises(TypeError, match="'profiles/flat' has shape"):
+    with pytest.raises(TypeError, match="'profiles/flat' of shape"):
         ru.answer(sneaked, ["users:3"], "surgery")
 
 
@@ -171,5 +187,10 @@ def test_a_name_is_given_once(registered):
         register_method("gold", METHODS["gold"])
     with pytest.raises(InputError, match="'utility': the name is taken"):
         register_check("utility", CHECKS["utility"])
+    for name in ("original", "gold-1", "a/b", "Mine"):  # a folder, a key and a word of the command line
+        with pytest.raises(InputError, match="a name begins with a letter"):
+            register_method(name, METHODS["surgery"])
+    with pytest.raises(InputError, match="has a /"):
+        register_check("mine", Check(1, (Figure("a/b", "utility"),), lambda case: lambda subject: {}))
     with pytest.raises(InputError, match=r"the figure 'test recall@20' is another check's"):
         register_check("mine", Check(1, (Figure("test recall@20", "utility"),), lambda case: lambda subject: {}))

@@ -22,6 +22,8 @@ from recunlearn_jax.unlearn.mmrecun.inputs import local_inputs
 from recunlearn_jax.unlearn.mmrecun.objective import run
 from recunlearn_jax.unlearn.selection import touched
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Config(model=Settings(embedding_size=8, neighbours=3, layout="segment"), train=TrainConfig(batch_size=64))
 STEPS = mmrecun.Settings(steps=3, batch_size=32)
 KEY = jax.random.key_data(jax.random.key(1))

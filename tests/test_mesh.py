@@ -19,6 +19,8 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent.parent / "experiments" / "tpu" / "mesh.py"
 
 
@@ -126,7 +128,6 @@ def results(tmp_path_factory):
     return {count: json.loads(out.read_text()) for count, out in files.items()}
 
 
-@pytest.mark.slow
 def test_train_unlearn_and_gold_give_the_same_numbers(results):
     one, many = results[1], results[8]
     assert many["devices"] == 8
@@ -139,7 +140,6 @@ def test_train_unlearn_and_gold_give_the_same_numbers(results):
             assert other["metrics"][split]["recall@20"] == pytest.approx(metrics["recall@20"], abs=5e-3)
 
 
-@pytest.mark.slow
 def test_tables_lie_on_all_devices(results):
     """Each device holds an eighth of the rows, not a copy."""
     assert results[8]["rows_on_a_device"]["user_embedding"] == 100

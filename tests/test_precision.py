@@ -17,6 +17,8 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit, init_state, train_epoch
 from recunlearn_jax.unlearn import answer
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 

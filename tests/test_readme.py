@@ -27,6 +27,9 @@ def test_every_command_and_example_runs(tmp_path):
     (tmp_path / ".venv").symlink_to(sys.prefix)
     places = [place for place in os.environ["PATH"].split(os.pathsep) if not Path(place).is_relative_to(sys.prefix)]
     environment = {**os.environ, "PATH": os.pathsep.join(places)}
+    # The command line keeps its programs; here the Python blocks find them too.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment |= cache
     for language, block in BLOCKS:
         run = block if language == "bash" else 'python -c "$BLOCK"'
         command = ["bash", "-eo", "pipefail", "-c", f"{activate[1]}\n{run}"]

@@ -5,9 +5,13 @@ import io
 import sys
 from pathlib import Path
 
+import pytest
+
 import recunlearn_jax
 from recunlearn_jax.cli import main
 from recunlearn_jax.data import write_dataset
+
+pytestmark = pytest.mark.slow
 
 PACKAGE = Path(recunlearn_jax.__file__).parent
 FORMS = {"Unlearn", "Request", "ForgetSet", "Problem", "Inputs"}  # and words before the first, views after the last

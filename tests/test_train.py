@@ -20,8 +20,11 @@ from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.recommender import init_params, set_up
+from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import best_entry, fit, init_state, should_stop, train_epoch
+
+pytestmark = pytest.mark.slow
 
 # One setting for all that trains on this data: its epoch is compiled once.
 CONFIG = Config(
@@ -139,7 +142,6 @@ def test_resume_from_a_checkpoint_is_exact(dataset, trained, tmp_path):
     assert [e["loss"] for e in resumed.history] == [e["loss"] for e in trained.history]
 
 
-@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monkeypatch):
     """SIGKILL at random times of whole processes that save after every epoch, so that many kills hit a save."""
     data, settings = tmp_path / "data", tmp_path / "settings.json"
@@ -194,3 +196,12 @@ def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monk
     first, second = runs.load(whole), runs.load(cut)
     assert same(first.params, second.params)
     assert [e["loss"] for e in first.history] == [e["loss"] for e in second.history]
+
+
+def test_a_further_training_compiles_nothing(dataset, trained):
+    """Gold's: neither the epoch nor the first parameters, whatever decides when training ends."""
+    shorter = dataclasses.replace(CONFIG.train, max_epochs=2, patience=1)
+    with stopwatch() as seconds:
+        again = fit(dataset, dataclasses.replace(CONFIG, train=shorter), seed=1, sizes=trained.sizes)
+    assert len(again.history) == 2
+    assert seconds.programs == 0

@@ -1,5 +1,6 @@
 """Unlearning: the contract of every method, what a released model must not hold, and that forgetting really lowers forgotten pairs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,12 +9,12 @@ import pytest
 
 from recunlearn_jax import losses
 from recunlearn_jax.audit.canary import canary_ranks, plant
-from recunlearn_jax.backbones import mgcn
+from recunlearn_jax.backbones import mf, mgcn
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, ranking_metrics
 from recunlearn_jax.graph import from_jraph, with_item_graphs
-from recunlearn_jax.recommender import set_up
+from recunlearn_jax.recommender import recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
 from recunlearn_jax.sampling import draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
@@ -24,6 +25,8 @@ from recunlearn_jax.unlearn.base import row_masks
 from recunlearn_jax.unlearn.mmrecun.inputs import local_inputs, whole_inputs
 from recunlearn_jax.unlearn.mmrecun.objective import init, step
 from recunlearn_jax.unlearn.selection import touched
+
+pytestmark = pytest.mark.slow
 
 CONFIG = Config(
     model=mgcn.Settings(embedding_size=16, neighbours=5, layout="segment"),
@@ -352,3 +355,76 @@ def test_canary_rank_is_the_rank_by_cosine():
         cosine = items @ items[a]
         cosine[a] = -np.inf
         assert rank == 1 + np.sum(cosine > cosine[b])
+
+
+def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_path):
+    """Otherwise what an earlier request removed would come back, or another request's training would be taken up."""
+    memory = prepare(original, "amnesiac", {"epochs": 1})
+    first = answer(original, ["users:3"], "amnesiac", {"epochs": 1}, memory=memory)
+    with pytest.raises(InputError, match="prepared for other data"):
+        answer(first, ["users:4"], "amnesiac", {"epochs": 1}, memory=memory)
+    answer(original, ["users:3"], "surgery", work=tmp_path)
+    answer(original, ["users:3"], "surgery", work=tmp_path)  # the same call goes on
+    for words, method, seed in ((["users:4"], "surgery", 0), (["users:3"], "surgery", 1), (["users:3"], "mmrecun", 0)):
+        with pytest.raises(InputError, match="holds work on another request"):
+            answer(original, words, method, seed=seed, work=tmp_path)
+    with pytest.raises(InputError, match=r"forget set of .* train pairs"):
+        answer(first, resolve(parse(["users:5"]), original.dataset), "surgery")
+
+
+def test_an_ensemble_is_not_retrained_as_if_it_were_one_model(original):
+    """It answers as a matrix factorisation; retraining that would be called exact and be another model."""
+    params = {
+        "user_embedding": original.rows[: original.dataset.num_users],
+        "item_embedding": original.rows[original.dataset.num_users :],
+    }
+    setup = set_up(
+        original.dataset, Config("mf", mf.Settings(embedding_size=16), original.config.train), original.sizes
+    )
+    ensemble = recommender(setup, params, info={"ensemble_of": "mgcn"})
+    for method in ("gold", "sisa"):
+        with pytest.raises(InputError, match="ensemble of mgcn models"):
+            answer(ensemble, ["users:3"], method)
+    assert answer(ensemble, ["users:3"], "surgery").dataset.removed_users[3]
+
+
+def test_content_that_a_backbone_never_saw_touches_nothing(original):
+    """A request for it edits the data and leaves every row as it was."""
+    plain = fit(
+        original.dataset, Config("mf", mf.Settings(embedding_size=16), dataclasses.replace(CONFIG.train, max_epochs=1))
+    )
+    answered = answer(plain, ["modality:image"], "mmrecun", {"steps": 2, "batch_size": 64})
+    assert answered.dataset.modalities == ("text",)
+    assert answered.info["moving_rows"] == 0
+    for name, table in plain.params.items():
+        np.testing.assert_array_equal(answered.params[name], table)
+
+
+def test_the_branch_of_a_forgotten_modality_is_the_originals(original):
+    """On the edited graph it would be nothing, and the only forget term of such a request would vanish; both paths agree."""
+    forget_set = resolve(parse(["modality:image:1,2,3"]), original.dataset)
+    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
+    problem = Problem(original, forget_set, retain)
+    moving = touched(original.dataset, forget_set)
+    branches = {}
+    for graph in ("original", "edited"):
+        settings = mmrecun.Settings(forget_graph=graph)
+        local = local_inputs(problem, original.params, moving, settings)
+        whole = whole_inputs(problem, original.params, moving, settings)
+        branches[graph] = np.asarray(whole.inputs.branch)[1:4]
+        items = np.asarray(local.inputs.branch_items)[:3]
+        np.testing.assert_allclose(np.asarray(local.inputs.branch)[items], branches[graph], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(branches["edited"], branches["original"])
+    assert np.abs(branches["edited"]).min(axis=1).max() > 0
+
+
+def test_negatives_are_retained_items_on_both_paths(original):
+    """A forgotten item that is drawn as a negative would be pushed up."""
+    forget_set = resolve(parse(["items:7,11"]), original.dataset)
+    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
+    problem = Problem(original, forget_set, retain)
+    moving = touched(original.dataset, forget_set)
+    made = whole_inputs(problem, original.params, moving, mmrecun.Settings())
+    for part in (made.inputs.retain, made.inputs.forget):
+        candidates = np.asarray(part.sampler.candidates)[: int(part.sampler.num_candidates)]
+        assert not np.isin([7, 11], candidates).any()

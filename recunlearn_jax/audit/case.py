@@ -28,7 +28,7 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         InputError: a check that plants nothing; or see `requests.resolve` and the check's own.
     """
     before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
-    planted, taken = {}, np.zeros(0, int)
+    planted, taken, users = {}, np.zeros(0, int), np.zeros(0, np.int32)
     for name, count in (plant or {}).items():
         known = [n for n, check in CHECKS.items() if check.plant is not None]
         if name not in known:
@@ -38,13 +38,14 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         add = CHECKS[name].plant
         assert add is not None
         dataset, found = add(dataset, count, taken, request.seed)
-        planted[name], taken = found.what, np.append(taken, found.items)
-    users = np.arange(before.num_users, dataset.num_users)
+        planted[name] = found.what
+        taken, users = np.append(taken, found.items), np.append(users, found.users)
     forget_set = resolve(with_users(request, before, users) if len(users) else request, dataset)
     return Case(dataset, forget_set, retained(dataset, forget_set), planted)
 
 
 def with_users(request: Request, dataset: Dataset, users: np.ndarray) -> Request:
-    """The request with planted users in addition; a share of users is drawn among those of the data set without them."""
+    """The request with planted users in addition; a share of users is drawn among those of the data set without them, other shares are
+    drawn on the data with them."""
     drawn = np.flatnonzero(resolve(request, dataset).users) if request.describe() != "nothing" else np.zeros(0, int)
     return dataclasses.replace(request, users=[*drawn.tolist(), *users.tolist()])

@@ -22,6 +22,7 @@ from recunlearn_jax.audit import (
 )
 from recunlearn_jax.audit.base import Check
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.settings import check_name
 from recunlearn_jax.verdict import Figure
 
 CHECKS: dict[str, Check] = {
@@ -46,10 +47,14 @@ def register(name: str, check: Check) -> None:
     """Add a check under a name that is free.
 
     Raises:
-        InputError: the name is taken, or a figure of it is.
+        InputError: see `settings.check_name`; or a figure's name is taken or odd.
     """
-    if name in CHECKS:
-        raise InputError(f"check {name!r}: the name is taken; choose another")
+    check_name(name, "check", CHECKS)
+    odd = [figure.name for figure in check.figures if "/" in figure.name]
+    if odd:
+        raise InputError(
+            f"check {name!r}: the figure {odd[0]!r} has a /, which stands between a figure and a Gold; choose another name"
+        )
     taken = {figure.name for figure in judged_figures(list(CHECKS))}
     double = [figure.name for figure in check.figures if figure.name in taken]
     if double:

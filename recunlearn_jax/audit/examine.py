@@ -1,6 +1,7 @@
 """All checks on all models of a case, and the judgement by where a further Gold would fall. Comparisons and audits both come here."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,14 +64,16 @@ def examine(
         check, prepared = CHECKS[name], _once(CHECKS[name], case)
         if check.needs != "method":
             for subject in [*judged, *golds]:
+                if check.needs == "params" and not _alike(subject, case):
+                    continue  # an ensemble, which answers with another backbone than the original's
                 make = functools.partial(_measured, prepared, subject)
                 own[subject.name] |= keep(subject.name, name, check, make)[subject.name]
             continue
         for subject in judged:
             if subject.attempt is None and subject.name != "original":
                 continue
-            if subject.attempt is not None and METHODS[subject.attempt.method].exact:
-                continue  # such an answer is a Gold itself
+            if subject.attempt is not None and METHODS[subject.attempt.method].retrains:
+                continue
             make = functools.partial(_measured_with_golds, prepared, subject, golds)
             found = keep(subject.name, name, check, make)
             tell(f"{subject.name}: {name}")
@@ -80,23 +83,38 @@ def examine(
     figures = judged_figures(list(checks))
     measured = {name: Measured(own[name], of_golds[name]) for name in of_golds}
     verdict = judgement(figures, measured, {gold.name: own[gold.name] for gold in golds})
-    numbers = {figure.name: CHECKS[name].number for name in checks for figure in CHECKS[name].figures}
+    origin = {
+        figure.name: {"check": CHECKS[name].number, "source": CHECKS[name].source}
+        for name in checks
+        for figure in CHECKS[name].figures
+    }
     return {
         "figures": own,
         "checks": {name: CHECKS[name].version for name in checks},
-        "judged": [figure._asdict() | {"check": numbers[figure.name]} for figure in figures],
+        "judged": [figure._asdict() | origin[figure.name] for figure in figures],
+        "audited": any(not CHECKS[name].usual for name in checks),
         "not_finite": not_finite,
         **verdict,
     }
 
 
+def _alike(subject: Subject, case: Case) -> bool:
+    """Whether a model has the parameters of the original's backbone."""
+    return case.original is None or subject.model.config.backbone == case.original.config.backbone
+
+
 def _measured(prepared: Callable[[], Any], subject: Subject) -> Figures:
-    return {subject.name: prepared()(subject)}
+    return {subject.name: _finite(prepared()(subject))}
 
 
 def _measured_with_golds(prepared: Callable[[], Any], subject: Subject, golds: Sequence[Subject]) -> Figures:
     measure = prepared()(subject)
-    return {other.name: measure(other) for other in [subject, *golds]}
+    return {other.name: _finite(measure(other)) for other in [subject, *golds]}
+
+
+def _finite(row: Row) -> Row:
+    """A figure that is no number, of a case that has nothing for it, is left out."""
+    return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def _once(check: Check, case: Case) -> Callable[[], Any]:

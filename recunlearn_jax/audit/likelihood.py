@@ -149,7 +149,9 @@ def train_shadows(
             states = TrainState(**checkpoint.load_tree(checkpoint.state_path(run, done), states._asdict()))
     every, stacked = stack(data), jnp.stack([jax.random.fold_in(key, 1) for key in keys])
     while done < epochs:
-        states = train_epochs(states, every, stacked, backbone=backbone, config=config.train, together=together)
+        states = train_epochs(
+            states, every, stacked, backbone=backbone, config=config.train.of_an_epoch, together=together
+        )
         jax.block_until_ready(states)
         done += 1
         on_epoch(done)
@@ -240,7 +242,8 @@ def prepare(case: Case):
         return make_shadows(case, original.config, count=case.shadows, epochs=epochs, run=run)
 
     def of_method(subject: Subject) -> Measure:
-        if not case.shadows:
+        members = candidates(case, case.shadows).member if case.shadows else np.zeros(0, bool)
+        if not members.any() or members.all():  # no shadows asked for, or nothing to tell apart
             return lambda other: {}
         made = shadows()
         pairs, users = jnp.asarray(made.chosen.pairs), case.dataset.num_users

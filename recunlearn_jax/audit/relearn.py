@@ -99,7 +99,7 @@ def relearn_steps(
 
 
 def prepare(case: Case) -> Measure:
-    """Steps at the training's learning rate; a model of another backbone than the original's is left out."""
+    """Steps at the training's learning rate."""
     original, forgotten = case.original, forget_pairs(case.dataset, case.forget_set)
     if original is None or not len(forgotten):
         return lambda subject: {}
@@ -108,10 +108,8 @@ def prepare(case: Case) -> Measure:
     rate = original.config.train.learning_rate
 
     def measure(subject: Subject) -> Row:
-        backbone = subject.model.backbone
-        if backbone.name != original.backbone.name:
-            return {}
-        steps = relearn_steps(subject.model.params, taught, target, backbone=backbone, learning_rate=rate)
+        model = subject.model
+        steps = relearn_steps(model.params, taught, target, backbone=model.backbone, learning_rate=rate)
         return {"relearn steps": float(steps)}
 
     return measure

@@ -6,7 +6,7 @@
 from recunlearn_jax.backbones import freedom, lightgcn, mf, mgcn, vbpr
 from recunlearn_jax.backbones.base import Backbone, BackboneKind
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.settings import suggestion
+from recunlearn_jax.settings import check_name, suggestion
 
 __all__ = ["BACKBONES", "Backbone", "BackboneKind", "backbone_kind", "register"]
 
@@ -23,10 +23,9 @@ def register(name: str, kind: BackboneKind) -> None:
     """Add a backbone under a name that is free.
 
     Raises:
-        InputError: the name is taken.
+        InputError: see `settings.check_name`.
     """
-    if name in BACKBONES:
-        raise InputError(f"backbone {name!r}: the name is taken; choose another")
+    check_name(name, "backbone", BACKBONES)
     BACKBONES[name] = kind
 
 

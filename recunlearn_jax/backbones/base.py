@@ -101,8 +101,8 @@ class Backbone:
     loss: Callable[[Params, Data, Batch, int], jax.Array]
     """(params, data, batch, configured batch size) -> training's loss, float32 scalar."""
     tables: Mapping[str, Rows]
-    """Name -> whose rows a parameter holds. EVERY array with a row a user or item must stand here: these are reset, moved, recorded and
-    checked. "neither" says that a parameter, or a dictionary of them, which may happen to be as long holds no such rows."""
+    """Name -> whose rows a parameter, or a dictionary of them, holds; EVERY parameter stands here. Tables of users and items are reset,
+    moved and recorded; "neither" says that there is no such row in it."""
     of_modality: Callable[[str], str | None] = lambda path: None
     """The modality a parameter belongs to, by its path: it goes with the modality."""
     epoch: Callable[[jax.Array, Data], Data] = lambda key, data: data
@@ -140,28 +140,32 @@ def rows_of(backbone: Backbone, path: str) -> Rows | None:
 
 
 def check_tables(backbone: Backbone, params: Params) -> None:
-    """Every parameter with as many rows as users or items is declared, so that no forgotten row can be overlooked.
+    """Every parameter is declared, so that no forgotten row can be overlooked.
 
     Args:
         backbone: whose declaration is checked.
         params: arrays, or their shapes.
 
     Raises:
-        TypeError: a parameter is not declared, or a declared one has another number of rows; this is a defect of the backbone.
+        TypeError: a parameter is not declared, or does not have the rows it is declared to have; this is a defect of the backbone.
     """
-    sizes = {"users": backbone.shape.num_users, "items": backbone.shape.num_items}
+    users, items = backbone.shape.num_users, backbone.shape.num_items
+    expected = {"users": users, "items": items}
     for path, leaf in flat(params).items():
-        declared = rows_of(backbone, path)
-        found = [kind for kind, size in sizes.items() if size in leaf.shape]
-        if declared is None and found:
+        shape, declared = list(leaf.shape), rows_of(backbone, path)
+        if declared is None:
             raise TypeError(
-                f"backbone {backbone.name!r}: parameter {path!r} has shape {list(leaf.shape)}, which may hold a row for each of the "
-                f"{sizes[found[0]]} {found[0]}; declare it in `tables` as 'users', 'items' or 'neither'"
+                f"backbone {backbone.name!r}: parameter {path!r} of shape {shape} is not declared in `tables`; "
+                "say whose rows it holds: 'users', 'items' or 'neither'"
             )
-        if declared in sizes and (leaf.shape[:1] != (sizes[declared],) or "/" in path):
+        if declared == "neither" and leaf.ndim > 1 and shape[0] == users + items:
             raise TypeError(
-                f"backbone {backbone.name!r}: parameter {path!r} is declared to hold {declared} and has shape {list(leaf.shape)}; "
-                f"{sizes[declared]} rows are expected, in no dictionary of their own"
+                f"backbone {backbone.name!r}: parameter {path!r} of shape {shape} has a row for each user and item; keep two tables"
+            )
+        if declared in expected and (shape[:1] != [expected[declared]] or "/" in path):
+            raise TypeError(
+                f"backbone {backbone.name!r}: parameter {path!r} of shape {shape} is declared to hold {declared}; "
+                f"{expected[declared]} rows are expected, in no dictionary of their own"
             )
     missing = [name for name in backbone.id_tables() if name not in params]
     if missing:

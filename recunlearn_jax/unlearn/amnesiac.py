@@ -73,7 +73,7 @@ def recorded(key: jax.Array, original: Recommender, epochs: int) -> tuple[Params
     Returns:
         The parameters after them, and the record.
     """
-    config, pairs = original.config.train, len(original.dataset.train)
+    config, pairs = original.config.train.of_an_epoch, len(original.dataset.train)
     steps = -(-pairs // config.batch_size)
     state = init_state(original.params)
     updates, rows = [], []

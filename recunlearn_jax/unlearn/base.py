@@ -42,9 +42,8 @@ class Memory(NamedTuple):
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it
-    seconds: Seconds | None = (
-        None  # that preparing took; from a method, those of an earlier process whose work it took up
-    )
+    checksum: str | None = None  # of the data it was prepared for; None where nothing was prepared
+    seconds: Seconds | None = None  # of preparing; from a method, those of an earlier process that it went on from
 
 
 def no_preparation(key: jax.Array, original: Recommender, settings: Any, work: Path | None) -> Memory:
@@ -63,8 +62,8 @@ class Method(NamedTuple):
     what must go from them is removed afterwards. Under "earlier" info may hold the `Seconds` of a process whose work was taken up."""
     prepare: Callable[[jax.Array, Recommender, Any, Path | None], Memory] = no_preparation
     """(key, original, settings, work) -> memory; before any request, its cost is told apart."""
-    exact: bool = False
-    """Whether the answer has the distribution of a model trained without what is forgotten."""
+    retrains: bool = False
+    """Whether answers come from retraining on what is retained; checks that ask for many answers leave such a method out."""
     source: str = ""
     """Paper."""
 

@@ -11,8 +11,10 @@ import jax
 
 from recunlearn_jax import settings as settings_
 from recunlearn_jax.backbones.base import check_tables
+from recunlearn_jax.config import config_to_dict
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, report
+from recunlearn_jax.files import read_json, write_json
 from recunlearn_jax.recommender import Recommender, recommender, set_up
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, parse, resolve, retained
 from recunlearn_jax.stopwatch import Seconds, stopwatch
@@ -23,7 +25,7 @@ from recunlearn_jax.unlearn.removal import left_over, remove
 
 def answer(
     original: Recommender,
-    request: ForgetSet | Request | Sequence[str],
+    request: ForgetSet | Request | Sequence[str] | str,
     method: str = "mmrecun",
     settings: Any = None,
     *,
@@ -43,12 +45,14 @@ def answer(
         work: folder where a method may keep long work, so that the same call goes on.
 
     Returns:
-        A recommender of the retained data. No row of it is that of a forgotten user, item or feature, and it holds no reference to the
-        original. `info` is what the method reports; `seconds` run from the resolved request to usable parameters and graph.
+        A recommender of the retained data. Every row of a forgotten user, item or feature is that of a fresh model, and it holds no
+        reference to the original. `info` is what the method reports, with `preparation_seconds` where it prepared here; `seconds` run from
+        the resolved request to usable parameters and graph.
 
     Raises:
-        InputError: a request, method or settings that do not fit.
+        InputError: a request, method, settings, memory or work folder that do not fit.
         TypeError: the backbone or the method is at fault: an undeclared table, or parameters of another form.
+        RuntimeError: the method copied a row of a forgotten user or item.
 
     >>> import recunlearn_jax as ru
     >>> original = ru.fit(ru.toy(60, 40, pairs_per_user=5, clusters=2), ru.Config("mf", train=ru.TrainConfig(max_epochs=2)))
@@ -59,7 +63,16 @@ def answer(
     chosen, settings = find(method, settings)
     forget_set = resolved(request, original)
     check_tables(original.backbone, original.params)
+    if chosen.retrains and "ensemble_of" in original.info:
+        raise InputError(
+            f"method {method!r}: the model is an ensemble of {original.info['ensemble_of']} models, which it does not hold; "
+            "retrain from the model that was trained first"
+        )
+    if memory is not None and memory.checksum not in {None, original.dataset.checksum}:
+        raise InputError(f"method {method!r}: its memory was prepared for other data than the model's; prepare anew")
+    _claim(work, "request", method, settings, seed, original, forget_set.checksum)
     _, forget_key, removal_key = jax.random.split(jax.random.key(seed), 3)
+    prepared_here = memory is None
     memory = memory or prepare(original, method, settings, seed=seed, work=work)
     served = memory.original
     with stopwatch() as seconds:
@@ -73,6 +86,8 @@ def answer(
             f"method {method!r}: rows of forgotten users or items stand in {', '.join(left)}; nothing is released"
         )
     earlier = info.pop("earlier", Seconds())
+    if prepared_here and served is not original and memory.seconds is not None:
+        info["preparation_seconds"] = round(memory.seconds.total, 3)
     return recommender(retain, params, info=info, seconds=seconds + earlier)
 
 
@@ -86,10 +101,35 @@ def prepare(
         method, settings, seed, work: as for `answer`.
     """
     chosen, settings = find(method, settings)
+    _claim(work, "preparation", method, settings, seed, original, "")
     with stopwatch() as seconds:
         memory = chosen.prepare(jax.random.split(jax.random.key(seed), 3)[0], original, settings, work)
         jax.block_until_ready(memory.original.params)
-    return memory._replace(seconds=seconds + (memory.seconds or Seconds()))
+    checksum = None if memory.original is original else original.dataset.checksum
+    return memory._replace(seconds=seconds + (memory.seconds or Seconds()), checksum=checksum)
+
+
+def _claim(
+    work: Path | None, stage: str, method: str, settings: Any, seed: int, original: Recommender, forget_checksum: str
+) -> None:
+    """Bind a work folder to what is done in it, so that nothing of another request, seed or setting is ever taken up there."""
+    if work is None:
+        return
+    path = work / f"{stage}.json"
+    identity = {
+        "method": method,
+        "settings": settings_.to_dict(settings),
+        "seed": seed,
+        "config": config_to_dict(original.config),
+        "data_checksum": original.dataset.checksum,
+        "forget_checksum": forget_checksum,
+    }
+    if path.exists() and read_json(path) != identity:
+        raise InputError(
+            f"{work}: holds work on another request, or with other settings or another seed; choose another folder"
+        )
+    if not path.exists():
+        write_json(path, identity)
 
 
 def outcome(original: Recommender, answered: Recommender, forget_set: ForgetSet) -> dict[str, Any]:
@@ -118,8 +158,13 @@ def find(method: str, settings: Any) -> tuple[Method, Any]:
     return chosen, settings
 
 
-def resolved(request: ForgetSet | Request | Sequence[str], original: Recommender) -> ForgetSet:
+def resolved(request: ForgetSet | Request | Sequence[str] | str, original: Recommender) -> ForgetSet:
     """The forget set of a request on the original's data."""
-    if isinstance(request, ForgetSet):
-        return request
-    return resolve(request if isinstance(request, Request) else parse(request), original.dataset)
+    if not isinstance(request, ForgetSet):
+        words = [request] if isinstance(request, str) else request
+        return resolve(words if isinstance(words, Request) else parse(words), original.dataset)
+    if len(request.forget) != len(original.dataset.train):
+        raise InputError(
+            f"request: a forget set of {len(request.forget)} train pairs; the model's data has {len(original.dataset.train)}"
+        )
+    return request

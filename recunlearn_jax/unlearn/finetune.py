@@ -29,8 +29,9 @@ def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Para
     params = remove(cut_key, problem.original.params, retain, "finetune")
     # The epoch is donated its state; the original's arrays must live on.
     state = init_state(jax.tree.map(jnp.copy, params))
+    config = retain.config.train.of_an_epoch
     for _ in range(settings.epochs):
-        state, _ = train_epoch(state, retain.data, train_key, backbone=retain.backbone, config=retain.config.train)
+        state, _ = train_epoch(state, retain.data, train_key, backbone=retain.backbone, config=config)
     return state.params, {"steps": int(state.epoch)}
 
 

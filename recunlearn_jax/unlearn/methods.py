@@ -3,7 +3,7 @@
 `register` adds one from outside the package; from then on `answer`, the command line, comparisons and audits know it.
 """
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.settings import check_name
 from recunlearn_jax.unlearn import amnesiac, ascent, finetune, gold, mmrecun, rrl, scif, sharded, surgery
 from recunlearn_jax.unlearn.base import Method
 
@@ -25,8 +25,7 @@ def register(name: str, method: Method) -> None:
     """Add a method under a name that is free.
 
     Raises:
-        InputError: the name is taken.
+        InputError: see `settings.check_name`.
     """
-    if name in METHODS:
-        raise InputError(f"method {name!r}: the name is taken; choose another")
+    check_name(name, "method", METHODS)
     METHODS[name] = method

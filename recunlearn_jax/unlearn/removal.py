@@ -3,19 +3,15 @@
     a forgotten row becomes the row that `Backbone.init` gives for the retained data
 
 which is a fresh draw for a user or an item, and no feature for content. What belongs to a modality that is gone is left behind. Afterwards
-the rows of all id tables are compared with the forgotten ones, byte for byte: a method may have copied one.
+a forgotten row is looked for among all rows of the id tables, in case a method copied one.
 """
-
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
 
-from recunlearn_jax.backbones import Backbone
-from recunlearn_jax.backbones.base import Data, Params, check_tables, flat, rows_of
-from recunlearn_jax.recommender import Recommender, Setup, shapes
+from recunlearn_jax.backbones.base import Params, check_tables, flat
+from recunlearn_jax.recommender import Recommender, Setup, init_params, replace_rows
 from recunlearn_jax.requests import ForgetSet
 
 SHORT = 8  # columns below which two rows may be equal by chance
@@ -33,17 +29,19 @@ def remove(key: jax.Array, params: Params, retain: Setup, method: str) -> Params
     Raises:
         TypeError: a parameter is missing, has another shape or type, or is not declared by the backbone.
     """
-    kept = _like(params, shapes(retain), method)
-    check_tables(retain.backbone, kept)
-    dataset = retain.dataset
-    rows = {"users": dataset.removed_users, "items": dataset.removed_items}
-    content = {m: dataset.removed_items | ~dataset.features[m].any(axis=1) for m in dataset.modalities}
+    backbone, dataset = retain.backbone, retain.dataset
+    fresh = init_params(key, retain.data, backbone=backbone)
+    kept = _like(params, fresh, method)
+    check_tables(backbone, kept)
     masks = {}
-    for path in flat(kept):
-        declared, modality = rows_of(retain.backbone, path), retain.backbone.of_modality(path)
-        if declared in rows:
-            masks[path] = content[modality] if modality in content and declared == "items" else rows[declared]
-    return _removed(key, kept, masks, retain.data, backbone=retain.backbone)
+    for name, rows in backbone.tables.items():
+        modality = backbone.of_modality(name)
+        if rows == "users":
+            masks[name] = dataset.removed_users
+        elif rows == "items":
+            features = dataset.features.get(modality or "")
+            masks[name] = dataset.removed_items | (False if features is None else ~features.any(axis=1))
+    return replace_rows(kept, fresh, {name: mask for name, mask in masks.items() if name in kept})
 
 
 def _like(params: Params, expected: Params, method: str) -> Params:
@@ -62,21 +60,6 @@ def _like(params: Params, expected: Params, method: str) -> Params:
         return given[name]
 
     return jax.tree_util.tree_map_with_path(take, expected)
-
-
-@functools.partial(jax.jit, static_argnames="backbone")
-def _removed(
-    key: jax.Array, params: Params, masks: dict[str, Bool[Array, "rows"]], data: Data, *, backbone: Backbone
-) -> Params:
-    fresh = flat(backbone.init(key, data))
-
-    def released(path, table):
-        name = "/".join(part.key for part in path)
-        if name not in masks:
-            return table
-        return jnp.where(masks[name].reshape(-1, *[1] * (table.ndim - 1)), fresh[name], table)
-
-    return jax.tree_util.tree_map_with_path(released, params)
 
 
 def left_over(params: Params, retain: Setup, original: Recommender, forget_set: ForgetSet) -> list[str]:

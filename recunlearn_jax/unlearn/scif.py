@@ -37,7 +37,7 @@ class Settings:
 def scif(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """One influence step. A request without forgotten pairs (modality data) moves no parameter: the method has no term for it."""
     original = problem.original
-    users, items = touched(original.dataset, problem.forget_set)
+    users, items = touched(original.dataset, problem.forget_set, modalities=original.backbone.modalities)
     tables, residual = influence(
         key,
         original.params,

@@ -24,11 +24,13 @@ from recunlearn_jax.backbones import mf
 from recunlearn_jax.backbones.base import Params, Sizes
 from recunlearn_jax.config import Config
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.recommender import Recommender, recommender, set_up
+from recunlearn_jax.recommender import Recommender, embed, recommender, set_up, shapes
 from recunlearn_jax.sampling import Sampler, draw_pairs
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import OPTIMIZER, descend, train
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
+
+BEFORE, AFTER = "shards-before", "shards-after"  # folders of their training, below the work folder
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Record(NamedTuple):
     rows: list[jax.Array]  # output rows of each shard model
     config: Config  # of their training
     sizes: Sizes
+    modalities: tuple[str, ...]  # that they read
 
 
 class Scheme(NamedTuple):
@@ -91,7 +94,8 @@ def similar_users(key: jax.Array, original: Recommender, settings: Settings, rou
             if left[user] and free[shard]:
                 chosen[users[user]], left[user] = shard, False
                 free[shard] -= 1
-        centres = np.stack([rows[users][chosen[users] == shard].mean(axis=0) for shard in range(shards)])
+        own = [rows[users][chosen[users] == shard] for shard in range(shards)]
+        centres = np.stack([r.mean(axis=0) if len(r) else centre for r, centre in zip(own, centres, strict=True)])
     return chosen[data.train[:, 0]]
 
 
@@ -163,15 +167,15 @@ def prepared(scheme: Scheme, key: jax.Array, original: Recommender, settings: Se
     shard_of = scheme.shards(shard_key, original, settings)
     pairs = [original.dataset.train[shard_of == i] for i in range(settings.shards)]
     rows, earlier = trained_rows(
-        train_key, original.dataset, dict(enumerate(pairs)), original.config, original.sizes, work and work / "before"
+        train_key, original.dataset, dict(enumerate(pairs)), original.config, original.sizes, work and work / BEFORE
     )
-    record = Record(shard_of, [rows[i] for i in range(settings.shards)], original.config, original.sizes)
+    every = [rows[i] for i in range(settings.shards)]
+    record = Record(shard_of, every, original.config, original.sizes, original.backbone.modalities)
     z = scheme.aggregate(aggregate_key, jnp.stack(record.rows), original.data.sampler, original.config, settings)
     config = Config("mf", mf.Settings(embedding_size=z.shape[1]), original.config.train)
     setup = set_up(original.dataset, config, original.sizes)
-    return Memory(
-        recommender(setup, as_tables(z, original.dataset), info={"trained_shards": settings.shards}), record, earlier
-    )
+    info = {"trained_shards": settings.shards, "ensemble_of": original.config.backbone}
+    return Memory(recommender(setup, as_tables(z, original.dataset), info=info), record, seconds=earlier)
 
 
 def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
@@ -179,15 +183,19 @@ def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings)
     train_key, aggregate_key = jax.random.split(key)
     record, asked, retain = problem.record, problem.forget_set, problem.retain
     hit: Sequence[int] = np.unique(record.shard_of[asked.forget]).tolist()
-    if asked.features or asked.items.any():
+    if asked.items.any() or set(asked.features) & set(record.modalities):
         hit = range(settings.shards)  # every shard model saw the features and the item graphs
     train_pairs = problem.original.dataset.train
     pairs = {i: train_pairs[(record.shard_of == i) & ~asked.forget] for i in hit}
-    work = problem.work and problem.work / "after"
+    work = problem.work and problem.work / AFTER
     rows, earlier = trained_rows(train_key, retain.dataset, pairs, record.config, record.sizes, work)
     stacked = jnp.stack(list((dict(enumerate(record.rows)) | rows).values()))
     z = scheme.aggregate(aggregate_key, stacked, retain.data.sampler, record.config, settings)
-    return as_tables(z, retain.dataset), {"trained_shards": len(hit), "earlier": earlier}
+    return as_tables(z, retain.dataset), {
+        "trained_shards": len(hit),
+        "ensemble_of": record.config.backbone,
+        "earlier": earlier,
+    }
 
 
 def trained_rows(
@@ -208,6 +216,10 @@ def trained_rows(
     for i, own in pairs.items():
         seed = int(jax.random.bits(jax.random.fold_in(key, i), dtype=jnp.uint32) >> 1)
         setup = set_up(dataset.replace(train=own), config, sizes)
+        if not len(own):  # a shard without pairs says nothing
+            kind = jax.eval_shape(functools.partial(embed, backbone=setup.backbone), shapes(setup), setup.data)
+            rows[i] = jnp.zeros(kind.shape, kind.dtype)
+            continue
         model = train(setup, seed, run=work and work / f"shard-{i}")
         rows[i], earlier = model.rows, earlier + model.seconds
     return rows, earlier
@@ -221,7 +233,7 @@ def as_tables(z: jax.Array, dataset: Dataset) -> Params:
 def method(scheme: Scheme, kind: type, source: str) -> Method:
     """A way of forgetting by shards."""
     return Method(
-        kind, functools.partial(forget, scheme), functools.partial(prepared, scheme), exact=True, source=source
+        kind, functools.partial(forget, scheme), functools.partial(prepared, scheme), retrains=True, source=source
     )
 
 

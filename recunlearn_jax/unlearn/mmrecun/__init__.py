@@ -11,14 +11,15 @@ BPR, the graph of the forget terms, which rows are re-initialised and move, and 
 looked at.
 
 Modality data has no forget pairs. There the reverse term is a negated contrast between the affected items' output rows and the branch
-F_m that the original computed from the forgotten modality.
+F_m that the original computed from the forgotten modality. A backbone without such a branch (any that is not `linear`) has no forget
+term then.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.backbones.base import Params
@@ -61,6 +62,14 @@ class Settings:
     seen; end: they count in every step."""
 
 
+# What no step reads; at one value there, so that another choice does not compile the steps anew.
+BEFORE_THE_STEPS: dict[str, Any] = {
+    field.name: field.default
+    for field in dataclasses.fields(Settings)
+    if field.name in {"forget_graph", "reset", "scope", "touched_degree", "forget_until"}
+}
+
+
 def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Steps of the MMRecUN objective.
 
@@ -68,7 +77,7 @@ def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Param
     """
     original, forget_set, backbone = problem.original, problem.forget_set, problem.original.backbone
     reset_key, run_key = jax.random.split(key)
-    moving = touched(original.dataset, forget_set, settings.touched_degree)
+    moving = touched(original.dataset, forget_set, settings.touched_degree, backbone.modalities)
     nobody = (np.zeros_like(forget_set.users), np.zeros_like(forget_set.items))
     reset = {"none": nobody, "forgotten": (forget_set.users, forget_set.items), "touched": moving}[settings.reset]
     params = redraw(reset_key, original.params, original.data, *reset, backbone=backbone)
@@ -82,9 +91,8 @@ def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Param
         retain=made.retain,
         forget=made.forget,
         contrast=backbone.contrast,
-        settings=settings,
+        settings=dataclasses.replace(settings, **BEFORE_THE_STEPS),
     )
-    answer = made.applied(params, state.added)
     unseen = float(made.inputs.unseen)
     info = {
         "steps": int(state.step),
@@ -94,7 +102,7 @@ def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Param
         "moving_rows": int(sum(rows.sum() for rows in moving)),
         "neighbourhood": made.nodes,
     }
-    return jax.block_until_ready(jax.tree.map(jnp.asarray, answer)), info
+    return made.applied(params, state.added), info
 
 
 METHOD = Method(Settings, mmrecun, source="arXiv 2405.15328")

@@ -11,9 +11,16 @@ import numpy as np
 
 from recunlearn_jax.backbones.base import Linear, Params
 from recunlearn_jax.graph import HostGraphs
-from recunlearn_jax.sampling import build_sampler
-from recunlearn_jax.unlearn.base import Problem, forget_sampler, row_masks
-from recunlearn_jax.unlearn.mmrecun.neighbourhood import gather, neighbourhood, padded_length, reach, senders_of
+from recunlearn_jax.sampling import Sampler, build_sampler
+from recunlearn_jax.unlearn.base import Problem, row_masks
+from recunlearn_jax.unlearn.mmrecun.neighbourhood import (
+    gather,
+    neighbourhood,
+    padded_length,
+    reach,
+    senders_of,
+    taken,
+)
 from recunlearn_jax.unlearn.mmrecun.objective import Inputs, Part, Reach, on_neighbourhood, on_whole_graph
 from recunlearn_jax.unlearn.mmrecun.stop import linear_margin_of_unseen, margin_of_unseen
 
@@ -45,7 +52,7 @@ def local_inputs(problem: Problem, params: Params, moving: tuple[np.ndarray, np.
     data, sizes, linear, modalities = original.dataset, original.sizes, backbone.linear, backbone.modalities
     assert linear is not None
     forgotten = data.train[problem.forget_set.forget]
-    concerned = np.logical_or.reduce([np.zeros(data.num_items, bool), *problem.forget_set.features.values()])
+    concerned = _concerned(problem)
     moving_users, moving_items = moving
     # The whole graphs, for every modality of the original, so that one program serves requests of all kinds.
     before, after = linear.host(data, modalities), linear.host(retain.dataset, modalities)
@@ -71,7 +78,7 @@ def local_inputs(problem: Problem, params: Params, moving: tuple[np.ndarray, np.
     history = nodes.local(data.train[inside])
     negatives = np.searchsorted(nodes.items, candidates)
 
-    def part(whole: HostGraphs, graphs: Any, pairs: np.ndarray) -> tuple[Part, Any]:
+    def part(whole: HostGraphs, graphs: Any, pairs: np.ndarray) -> Part:
         sampler = build_sampler(
             nodes.local(pairs),
             history,
@@ -82,23 +89,25 @@ def local_inputs(problem: Problem, params: Params, moving: tuple[np.ndarray, np.
             history_capacity=padded_length(len(history), sizes.pairs),
         )
         rows = _rows(params, graphs, gates, linear=linear)
-        cut = neighbourhood(whole, rows, nodes, linear, sizes, senders)
-        return Part(sampler, cut), cut.base
+        return Part(sampler, neighbourhood(whole, rows, nodes, linear, sizes, senders))
 
     on_original = settings.forget_graph == "original"
-    forget, base = part(before, original.data.graphs, forgotten) if on_original else part(after, edited, forgotten)
+    forget = part(before, original.data.graphs, forgotten) if on_original else part(after, edited, forgotten)
     here = np.searchsorted(nodes.items, np.flatnonzero(concerned))
     nothing = np.zeros(data.num_items, bool)
     lost = {m: nodes.of_items(problem.forget_set.features.get(m, nothing)) for m in modalities}
+    first = _rows(
+        params, original.data.graphs, gates, linear=linear
+    )  # the branch is the original's, whatever graph the terms see
     local = linear.resized(nodes.num_users, nodes.num_items)
     tables = backbone.id_tables()
     place = {"users": nodes.of_users(moving_users), "items": nodes.of_items(moving_items)}
     inputs = Inputs(
-        retain=part(after, edited, repair)[0],
+        retain=part(after, edited, repair),
         forget=forget,
         gates={m: gate[nodes.padded[1]] for m, gate in gates.items()},
         moving={name: place[rows][:, None] for name, rows in tables.items()},
-        branch=_branch(base, lost, linear=local),
+        branch=_branch(taken(first, *map(jnp.asarray, nodes.padded), linear=linear), lost, linear=local),
         branch_items=jnp.asarray(np.pad(here, (0, nodes.num_items - len(here))), jnp.int32),
         num_branch_items=jnp.int32(len(here)),
         forget_degree=nodes.of_users(np.bincount(forgotten[:, 0], minlength=data.num_users)),
@@ -131,7 +140,7 @@ def whole_inputs(problem: Problem, params: Params, moving: tuple[np.ndarray, np.
     if settings.scope == "touched":
         repair = repair[moving[0][repair[:, 0]] | moving[1][repair[:, 1]]]
     forgotten = data.train[problem.forget_set.forget]
-    concerned = np.logical_or.reduce([np.zeros(data.num_items, bool), *problem.forget_set.features.values()])
+    concerned = _concerned(problem)
     branch = None
     if backbone.linear is not None:
         nothing = np.zeros(data.num_items, bool)
@@ -140,20 +149,18 @@ def whole_inputs(problem: Problem, params: Params, moving: tuple[np.ndarray, np.
         rows = _rows(params, original.data.graphs, gates, linear=backbone.linear)
         branch = _branch(rows, lost, linear=backbone.linear)
     items = np.flatnonzero(concerned)
-    sampler = build_sampler(
-        repair,
-        data.train,
-        data.num_users,
-        data.num_items,
-        candidates=retain.dataset.train[:, 1],
-        capacity=original.sizes.pairs,
-        history_capacity=original.sizes.pairs,
-    )
+
+    def sampler_of(pairs: np.ndarray) -> Sampler:
+        """Negatives, of forgotten pairs too, come from items that are retained."""
+        sizes = {"capacity": original.sizes.pairs, "history_capacity": original.sizes.pairs}
+        ids = (data.num_users, data.num_items)
+        return build_sampler(pairs, data.train, *ids, candidates=retain.dataset.train[:, 1], **sizes)
+
     on_original = settings.forget_graph == "original"
     seen = original if on_original else retain
     inputs = Inputs(
-        retain=Part(sampler, retain.data),
-        forget=Part(forget_sampler(problem), seen.data),
+        retain=Part(sampler_of(repair), retain.data),
+        forget=Part(sampler_of(forgotten), seen.data),
         gates=None,
         moving=row_masks(*moving, backbone) if settings.scope == "touched" else None,
         branch=branch,
@@ -179,6 +186,12 @@ def whole_inputs(problem: Problem, params: Params, moving: tuple[np.ndarray, np.
 
 
 _ALWAYS = -np.inf
+
+
+def _concerned(problem: Problem) -> np.ndarray:
+    """Items that lose a feature row which the model reads, bool [|I|]."""
+    lost = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
+    return np.logical_or.reduce([np.zeros(problem.original.dataset.num_items, bool), *lost])
 
 
 def _holds(problem: Problem, settings: Any) -> bool:

@@ -137,12 +137,13 @@ def neighbourhood(
     }
     cut = only_from(cut, local_senders(senders, nodes))
     users, items = nodes.padded
-    rows = _taken(base, jnp.asarray(users), jnp.asarray(items), linear=linear)
+    rows = taken(base, jnp.asarray(users), jnp.asarray(items), linear=linear)
     return Neighbourhood(linear.device(cut, pairs, neighbours), rows)
 
 
 @functools.partial(jax.jit, static_argnames="linear")
-def _taken(rows: Any, users: jax.Array, items: jax.Array, *, linear: Linear) -> Any:
+def taken(rows: Any, users: jax.Array, items: jax.Array, *, linear: Linear) -> Any:
+    """`Linear.take`, compiled."""
     return linear.take(rows, users, items)
 
 
