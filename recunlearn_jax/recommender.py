@@ -85,16 +85,23 @@ def redraw(
         users, items: bool [|U|], bool [|I|].
         backbone: static.
     """
-    masks = {"users": users, "items": items}
-    fresh = init_params(key, data, backbone=backbone)
+    masks, fresh = {"users": users, "items": items}, fresh_tables(key, data, backbone=backbone)
     return replace_rows(params, fresh, {name: masks[rows] for name, rows in backbone.id_tables().items()})
+
+
+@functools.partial(jax.jit, static_argnames="backbone")
+def fresh_tables(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
+    """The tables of users and items as `init` gives them, and no layer, whose draws take longer to compile; arguments as for it."""
+    params = backbone.init(key, data)
+    return {name: params[name] for name, rows in backbone.tables.items() if rows != "neither" and name in params}
 
 
 def replace_rows(params: Params, fresh: Params, masks: Mapping[str, np.ndarray]) -> Params:
     """The parameters with some rows of some tables from others.
 
     Args:
-        params, fresh: of one backbone.
+        params: of a backbone.
+        fresh: those tables, of the same one.
         masks: table -> bool [rows], those to be taken from `fresh`.
     """
     tables, others = ({name: tree[name] for name in masks} for tree in (params, fresh))

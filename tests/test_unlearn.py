@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import gc
+import weakref
 
 import jax
 import numpy as np
@@ -428,3 +430,20 @@ def test_negatives_are_retained_items_on_both_paths(original):
     for part in (made.inputs.retain, made.inputs.forget):
         candidates = np.asarray(part.sampler.candidates)[: int(part.sampler.num_candidates)]
         assert not np.isin([7, 11], candidates).any()
+
+
+def test_an_answer_holds_nothing_of_its_original():
+    """Neither the model, nor a method's preparation, nor a cache keeps the original's data alive."""
+    model = fit(
+        toy(40, 32, pairs_per_user=4, clusters=4, feature_size=4),
+        dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, max_epochs=1)),
+    )
+    gone = [weakref.ref(model.dataset), weakref.ref(model)]
+    answers = [
+        answer(model, ["users:3"], method, {"steps": 2} if method == "mmrecun" else None)
+        for method in ("surgery", "mmrecun")
+    ]
+    del model
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+    assert all(np.isfinite(answered.rows).all() for answered in answers)

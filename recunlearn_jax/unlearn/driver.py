@@ -79,7 +79,7 @@ def answer(
         retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes)
         problem = Problem(served, forget_set, retain, memory.record, work)
         params, info = chosen.forget(forget_key, problem, settings)
-        params = jax.block_until_ready(remove(removal_key, params, retain, method))
+        params = jax.block_until_ready(remove(removal_key, params, served, retain, method))
         left = left_over(params, retain, served, forget_set)
     if left:
         raise RuntimeError(

@@ -26,7 +26,7 @@ def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Para
     retain = problem.retain
     check_precision(retain.config.train.precision)
     cut_key, train_key = jax.random.split(key)
-    params = remove(cut_key, problem.original.params, retain, "finetune")
+    params = remove(cut_key, problem.original.params, problem.original, retain, "finetune")
     # The epoch is donated its state; the original's arrays must live on.
     state = init_state(jax.tree.map(jnp.copy, params))
     config = retain.config.train.of_an_epoch

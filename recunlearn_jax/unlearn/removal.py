@@ -6,23 +6,26 @@ which is a fresh draw for a user or an item, and no feature for content. What be
 a forgotten row is looked for among all rows of the id tables, in case a method copied one.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.backbones.base import Params, check_tables, flat
-from recunlearn_jax.recommender import Recommender, Setup, init_params, replace_rows
+from recunlearn_jax.recommender import Recommender, Setup, fresh_tables, replace_rows, shapes
 from recunlearn_jax.requests import ForgetSet
 
 SHORT = 8  # columns below which two rows may be equal by chance
 
 
-def remove(key: jax.Array, params: Params, retain: Setup, method: str) -> Params:
+def remove(key: jax.Array, params: Params, original: Recommender, retain: Setup, method: str) -> Params:
     """Parameters that may be released: those of the retained data's backbone, every forgotten row as a fresh model has it.
 
     Args:
         key: typed PRNG key.
         params: from a method.
+        original: before the request.
         retain: the retained data.
         method: named where its parameters do not fit.
 
@@ -30,8 +33,8 @@ def remove(key: jax.Array, params: Params, retain: Setup, method: str) -> Params
         TypeError: a parameter is missing, has another shape or type, or is not declared by the backbone.
     """
     backbone, dataset = retain.backbone, retain.dataset
-    fresh = init_params(key, retain.data, backbone=backbone)
-    kept = _like(params, fresh, method)
+    fresh = fresh_tables(key, retain.data, backbone=backbone)
+    kept = _like(params, original.params if original.backbone is backbone else shapes(retain), method)
     check_tables(backbone, kept)
     masks = {}
     for name, rows in backbone.tables.items():
@@ -72,31 +75,41 @@ def left_over(params: Params, retain: Setup, original: Recommender, forget_set: 
         forget_set: resolved on its data.
     """
     gone = {"users": forget_set.users, "items": forget_set.items}
-    before, after = (
-        {name: (_words(p[name]), gone[rows]) for name, rows in backbone.id_tables().items() if _is_wide(p[name])}
-        for p, backbone in ((original.params, original.backbone), (params, retain.backbone))
-    )
-    nothing = np.zeros(0, np.uint64)
-    forgotten = np.concatenate([nothing, *(words[mask] for words, mask in before.values())])
+    nothing = [np.zeros(0, np.uint64)]
+    before = [
+        _words(_mixed(np.asarray(original.params[name])[gone[rows]].view(np.uint32), np))
+        for name, rows in original.backbone.id_tables().items()
+        if _is_wide(original.params[name])
+    ]
+    forgotten = np.concatenate(nothing + before)
+    if not len(forgotten):
+        return []
+    tables = {name: rows for name, rows in retain.backbone.id_tables().items() if _is_wide(params[name])}
+    after = {name: _words(words) for name, words in _every_word({name: params[name] for name in tables}).items()}
     # What stands at the place of a forgotten row comes from `init`: where that is the same for all, it tells nothing.
-    forgotten = np.setdiff1d(forgotten, np.concatenate([nothing, *(words[mask] for words, mask in after.values())]))
-    return [name for name, (words, _) in after.items() if np.isin(words, forgotten).any()]
+    fresh = np.concatenate(nothing + [after[name][gone[rows]] for name, rows in tables.items()])
+    forgotten = np.setdiff1d(forgotten, fresh)
+    return [name for name, words in after.items() if np.isin(words, forgotten).any()]
 
 
 def _is_wide(table: jax.Array) -> bool:
     return table.ndim == 2 and table.shape[1] >= SHORT
 
 
-def _words(table: jax.Array) -> np.ndarray:
-    """A word of 64 bits for each row, uint64 [rows]; equal rows have equal words, and different ones all but never."""
-    high, low = (np.asarray(half, np.uint64) for half in _hashes(table))
-    return (high << np.uint64(32)) | low
-
-
 @jax.jit
-def _hashes(table: jax.Array) -> jax.Array:
-    bits = jax.lax.bitcast_convert_type(table, jnp.uint32)
-    factors = jax.random.bits(jax.random.key(0), (2, 1, table.shape[1]), jnp.uint32) | 1
-    mixed = bits[None] * factors
-    mixed = (mixed ^ (mixed >> 15)) * factors[::-1]
-    return jnp.sum(mixed, axis=2, dtype=jnp.uint32)
+def _every_word(tables: Params) -> Params:
+    return {name: _mixed(jax.lax.bitcast_convert_type(table, jnp.uint32), jnp) for name, table in tables.items()}
+
+
+def _mixed(bits: Any, xp: Any) -> Any:
+    """Two words of 32 bits for each row of uint32 [rows, d], [2, rows]; equal rows have equal words, and different ones all but never."""
+    factors = np.random.default_rng(0).integers(2**32, size=(2, 1, bits.shape[1]), dtype=np.uint32) | np.uint32(1)
+    mixed = bits[None] * xp.asarray(factors)
+    mixed = (mixed ^ (mixed >> 15)) * xp.asarray(factors[::-1])
+    return xp.sum(mixed, axis=2, dtype=xp.uint32)
+
+
+def _words(halves: Any) -> np.ndarray:
+    """uint64 [rows] of [2, rows]."""
+    high, low = np.asarray(halves, np.uint64)
+    return (high << np.uint64(32)) | low
