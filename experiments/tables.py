@@ -220,7 +220,18 @@ def instruments() -> str:
     return written(("case", "side", "instrument", "between Golds, mean and sd", "original", "surgery"), rows)
 
 
+def contracts() -> str:
+    """What the redesign of the joints cost in speed: two checkouts in turn."""
+    result = read_json(BENCHMARKS / "contracts_tiktok.json")
+    rows = [
+        (name, f"{row['before']:.3g}", f"{row['after']:.3g}", f"{row['ratio']:.2f}", len(row["before_samples"]))
+        for name, row in result["rows"].items()
+    ]
+    return written(("tiktok", "before", "after", "before / after", "pairs of processes"), rows)
+
+
 TABLES = {
+    "contracts": contracts,
     "instruments": instruments,
     "quality": quality,
     "unlearning": unlearning,
