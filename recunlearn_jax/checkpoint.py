@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as orbax
 
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.mesh import row_sharding
+from recunlearn_jax.mesh import devices_in_use, row_sharding
 
 MANIFEST, LOG, MODEL, STATE, DATA = "manifest.json", "log.jsonl", "model", "state", "data"
 
@@ -52,11 +54,15 @@ def load_tree(path: Path, like: Any) -> Any:
         raise InputError(f"{path}: no checkpoint there; train first, or check the folder")
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=row_sharding(x.shape)), like)
     try:
-        return orbax.load(str(path.absolute()), abstract)
+        tree = orbax.load(str(path.absolute()), abstract)
     except (ValueError, KeyError, OSError) as error:
         raise InputError(
             f"{path}: the checkpoint does not fit this model and data, or is damaged ({str(error)[:200]})"
         ) from error
+    if devices_in_use() > 1:
+        return tree
+    # WHY through numpy: what is loaded is bound to its device, and a program compiled for arrays that are not would be compiled again.
+    return jax.tree.map(lambda x: jnp.array(np.asarray(x)), tree)
 
 
 def saved_epochs(run: Path) -> list[int]:

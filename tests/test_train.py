@@ -198,6 +198,18 @@ def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monk
     assert [e["loss"] for e in first.history] == [e["loss"] for e in second.history]
 
 
+def test_a_model_that_was_saved_compiles_nothing_anew(dataset, trained, tmp_path):
+    """The program that trained it trains on from what is read back."""
+    checkpoint.save_tree(tmp_path / "model", trained.params)
+    params = checkpoint.load_tree(tmp_path / "model", trained.params)
+    assert same(params, trained.params)
+    with stopwatch() as seconds:
+        state = init_state(params)
+        config = trained.config.train.of_an_epoch
+        train_epoch(state, trained.data, jax.random.key(9), backbone=trained.backbone, config=config)
+    assert seconds.programs <= 1  # at most the optimizer's zeros, which are no part of the epoch
+
+
 def test_a_further_training_compiles_nothing(dataset, trained):
     """Gold's: neither the epoch nor the first parameters, whatever decides when training ends."""
     shorter = dataclasses.replace(CONFIG.train, max_epochs=2, patience=1)
