@@ -1,9 +1,7 @@
-"""What a run leaves on disk: parameter trees (Orbax), its manifest, and its log. Nothing is ever half written.
+"""Parameter trees (Orbax) and the log of a training on disk; `runs` says what else a folder holds. Nothing is ever half written.
 
-RUN/manifest.json        what was run: data and its checksum, request, seeds, settings, versions, outcome
 RUN/log.jsonl            one line an epoch
 RUN/model/               the released parameters, nothing else (no optimizer moments)
-RUN/data/                for an unlearned model: the retained data, see `data.write_dataset`
 RUN/state/epoch-000NN/   while training: parameters, optimizer state and the best parameters so far
 """
 
@@ -21,7 +19,7 @@ from orbax.checkpoint import v1 as orbax
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.mesh import devices_in_use, row_sharding
 
-MANIFEST, LOG, MODEL, STATE, DATA = "manifest.json", "log.jsonl", "model", "state", "data"
+LOG, MODEL, STATE = "log.jsonl", "model", "state"
 
 
 def save_tree(path: Path, tree: Any) -> None:

@@ -62,6 +62,7 @@ def test_a_request_goes_down_and_hardly_ever_back(shop, tmp_path):
             ["unlearn", str(tmp_path / "run"), "users:3,4", "--out", str(tmp_path / "out"), "--set", "mmrecun.steps=1"]
         )
     back = [module for i, module in enumerate(stays) if module in stays[:i]]
+    assert (len(stays), len(set(stays))) == (11, 10)  # as the page says
     assert stays[0] == "cli.py"
     assert stays[-1] == "losses.py"
     assert back == [
