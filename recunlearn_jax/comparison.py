@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recunlearn_jax import results, runs
-from recunlearn_jax.audit.base import Attempt, Case, Check, Subject
+from recunlearn_jax.audit.base import Attempt, Case, Check, Replay, Subject
 from recunlearn_jax.audit.case import make_case
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import Figures, examine, usual_checks
@@ -69,7 +69,7 @@ def compare(
     config: Config = PRESETS["faithful"],
     *,
     methods: Sequence[str] | Mapping[str, Any] = ("surgery", "finetune", "mmrecun"),
-    golds: int = 3,
+    golds: int | Mapping[str, int] = 3,
     plant: Mapping[str, int] | None = None,
     checks: Sequence[str] | None = None,
     shadows: int = 0,
@@ -85,7 +85,8 @@ def compare(
         request: to be answered.
         config: of the original.
         methods: names in `unlearn.METHODS`, or name -> settings; Gold is always there.
-        golds: number of Gold models; their seeds follow `seed`.
+        golds: number of independent Golds, whose seeds follow `seed`; or {"independent": n, "coupled": m}: m coupled Golds, the first of
+            the original and each further one of an original of another seed, which every method answers too. One where only n is said.
         plant: check -> number to plant, such as {"canary": 20, "shilling": 4}.
         checks: names in `audit.checks.CHECKS`; those that every comparison measures where None.
         shadows: number of shadow models for the check likelihood, 0 for none.
@@ -102,7 +103,8 @@ def compare(
     """
     chosen = {name: find(name, settings)[1] for name, settings in _with_settings(methods).items()}
     checks = usual_checks() if checks is None else list(checks)
-    _check_arguments(chosen, golds, checks, shadows)
+    numbers = number_of(golds)
+    _check_arguments(chosen, numbers, checks, shadows)
     case = make_case(dataset, request, config, plant)._replace(shadows=shadows, work=out / PARTS)
     identity = {
         "data": dataset.name,
@@ -124,12 +126,21 @@ def compare(
         spent = parts[name].model.seconds
         tell(f"{name}: {spent.running:.2f} s and {spent.compiling:.1f} s compiling")
     retrained = {}
-    for i in range(1, golds + 1):
+    for i in range(1, numbers["independent"] + 1):
         name = f"gold-{i}"
         retrained |= answered(place, name, Attempt("gold", METHODS["gold"].Settings(), seed + 100 * i), original)
         made = retrained[name].model
-        tell(f"gold {i} of {golds}: best epoch {made.info['best_epoch']}, {made.seconds.total:.1f} s")
-    case = case._replace(original=original, golds={name: part.model for name, part in retrained.items()})
+        tell(f"gold {i} of {numbers['independent']}: best epoch {made.info['best_epoch']}, {made.seconds.total:.1f} s")
+    replays, coupled = {}, {}
+    for i in range(numbers["coupled"]):
+        name = f"coupled-{i + 1}"
+        before = trained(place, seed + i, on_epoch, f"original-{i + 1}") if i else original
+        coupled |= answered(place, name, Attempt("coupled", METHODS["coupled"].Settings(), seed), before)
+        replays[name] = Replay(before, coupled[name].model)
+        tell(f"coupled Gold {i + 1} of {numbers['coupled']}: {coupled[name].model.seconds.total:.1f} s")
+    parts |= coupled
+    golds_made = {name: part.model for name, part in retrained.items()}
+    case = case._replace(original=original, golds=golds_made, replays=replays)
     subjects = [Subject(name, part.model, part.attempt) for name, part in parts.items()]
     found = examine(case, subjects, checks, _kept_in(out / PARTS, case), tell)
     figures = found.pop("figures")
@@ -146,6 +157,7 @@ def compare(
         "time": time.strftime("%Y-%m-%d"),
         "models": {name: _row(part, figures[name], gold_seconds) for name, part in every.items()},
         "golds": list(retrained),
+        "coupled": list(coupled),
         "curves": {name: curve for name, part in every.items() if (curve := _curve(part.model))},
         **found,
     }
@@ -156,11 +168,31 @@ def _with_settings(methods: Sequence[str] | Mapping[str, Any]) -> Mapping[str, A
     return methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
 
 
-def _check_arguments(methods: Mapping[str, Any], golds: int, checks: Sequence[str], shadows: int) -> None:
-    if "gold" in methods:
-        raise InputError("method 'gold' is in every comparison; say how many with golds")
-    if golds < 1:
-        raise InputError(f"golds is {golds}; at least 1 Gold model is needed to compare with")
+def number_of(golds: int | Mapping[str, int]) -> dict[str, int]:
+    """How many Golds of each kind.
+
+    Raises:
+        InputError: an unknown kind, or a negative number.
+
+    >>> number_of({"coupled": 2, "independent": 5})
+    {'independent': 5, 'coupled': 2}
+    """
+    given = {"independent": golds} if isinstance(golds, int) else dict(golds)
+    unknown = [kind for kind in given if kind not in {"independent", "coupled"}]
+    if unknown:
+        raise InputError(f"golds: {unknown[0]!r} is no kind of Gold; independent and coupled are")
+    if any(count < 0 for count in given.values()):
+        raise InputError(f"golds is {golds}; no number of them is below 0")
+    return {"independent": given.get("independent", 3), "coupled": given.get("coupled", 1)}
+
+
+def _check_arguments(methods: Mapping[str, Any], golds: Mapping[str, int], checks: Sequence[str], shadows: int) -> None:
+    taken = {"gold": "independent", "coupled": "coupled"}
+    for method in methods:
+        if method in taken:
+            raise InputError(f"method {method!r} is in every comparison; say how many with golds, {taken[method]}:3")
+    if golds["independent"] < 1:
+        raise InputError(f"golds is {golds['independent']}; at least 1 Gold model is needed to compare with")
     unknown = [name for name in checks if name not in CHECKS]
     if unknown:
         raise InputError(f"check {unknown[0]!r} is not known; choose from {', '.join(CHECKS)}")
@@ -179,16 +211,16 @@ def _place(out: Path, case: Case, config: Config) -> Place:
     return Place(out / PARTS, case, config, original, set_up(case.retain, config, original.sizes))
 
 
-def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None]) -> Recommender:
-    """The original: trained, resumed, or loaded where it is finished."""
-    found = place.load("original")
+def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None], name: str = "original") -> Recommender:
+    """An original: trained, resumed, or loaded where it is finished."""
+    found = place.load(name)
     if found is None:
-        folder = place.folder / "original"
+        folder = place.folder / name
         with stopwatch() as seconds:
             made = train(place.original, seed, run=folder, on_epoch=on_epoch)
         made = dataclasses.replace(made, seconds=seconds + made.seconds)
         runs.save(folder, made, f"../../{DATA}", {"kind": "trained", "seed": seed})
-        found = place.load("original")
+        found = place.load(name)
         assert found is not None
     return found
 
@@ -240,6 +272,7 @@ def _kept_in(folder: Path, case: Case):
             "version": check.version,
             "forget_checksum": case.forget_set.checksum,
             "golds": list(case.golds) if check.needs in {"golds", "method"} else [],
+            "coupled": list(case.replays) if check.needs == "replays" else [],
             "shadows": case.shadows if check.needs == "method" else 0,
         }
         if path.exists():

@@ -54,6 +54,12 @@ def golds_of(results: Mapping[str, Any]) -> list[str]:
     return list(results["golds"])
 
 
+def coupled_of(results: Mapping[str, Any]) -> list[str]:
+    """Names of the coupled Golds."""
+    return list(results.get("coupled", ()))
+
+
 def methods_of(results: Mapping[str, Any]) -> list[str]:
     """Names of the models that are no Gold, in the order of the comparison."""
-    return [name for name in results["models"] if name not in results["golds"]]
+    golds = {*results["golds"], *coupled_of(results)}
+    return [name for name in results["models"] if name not in golds]

@@ -1,5 +1,10 @@
-"""Drawing batches on the device: permutations of the pairs there are, and exact negatives without rejection."""
+"""Drawing batches on the device: permutations of the pairs there are, and exact negatives.
 
+Draws are made so that training can be replayed without some of its pairs: what is left stands at the same places, and has the same
+negatives, but for those that it is only now allowed to have.
+"""
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -9,6 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from recunlearn_jax.errors import InputError
 
+PROPOSALS = 4  # items proposed for a negative before one is drawn among those allowed
+
 
 class Sampler(NamedTuple):
     """Pairs to draw positives from and, for each user, the items a negative may be. Arrays may be longer than what they hold."""
@@ -17,8 +24,13 @@ class Sampler(NamedTuple):
     num_pairs: jax.Array  # int32 scalar
     candidates: jax.Array  # int32 [|I|], items allowed as negatives, ascending; the first num_candidates are real
     num_candidates: jax.Array  # int32 scalar
+    candidate_position: jax.Array  # int32 [|I|], of each item in `candidates`; -1 for one that is not there
     history_pointers: jax.Array  # int32 [|U| + 1]
     history: jax.Array  # int32 [history capacity], ascending positions in `candidates` of each user's own items
+    places: (
+        jax.Array
+    )  # int32 [capacity], the row of `pairs` at each place of an epoch; -1 for a place that a replay leaves empty
+    num_places: jax.Array  # int32 scalar
 
 
 def build_sampler(
@@ -62,21 +74,38 @@ def build_sampler(
         size = max(size or len(array), 1)  # a gather from an empty array cannot be compiled
         return jnp.asarray(np.pad(array.astype(np.int32), [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)))
 
+    rows = padded(pairs, capacity)
     return Sampler(
-        pairs=padded(pairs, capacity),
+        pairs=rows,
         num_pairs=jnp.int32(len(pairs)),
         candidates=padded(items, num_items),
         num_candidates=jnp.int32(len(items)),
+        candidate_position=jnp.asarray(np.where(allowed, position, -1), jnp.int32),
         history_pointers=jnp.asarray(np.concatenate([[0], np.cumsum(degree)]), jnp.int32),
         history=padded(position[relevant[:, 1]], history_capacity),
+        places=jnp.arange(len(rows), dtype=jnp.int32),
+        num_places=jnp.int32(len(pairs)),
     )
+
+
+def replayed(sampler: Sampler, kept: np.ndarray) -> Sampler:
+    """The sampler with its pairs at the places that they had in a larger set; the places of the others stay empty.
+
+    Args:
+        sampler: of the pairs that are kept, in their order.
+        kept: bool [n], of the larger set's pairs; n is at most the sampler's capacity.
+    """
+    places = np.where(kept, np.cumsum(kept) - 1, -1)
+    places = np.pad(places, (0, len(sampler.places) - len(places)), constant_values=-1)
+    return sampler._replace(places=jnp.asarray(places, jnp.int32), num_places=jnp.int32(len(kept)))
 
 
 def draw_negatives(key: jax.Array, sampler: Sampler, users: Int[Array, "B"]) -> Int[Array, "B"]:
     """One negative for each user, uniform over the candidates outside the user's history.
 
-    A rank r among the allowed items is drawn and turned into the r-th candidate that is not in the sorted history by binary search:
-    exact, and no loop until success as rejection would need.
+    Items are proposed from all there are, by the key alone, and the first that is allowed is taken: two samplers that differ in a few
+    pairs draw the same but for those. Where none of the proposals is allowed, a rank r is drawn, and the r-th allowed candidate is found
+    by binary search in the sorted history: exact, and no loop until success.
 
     Args:
         key: typed PRNG key.
@@ -85,26 +114,55 @@ def draw_negatives(key: jax.Array, sampler: Sampler, users: Int[Array, "B"]) -> 
     Returns:
         int32 [B] item ids.
     """
+    propose, choose = jax.random.split(key)
+    proposals = jax.random.randint(propose, (PROPOSALS, *users.shape), 0, len(sampler.candidate_position))
     start, end = sampler.history_pointers[users], sampler.history_pointers[users + 1]
-    rank = jax.random.randint(key, users.shape, 0, sampler.num_candidates - (end - start))
+    position = sampler.candidate_position[proposals]
+    allowed = (position >= 0) & ~_in_history(sampler, start, end, position)
+    rank = jax.random.randint(choose, users.shape, 0, sampler.num_candidates - (end - start))
+    drawn = sampler.candidates[rank + _skipped(sampler, start, end, rank)]
+    first = jnp.argmax(allowed, axis=0)
+    return jnp.where(jnp.any(allowed, axis=0), jnp.take_along_axis(proposals, first[None], axis=0)[0], drawn)
 
-    def halve(_, bounds):
-        low, high = bounds  # the number of history items before the r-th allowed item is in [low, high]
+
+def _in_history(sampler: Sampler, start: jax.Array, end: jax.Array, position: Int[Array, "n B"]) -> jax.Array:
+    """Whether positions among the candidates stand in a user's history, bool [n, B]."""
+
+    def entry(at):
+        return sampler.history[jnp.minimum(at, len(sampler.history) - 1)]
+
+    start, end = (jnp.broadcast_to(bound, position.shape) for bound in (start, end))
+    at = start + _bisect(start, end, lambda middle: entry(start + middle) < position)
+    return (at < end) & (entry(at) == position)
+
+
+def _skipped(sampler: Sampler, start: jax.Array, end: jax.Array, rank: Int[Array, "B"]) -> Int[Array, "B"]:
+    """Number of history items before the rank-th candidate outside the history."""
+
+    def before(middle):
+        return sampler.history[jnp.minimum(start + middle, len(sampler.history) - 1)] - middle <= rank
+
+    return _bisect(start, end, before)
+
+
+def _bisect(start: jax.Array, end: jax.Array, before: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Number of entries of each history for which `before`, of their index, holds: the first ones. int32, in the shape of `start`."""
+
+    def halve(bounds):
+        low, high = bounds
         middle = (low + high) // 2
-        before = sampler.history[jnp.minimum(start + middle, len(sampler.history) - 1)] - middle <= rank
-        open_ = low < high
-        return jnp.where(open_ & before, middle + 1, low), jnp.where(open_ & ~before, middle, high)
+        go_on, open_ = before(middle), low < high
+        return jnp.where(open_ & go_on, middle + 1, low), jnp.where(open_ & ~go_on, middle, high)
 
-    steps = max(1, len(sampler.history)).bit_length()
-    skipped, _ = jax.lax.fori_loop(0, steps, halve, (jnp.zeros_like(rank), end - start))
-    return sampler.candidates[rank + skipped]
+    bounds = jnp.zeros_like(start), end - start
+    return jax.lax.while_loop(lambda bounds: jnp.any(bounds[0] < bounds[1]), halve, bounds)[0]
 
 
 def draw_order(key: jax.Array, sampler: Sampler) -> Int[Array, "capacity"]:
-    """A random permutation of the rows of `pairs` in which the real ones come first, int32 [capacity]."""
-    capacity = len(sampler.pairs)
+    """A random permutation of the places in which the real ones come first, int32 [capacity]."""
+    capacity = len(sampler.places)
     bits = jax.random.bits(key, (capacity,)) >> 1
-    real = jnp.arange(capacity) < sampler.num_pairs
+    real = jnp.arange(capacity) < sampler.num_places
     return jnp.argsort(jnp.where(real, bits, jnp.uint32(2**32 - 1))).astype(jnp.int32)
 
 

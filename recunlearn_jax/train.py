@@ -13,7 +13,7 @@ import optax
 
 from recunlearn_jax import checkpoint
 from recunlearn_jax.backbones import Backbone
-from recunlearn_jax.backbones.base import Data, Sizes
+from recunlearn_jax.backbones.base import Data, Params, Sizes
 from recunlearn_jax.config import PRESETS, Config, TrainConfig
 from recunlearn_jax.data import Dataset
 from recunlearn_jax.errors import InputError
@@ -63,14 +63,14 @@ def _behind(gradients: Any, learning_rate: float | jax.Array) -> jax.Array:
 def epoch_plan(
     epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Order of the pairs in an epoch, int32 [capacity + B], its learning rate and its number of steps.
+    """Order of the places in an epoch, int32 [capacity + B], its learning rate and its number of steps.
 
     The number of steps follows the data at run time, so data sets of any smaller size share one compiled program.
     """
     order = draw_order(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), data.sampler)
     order = jnp.pad(order, (0, config.batch_size))
     learning_rate = config.learning_rate * config.decay ** (epoch.astype(jnp.float32) / config.decay_epochs)
-    return order, learning_rate, (data.sampler.num_pairs + config.batch_size - 1) // config.batch_size
+    return order, learning_rate, (data.sampler.num_places + config.batch_size - 1) // config.batch_size
 
 
 def train_step(
@@ -91,11 +91,13 @@ def train_step(
         key: of the epoch.
 
     Returns:
-        Parameters, optimizer state, the batch's loss, and the rows of its pairs, int32 [B]; those behind the last pair have no weight.
+        Parameters, optimizer state, the batch's loss, and the rows of its pairs, int32 [B]; those behind the last place, or at an empty
+        one, have no weight.
     """
     size = config.batch_size
-    rows = jax.lax.dynamic_slice(order, (i * size,), (size,))
-    weights = (i * size + jnp.arange(size) < data.sampler.num_pairs).astype(jnp.float32)
+    rows = data.sampler.places[jax.lax.dynamic_slice(order, (i * size,), (size,))]
+    weights = ((i * size + jnp.arange(size) < data.sampler.num_places) & (rows >= 0)).astype(jnp.float32)
+    rows = jnp.maximum(rows, 0)
     users, positives = data.sampler.pairs[rows].T
     negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
     batch = spread((users, positives, negatives, weights))
@@ -185,26 +187,35 @@ def train(
     setup: Setup,
     seed: int,
     *,
+    epochs: int | None = None,
+    start: Params | None = None,
     run: Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Recommender:
-    """`fit` for a data set that is set up; its seconds are those of an earlier process, where training goes on from its checkpoint."""
+    """`fit` for a data set that is set up; its seconds are those of an earlier process, where training goes on from its checkpoint.
+
+    Args:
+        setup, seed, run, on_epoch: as for `fit`.
+        epochs: train exactly so many, whatever the valid pairs say; None for early stopping.
+        start: parameters before the first epoch; those of the seed where None.
+    """
     config = setup.config
     check_precision(config.train.precision)
     key = jax.random.key(seed)
-    params = init_params(jax.random.fold_in(key, 0), setup.data, backbone=setup.backbone)
+    params = initial_params(setup, seed) if start is None else start
     state, best, history = _resume(run, init_state(params))
     total, compiling = (float(sum(entry[part] for entry in history)) for part in ("seconds", "compile_seconds"))
     earlier = Seconds(total, compiling)
-    task = held_out_task(setup.dataset, "valid")
-    while not should_stop(history, config.train):
+    task = held_out_task(setup.dataset, "valid") if epochs is None else None
+    stop = config.train if epochs is None else dataclasses.replace(config.train, max_epochs=epochs)
+    while not should_stop(history, stop):
         state, entry = _epoch(state, setup, jax.random.fold_in(key, 1), task)
         history.append(entry)
         if best_entry(history) is entry:
             best = jax.tree.map(jnp.copy, state.params)  # the state's own buffers are donated to the next epoch
         if run:
             checkpoint.append_log(run, entry)
-            if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, config.train):
+            if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, stop):
                 checkpoint.save_tree(
                     checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best}
                 )
@@ -213,6 +224,11 @@ def train(
     best = jax.block_until_ready(best)
     info = {"epochs": len(history), "best_epoch": best_entry(history)["epoch"], "seed": seed}
     return recommender(setup, best, history=tuple(history), info=info, seconds=earlier)
+
+
+def initial_params(setup: Setup, seed: int) -> Params:
+    """The parameters before the first epoch."""
+    return init_params(jax.random.fold_in(jax.random.key(seed), 0), setup.data, backbone=setup.backbone)
 
 
 def _epoch(state, setup: Setup, key, task: RankingTask | None) -> tuple[TrainState, dict[str, Any]]:

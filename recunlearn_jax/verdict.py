@@ -34,6 +34,7 @@ class Figure(NamedTuple):
     name: str
     rule: Rule
     resolution: float = 1e-3  # a smaller excess over the band is no miss: figures count users, pairs or steps
+    seeded: bool = False  # compares with the original or with Gold's scores, where a seed of its own tells Gold apart more than forgetting
 
 
 class Band(NamedTuple):
@@ -151,6 +152,7 @@ class Measured(NamedTuple):
 
     row: Row
     golds: Mapping[str, Row]  # Gold -> further figures
+    kept_seed: bool = False  # starts from the original, so Golds of other seeds are no yardstick of its seeded figures
 
 
 def judgement(
@@ -177,7 +179,7 @@ def judgement(
         rows = [{**row, **model.golds.get(gold, {})} for gold, row in golds.items()]
         own = bands(figures, rows, count)
         shown |= {f"{name}/{figure}": band._asdict() for figure, band in own.items() if figure not in common}
-        judged[name] = verdicts(figures, model.row, own)
+        judged[name] = verdicts([f for f in figures if not (f.seeded and model.kept_seed)], model.row, own)
     return {
         "bands": shown,
         "verdicts": judged,

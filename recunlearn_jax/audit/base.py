@@ -25,6 +25,13 @@ class Planted(NamedTuple):
     what: Any  # the check's own
 
 
+class Replay(NamedTuple):
+    """A model and its coupled Gold: what tells them apart is the effect of the removal alone."""
+
+    original: Recommender
+    gold: Recommender
+
+
 class Case(NamedTuple):
     """What is judged: a request on a data set, and the models beside it."""
 
@@ -33,7 +40,10 @@ class Case(NamedTuple):
     retain: Dataset
     planted: Mapping[str, Any] = {}  # check -> `Planted.what`
     original: Recommender | None = None
-    golds: Mapping[str, Recommender] = {}  # name -> retrained model
+    golds: Mapping[str, Recommender] = {}  # name -> retrained model, of a seed of its own
+    replays: Mapping[
+        str, Replay
+    ] = {}  # name -> coupled Gold and its original, the first of which is the original above
     shadows: int = 0  # models to train for the check likelihood, 0 for none
     work: Path | None = None  # folder where long work is kept
 
@@ -61,14 +71,14 @@ class Check(NamedTuple):
     """An entry of `CHECKS`."""
 
     number: int
-    """Section of docs/evidence.md, 1 to 10."""
+    """Section of docs/evidence.md, 1 to 13."""
     figures: tuple[Figure, ...]
     """Those that are judged; a measure may give others, which are only shown. What a case has no data for is left out of a row."""
     prepare: Callable[[Case], Callable[[Subject], Any]]
     """(case) -> measure(subject) -> figure -> value. Where it needs the method, it gives for the subject whose method is examined the
     measure that applies to it and to every Gold."""
-    needs: Literal["rows", "params", "golds", "method"] = "rows"
-    """What of a subject it reads: output rows, parameters, other Golds beside it, or the method that made it."""
+    needs: Literal["rows", "params", "golds", "replays", "method"] = "rows"
+    """What of a subject it reads: output rows, parameters, Golds or coupled Golds beside it, or the method that made it."""
     usual: bool = False
     """Whether every comparison measures it, also without an audit."""
     plant: Callable[[Dataset, int, np.ndarray, int], tuple[Dataset, Planted]] | None = None

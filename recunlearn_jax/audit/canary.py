@@ -17,6 +17,11 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
 from recunlearn_jax.verdict import Figure
 
+RARE = (
+    3,
+    20,
+)  # interactions of items that a few users know: they have a place in the model, and eight canaries can be seen in it
+
 
 class Canaries(NamedTuple):
     """What was planted."""
@@ -26,7 +31,14 @@ class Canaries(NamedTuple):
 
 
 def plant(
-    dataset: Dataset, count: int, *, group: int = 8, fillers: int = 3, spared: np.ndarray | None = None, seed: int = 0
+    dataset: Dataset,
+    count: int,
+    *,
+    group: int = 8,
+    fillers: int = 3,
+    popularity: tuple[int, int] = RARE,
+    spared: np.ndarray | None = None,
+    seed: int = 0,
 ) -> tuple[Dataset, Canaries]:
     """Add groups of users to the train set, each group sharing one item pair that no other user shares.
 
@@ -35,6 +47,7 @@ def plant(
         count: n, number of pairs.
         group: users a pair.
         fillers: further items a user, drawn by popularity, so that canaries look like users.
+        popularity: least and most interactions of the items in a pair.
         spared: items that are not to be in a pair.
         seed: of all draws.
 
@@ -46,13 +59,13 @@ def plant(
     """
     rng = np.random.default_rng([seed, 11])
     train = dataset.train
-    popularity = np.bincount(train[:, 1], minlength=dataset.num_items)
-    # Items that a few users know: they have a place in the model, and eight canaries can be seen in it.
-    eligible = np.flatnonzero((popularity >= 3) & (popularity <= 20) & ~dataset.removed_items)
+    known = np.bincount(train[:, 1], minlength=dataset.num_items)
+    least, most = popularity
+    eligible = np.flatnonzero((known >= least) & (known <= most) & ~dataset.removed_items)
     eligible = np.setdiff1d(eligible, [] if spared is None else spared)
     if count < 1 or 2 * count > len(eligible):
         raise InputError(
-            f"{count} canaries asked for; with {len(eligible)} items of 3 to 20 interactions, 1 to {len(eligible) // 2} are possible"
+            f"{count} canaries asked for; with {len(eligible)} items of {least} to {most} interactions, 1 to {len(eligible) // 2} are possible"
         )
     chosen = rng.permutation(eligible)
     history = [set() for _ in range(dataset.num_items)]
@@ -68,7 +81,7 @@ def plant(
         chosen = rest
     if len(pairs) < count:
         raise InputError(f"{count} canaries asked for; only {len(pairs)} unrelated item pairs were found")
-    weights = popularity / popularity.sum()
+    weights = known / known.sum()
     histories = []
     for a, b in pairs:
         for _ in range(group):

@@ -72,4 +72,4 @@ def prepare(case: Case) -> Measure:
     return measure
 
 
-CHECK = Check(9, (Figure("similarity correlation", "remembered"),), prepare)
+CHECK = Check(9, (Figure("similarity correlation", "remembered", seeded=True),), prepare)

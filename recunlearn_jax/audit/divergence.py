@@ -70,6 +70,8 @@ def prepare(case: Case) -> Measure:
 
 
 FIGURES = tuple(
-    Figure(f"{kind} divergence {side}", "distance", 0.0) for kind in ("BPR", "KL") for side in ("forget", "retain")
+    Figure(f"{kind} divergence {side}", "distance", 0.0, seeded=True)
+    for kind in ("BPR", "KL")
+    for side in ("forget", "retain")
 )
 CHECK = Check(3, FIGURES, prepare, needs="golds", usual=True, source="arXiv 2405.15328")

@@ -81,7 +81,8 @@ def examine(
             for gold in golds:
                 of_golds[subject.name][gold.name] = {**of_golds[subject.name].get(gold.name, {}), **found[gold.name]}
     figures = judged_figures(list(checks))
-    measured = {name: Measured(own[name], of_golds[name]) for name in of_golds}
+    kept_seed = {s.name for s in judged if _starts_from_original(s)}
+    measured = {name: Measured(own[name], of_golds[name], name in kept_seed) for name in of_golds}
     verdict = judgement(figures, measured, {gold.name: own[gold.name] for gold in golds})
     origin = {
         figure.name: {"check": CHECKS[name].number, "source": CHECKS[name].source}
@@ -96,6 +97,10 @@ def examine(
         "not_finite": not_finite,
         **verdict,
     }
+
+
+def _starts_from_original(subject: Subject) -> bool:
+    return subject.name == "original" or (subject.attempt is not None and not METHODS[subject.attempt.method].retrains)
 
 
 def _alike(subject: Subject, case: Case) -> bool:

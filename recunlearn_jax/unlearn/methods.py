@@ -4,7 +4,7 @@
 """
 
 from recunlearn_jax.settings import check_name
-from recunlearn_jax.unlearn import amnesiac, ascent, finetune, gold, mmrecun, rrl, scif, sharded, surgery
+from recunlearn_jax.unlearn import amnesiac, ascent, coupled, finetune, gold, mmrecun, rrl, scif, sharded, surgery
 from recunlearn_jax.unlearn.base import Method
 
 METHODS: dict[str, Method] = {
@@ -18,6 +18,7 @@ METHODS: dict[str, Method] = {
     "sisa": sharded.SISA,
     "receraser": sharded.RECERASER,
     "gold": gold.METHOD,
+    "coupled": coupled.METHOD,
 }
 
 
