@@ -86,7 +86,7 @@ def one_size(pairs: int, steps: int, config: Config) -> tuple[dict[str, Any], Re
 def answer(original: Recommender) -> dict[str, Any]:
     """Seconds and bytes of a request for a thousandth of the users."""
     forget_set = resolve(parse(["users:0.1%"], 1), original.dataset)
-    answers = [answered(original, forget_set, "mmrecun", seed=seed) for seed in range(2)]
+    answers = [answered(original, forget_set, "delta", seed=seed) for seed in range(2)]
     return {
         "summary": original.dataset.summary(),
         "forgotten": forget_set.counts(),

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument(
         "--canaries", type=int, default=20, help="item pairs to plant, known to eight users each; 0 for none"
     )
-    parser.add_argument("--methods", nargs="+", default=["mmrecun"])
+    parser.add_argument("--methods", nargs="+", default=["delta"])
     parser.add_argument("--preset", default="faithful")
     parser.add_argument("--set", nargs="*", default=[], help="single settings, such as train.batch_size=512")
     parser.add_argument("--processes", type=int, default=PROCESSES)

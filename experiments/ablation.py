@@ -1,9 +1,10 @@
-"""What each part and setting of mmrecun and of the other methods does, on tiktok: pairs:5%, and users:5% with 20 canaries; request seed 0.
+"""What each part of delta and of mmrecun does, and each setting of the other methods, on tiktok: pairs:5%, and users:5% with 20 canaries;
+request seed 0.
 
     python experiments/ablation.py TIKTOK_FOLDER [CASE ...]
 
-The defaults were chosen on this; experiments/requests.py and audit.py report on other request seeds. The original and one Gold are kept
-under runs/ablation; each variation is written as it comes, and those in experiments/results are skipped.
+The defaults were chosen on this request seed; experiments/forgetting.py reports on others. The original, an independent Gold and
+the coupled one are kept under runs/ablation; each variation is written as it comes, and those in experiments/results are skipped.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from typing import Any
 
 from recunlearn_jax import results, runs
 from recunlearn_jax.audit import examine, make_case
-from recunlearn_jax.audit.base import Subject
+from recunlearn_jax.audit.base import Replay, Subject
 from recunlearn_jax.audit.examine import usual_checks
 from recunlearn_jax.comparison import PARTS, compare
 from recunlearn_jax.config import PRESETS, config_to_dict
@@ -23,38 +24,22 @@ from recunlearn_jax.requests import parse
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.unlearn import answer, prepare
 
-GRAPH_KEPT = "graph not edited (rows of the defaults on the original graph)"
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
-# what is changed: settings of mmrecun that differ from the defaults
-CHANGES: dict[str, dict[str, Any]] = {
-    "defaults": {},
-    "touched rows keep their values": {"reset": "none"},
-    "the same, alpha 0.5": {"reset": "none", "alpha": 0.5},
-    "the same, alpha 0.5, all parameters move (learning rate 1e-3)": {
-        "reset": "none",
-        "alpha": 0.5,
-        "scope": "all",
-        "learning_rate": 1e-3,
-        "touched_degree": 0,
-    },
-    "only forgotten users and items start anew": {"reset": "forgotten"},
-    "no forget terms (alpha 1)": {"alpha": 1.0},
-    "alpha 0.5": {"alpha": 0.5},
-    "forget terms count to the end": {"forget_until": "end"},
-    "ascent instead of swap": {"reverse": "ascent"},
-    "forget terms on the edited graph": {"forget_graph": "edited"},
-    "no negated contrast": {"forget_contrast": 0.0},
-    "no L2": {"l2_weight": 0.0},
-    "no retain terms (alpha 0)": {"alpha": 0.0},
-    "touched degree 10": {"touched_degree": 10},
-    "touched degree unlimited": {"touched_degree": 0},
-    "60 steps": {"steps": 60},
-    GRAPH_KEPT: {},
-}
+COUPLED = "coupled Gold"
 # variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]
-MMRECUN: Variations = {name: ("mmrecun", changes) for name, changes in CHANGES.items()}
+PARTS_OF_METHODS: Variations = {
+    "surgery": ("surgery", {}),
+    "delta": ("delta", {}),
+    "delta, no pull (step 0)": ("delta", {"step": 0.0}),
+    "delta, rows do not follow (follow 0)": ("delta", {"follow": 0.0}),
+    "delta, users keep their size (shrink 0)": ("delta", {"shrink": 0.0}),
+    "mmrecun": ("mmrecun", {}),
+    "mmrecun, no forget terms (alpha 1)": ("mmrecun", {"alpha": 1.0}),
+    "mmrecun, ascent instead of swap": ("mmrecun", {"reverse": "ascent"}),
+    "mmrecun, no negated contrast": ("mmrecun", {"forget_contrast": 0.0}),
+}
 COMPETITORS: Variations = {
     **{f"ascent, {steps} steps": ("ascent", {"steps": steps}) for steps in (30, 60, 100, 200)},
     **{
@@ -67,8 +52,8 @@ COMPETITORS: Variations = {
 }
 # case: request, canaries, where original and Gold are, variations
 CASES = {
-    "pairs": ("pairs:5%", 0, "pairs", MMRECUN),
-    "users_canaries": ("users:5%", 20, "users_canaries", MMRECUN),
+    "pairs": ("pairs:5%", 0, "pairs", PARTS_OF_METHODS),
+    "users_canaries": ("users:5%", 20, "users_canaries", PARTS_OF_METHODS),
     "competitors": ("pairs:5%", 0, "pairs", COMPETITORS),
 }
 
@@ -84,11 +69,13 @@ def main(folder: Path, cases: list[str]) -> None:
     for name in cases:
         words, canaries, place, variations = CASES[name]
         request, plant, out = parse([words], 0), {"canary": canaries} if canaries else {}, RUNS / place
-        compare(dataset, request, config, methods=[], golds=1, plant=plant, out=out)
-        original, gold = (runs.load(out / PARTS / part) for part in ("original", "gold-1"))
-        case = make_case(dataset, request, config, plant)._replace(original=original, golds={"Gold": gold})
+        compare(dataset, request, config, methods=[], golds={"independent": 1, "coupled": 1}, plant=plant, out=out)
+        original, gold, coupled = (runs.load(out / PARTS / part) for part in ("original", "gold-1", "coupled-1"))
+        case = make_case(dataset, request, config, plant)._replace(
+            original=original, golds={"Gold": gold}, replays={COUPLED: Replay(original, coupled)}
+        )
         path = RESULTS / f"ablation_{name}.json"
-        done: dict[str, Any] = results.read(path) if path.exists() else {"models": {}, "golds": ["Gold"]}
+        done: dict[str, Any] = results.read(path) if path.exists() else {"models": {}}
         done |= {
             "data": dataset.name,
             "data_checksum": dataset.checksum,
@@ -97,8 +84,10 @@ def main(folder: Path, cases: list[str]) -> None:
             "planted": plant,
             "config": config_to_dict(config),
             "environment": environment(),
+            "golds": ["Gold"],
+            "coupled": [COUPLED],
         }
-        models = {"original": original, "Gold": gold}
+        models = {"original": original, "Gold": gold, COUPLED: coupled}
         for variation in [*models, *variations]:
             method, settings = variations.get(variation, ("", {}))
             preparation = None
@@ -110,8 +99,6 @@ def main(folder: Path, cases: list[str]) -> None:
                 memory = prepare(original, method, settings, seed=1)
                 made = answer(original, case.forget_set, method, settings, seed=1, memory=memory)
                 preparation = told(memory.seconds) if memory.seconds and memory.original is not original else None
-            if variation == GRAPH_KEPT:
-                made = dataclasses.replace(made, data=made.data._replace(graphs=original.data.graphs))
             subjects = [] if variation == "Gold" else [Subject(variation, made)]
             row = examine(case, subjects, [*usual_checks(), "cooccurrence"])["figures"][variation]
             done["models"][variation] = {

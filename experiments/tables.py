@@ -205,10 +205,137 @@ def against_reference() -> str:
     return written(header, rows)
 
 
+def _pair(row: dict[str, Any], probe: str) -> str:
+    """Progress / collateral of a model on a set of probes."""
+    found = [figure_of(row, f"{part} {probe}") for part in ("progress", "collateral")]
+    return "-" if None in found else " / ".join(f"{x:.2f}" for x in found if x is not None)
+
+
+def forgetting(begins: str = "") -> str:
+    """Every method of the cases that begin so: what it changed against the coupled Golds, what is left, and what it cost."""
+    header = (
+        *(
+            "case",
+            "method",
+            "similarities",
+            "affected scores",
+            "other scores",
+            "forgotten pairs",
+            "overlap with coupled Gold",
+        ),
+        *("canary median (tenth)", "forget Recall@20", "membership AUC", "valid / test Recall@20, % of Golds'"),
+        *("figures outside", "seconds"),
+    )
+    rows = []
+    for rest, result in every(RESULTS, f"forgetting_{begins}"):
+        case = begins + rest
+        models, golds = result["models"], [result["models"][name] for name in result["golds"]]
+        aims = {
+            figure: np.mean([row["figures"][figure] for row in golds])
+            for figure in (
+                "canary median rank",
+                "canary lowest tenth",
+                "forget recall@20",
+                "valid recall@20",
+                "test recall@20",
+            )
+        }
+        inside = [figure_of(row, "membership AUC") for row in golds]
+        alarms = result["false_alarms"]
+        rows.append(
+            (
+                *(f"**{case}**", f"Gold, mean of {len(golds)}", "1 / 0", "1 / 0", "1 / 0", "1 / 0", "1"),
+                f"{aims['canary median rank']:.0f} ({aims['canary lowest tenth']:.0f})",
+                f"{aims['forget recall@20']:.4f}",
+                "-" if None in inside else f"{np.mean([x for x in inside if x is not None]):.3f}",
+                "100 / 100",
+                "-" if alarms is None else f"{alarms['verdicts'] / len(golds):.1f}",
+                f"{np.mean([row['seconds']['running'] for row in golds]):.0f}",
+            )
+        )
+        for name in report.methods_of(result):
+            if name.endswith("original"):
+                continue
+            row = models[name]
+            ranks = [figure_of(row, f"canary {what}") for what in ("median rank", "lowest tenth")]
+            overlap, member = figure_of(row, "overlap@20 with coupled Gold"), figure_of(row, "membership AUC")
+            kept = [figure_of(row, f"{split} recall@20") for split in ("valid", "test")]
+            rows.append(
+                (
+                    *("", name),
+                    *(
+                        _pair(row, probe)
+                        for probe in ("similarities", "affected scores", "other scores", "forgotten pairs")
+                    ),
+                    "-" if overlap is None else f"{overlap:.3f}",
+                    "-" if None in ranks else f"{ranks[0]:.0f} ({ranks[1]:.0f})",
+                    f"{figure_of(row, 'forget recall@20'):.4f}",
+                    "-" if member is None else f"{member:.3f}",
+                    " / ".join(
+                        f"{100 * x / aims[f'{split} recall@20']:.0f}"
+                        for x, split in zip(kept, ("valid", "test"), strict=True)
+                        if x is not None
+                    ),
+                    str(result["misses"][name]),
+                    f"{row['seconds']['running']:.2g}",
+                )
+            )
+    return written(header, rows)
+
+
+def replay() -> str:
+    """What a replay differs by from the original."""
+    result = read_json(RESULTS / "replay_tiktok.json")
+    rows = []
+    for name, row in result["rows"].items():
+        equal = "; equal to the bit" if row.get("bits equal") else ""
+        rows.append(
+            (
+                name if name == "another seed" else f"replay without {name}".replace("1 pairs", "1 pair"),
+                row["pairs"],
+                f"{row['overlap@20']:.4f}{equal}",
+                f"{row['BPR divergence retain']:.3g}",
+            )
+        )
+    return written(
+        ("tiktok", "pairs removed", "overlap@20 with the original", "BPR divergence on retained pairs"), rows
+    )
+
+
+def last_epochs() -> str:
+    """What exact training without the forgotten pairs reaches where it begins late."""
+    result = read_json(RESULTS / "replay_tiktok.json")
+    probes = ("similarities", "affected scores", "other scores", "retained pairs")
+    rows = [
+        (f"last {last} of {result['epochs']} epochs", *(_pair({"figures": row}, p) for p in probes))
+        for last, row in result["last epochs"].items()
+    ]
+    return written(("tiktok, users:5%", *probes), rows)
+
+
+def sequence() -> str:
+    """One request for all against twenty in a row."""
+    result = read_json(RESULTS / "sequence_tiktok.json")
+    rows = []
+    for name, model in result["models"].items():
+        row = model["figures"]
+        ranks = [row[f"canary {what}"] for what in ("median rank", "lowest tenth")]
+        rows.append(
+            (
+                *(name, *(_pair(model, probe) for probe in ("similarities", "affected scores", "other scores"))),
+                f"{row['overlap@20 with coupled Gold']:.3f}",
+                f"{ranks[0]:.0f} ({ranks[1]:.0f})",
+                f"{row['valid recall@20']:.4f} / {row['test recall@20']:.4f}",
+            )
+        )
+    header = ("tiktok, users:5%", "similarities", "affected scores", "other scores", "overlap with coupled Gold")
+    return written((*header, "canary median (tenth)", "valid / test Recall@20"), rows)
+
+
 def instruments() -> str:
     """How clearly BPR and KL divergence tell the original and surgery from Gold, in units of the distance between Golds."""
     rows = []
-    for case, result in every(RESULTS, "audit_"):
+    for case, result in every(RESULTS, "forgetting_"):
         models = result["models"]
         for figure in (f"{kind} divergence {side}" for side in ("forget", "retain") for kind in ("BPR", "KL")):
             instrument, _, side = figure.split(" ")
@@ -232,6 +359,11 @@ def contracts() -> str:
 
 TABLES = {
     "contracts": contracts,
+    "forgetting": forgetting,
+    "forgetting_short": lambda: forgetting("tiktok_"),
+    "replay": replay,
+    "last_epochs": last_epochs,
+    "sequence": sequence,
     "instruments": instruments,
     "quality": quality,
     "unlearning": unlearning,
@@ -249,7 +381,7 @@ def table(name: str) -> str:
         return TABLES[name]()
     if name.startswith("ablation_"):
         return ablation(name)
-    shown = report.audit_markdown if name.startswith("audit_") else report.markdown
+    shown = report.audit_markdown if name.startswith("forgetting_") else report.markdown
     return shown(results.read(RESULTS / f"{name}.json"))
 
 

@@ -8,22 +8,26 @@ from typing import Any
 import numpy as np
 
 from recunlearn_jax import runs
-from recunlearn_jax.audit.base import Attempt, Case, Subject
+from recunlearn_jax.audit.base import Attempt, Case, Replay, Subject
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import examine
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import Request, resolve, retained
 from recunlearn_jax.unlearn.driver import find
 
 
-def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: bool = True) -> dict[str, Any]:
+def audit_runs(
+    model: Path, original: Path, golds: Sequence[Path], *, coupled: Path | None = None, sequence: bool = True
+) -> dict[str, Any]:
     """The audit of an unlearned model, with its original beside it.
 
     Args:
         model: folder of the unlearned model.
         original: folder of the model it was unlearned from.
         golds: folders of models retrained on the same retained data, by the same request.
+        coupled: folder of the coupled Gold, for the checks that ask what the removal changed; they are left out where None.
         sequence: run check 10, which answers the request again.
 
     Returns:
@@ -59,9 +63,10 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
         if np.array_equal(answer.rows, gold.rows):
             raise InputError(f"{folder}: is the model that is audited")
         retrained[f"gold-{i}"] = gold
+    replays = {} if coupled is None else {"coupled-1": Replay(before, _coupled(coupled, original, answer))}
     method = manifest["method"]
     attempt = Attempt(method, find(method, manifest["settings"])[1], manifest["seed"])
-    case = Case(before.dataset, forget_set, retained(before.dataset, forget_set), {}, before, retrained)
+    case = Case(before.dataset, forget_set, retained(before.dataset, forget_set), {}, before, retrained, replays)
     checks = [name for name in CHECKS if name != "likelihood" and (sequence or name != "sequence")]
     found = examine(case, [Subject("original", before), Subject(method, answer, attempt)], checks)
     figures = found.pop("figures")
@@ -78,5 +83,18 @@ def audit_runs(model: Path, original: Path, golds: Sequence[Path], *, sequence: 
         "time": time.strftime("%Y-%m-%d"),
         "models": {name: {"figures": row} for name, row in figures.items()},
         "golds": list(retrained),
+        "coupled": list(replays),
         **found,
     }
+
+
+def _coupled(folder: Path, original: Path, answer: Recommender) -> Recommender:
+    """The coupled Gold of an original."""
+    gold, manifest = runs.load(folder), runs.manifest_of(folder)
+    if manifest.get("method") != "coupled" or gold.info["replays"] != runs.manifest_of(original)["info"].get("seed"):
+        raise InputError(
+            f"{folder}: is no coupled Gold of {original}; make it with `recunlearn unlearn --method coupled`"
+        )
+    if gold.dataset.checksum != answer.dataset.checksum:
+        raise InputError(f"{folder}: was retrained on other data than the answer retains")
+    return gold

@@ -175,14 +175,14 @@ class Unlearn:
     """What to forget: users:5% users:3,14 items:12,99 pairs:5% pairs:3-12 modality:audio modality:audio:12,99, or one .json file."""
     out: Path
     """New folder for the unlearned model."""
-    method: str = "mmrecun"
-    """mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, gold (retrain; exact), or a registered one."""
+    method: str = "delta"
+    """delta, mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, gold or coupled (retrain), or a registered one."""
     seed: int = 0
     """Of the method."""
     request_seed: int = 0
     """Of the draw of shares such as 5%."""
     set: tuple[str, ...] = ()
-    """Settings of the method, such as mmrecun.steps=30; those of the model are the model's."""
+    """Settings of the method, such as delta.follow=0.9; those of the model are the model's."""
     devices: int | None = None
     """Spread tables and batches over this many devices; one where it is not named."""
 
@@ -287,9 +287,10 @@ class Compare:
     """What to forget, as for unlearn."""
     out: Path
     """Folder for models, results.json, table.md and plots."""
-    methods: tuple[str, ...] = ("surgery", "finetune", "mmrecun")
-    golds: int = 3
-    """Number of retrained models to compare with."""
+    methods: tuple[str, ...] = ("delta", "surgery", "finetune", "mmrecun")
+    golds: str = "coupled:1,independent:3"
+    """Retrained models to compare with: independent ones have seeds of their own, coupled ones replay the training of the original (and of
+    originals of further seeds); a plain number is that of independent ones."""
     canaries: int = 0
     """Plant this many item pairs, each known to eight users who are forgotten too, and report what is left of them."""
     shills: int = 0
@@ -317,7 +318,7 @@ class Compare:
 
         from recunlearn_jax import report
         from recunlearn_jax.audit import CHECKS
-        from recunlearn_jax.comparison import compare
+        from recunlearn_jax.comparison import compare, parse_golds
         from recunlearn_jax.data import read_dataset
 
         dataset = read_dataset(self.data)
@@ -327,7 +328,7 @@ class Compare:
                 request,
                 config,
                 methods=chosen,
-                golds=self.golds,
+                golds=parse_golds(self.golds),
                 plant=planted,
                 checks=[name for name in CHECKS if name != "likelihood" or self.shadows] if self.audit else None,
                 shadows=self.shadows,
@@ -340,6 +341,7 @@ class Compare:
         console = _console(Console)
         console.print(report.terminal_table(results))
         if self.audit:
+            console.print(report.effect_table(results))
             console.print(report.audit_table(results))
         print(f"results in {self.out / 'results.json'}, {', '.join(str(f.name) for f in files)}")
 
@@ -355,7 +357,7 @@ def _planted(words: Compare) -> dict[str, int]:
 
 
 def _console(kind: Any) -> Any:
-    return kind(width=None if sys.stdout.isatty() else 160)
+    return kind(width=None if sys.stdout.isatty() else 200)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,8 +370,10 @@ class Audit:
     """Folder of the model it was unlearned from."""
     gold: tuple[Path, ...]
     """Folders of retrained models: `recunlearn unlearn ORIGINAL REQUEST --method gold --seed 1`, 2, 3, ..."""
+    coupled: Path | None = None
+    """Folder of the coupled Gold, `recunlearn unlearn ORIGINAL REQUEST --method coupled`: what the removal changed is measured, too."""
     out: Path | None = None
-    """Folder for audit.json, audit.md and audit.png."""
+    """Folder for audit.json, audit.md and pictures."""
     sequence: bool = True
     """Answer the request once more in five parts (check 10)."""
 
@@ -379,10 +383,12 @@ class Audit:
         from recunlearn_jax import report, results
         from recunlearn_jax.auditing import audit_runs
 
-        found = audit_runs(self.model, self.original, self.gold, sequence=self.sequence)
+        found = audit_runs(self.model, self.original, self.gold, coupled=self.coupled, sequence=self.sequence)
         if self.out is not None:
             results.write(self.out / "audit.json", found)
             report.write(found, self.out)
+        if self.coupled is not None:
+            _console(Console).print(report.effect_table(found))
         _console(Console).print(report.audit_table(found))
         # A model that is not finite is judged by nothing, and is no model that has passed.
         judged = [name for name in found["models"] if name != "original" and name not in found["golds"]]
@@ -413,6 +419,8 @@ class Report:
         if "curves" in found:
             _console(Console).print(report.terminal_table(found))
         if report.audited(found):
+            if report.effect_rows(found)[1]:
+                _console(Console).print(report.effect_table(found))
             _console(Console).print(report.audit_table(found))
         print(f"wrote {', '.join(str(file) for file in files)}")
 

@@ -68,7 +68,7 @@ def compare(
     request: Request,
     config: Config = PRESETS["faithful"],
     *,
-    methods: Sequence[str] | Mapping[str, Any] = ("surgery", "finetune", "mmrecun"),
+    methods: Sequence[str] | Mapping[str, Any] = ("delta", "surgery", "finetune", "mmrecun"),
     golds: int | Mapping[str, int] = 3,
     plant: Mapping[str, int] | None = None,
     checks: Sequence[str] | None = None,
@@ -166,6 +166,26 @@ def compare(
 
 def _with_settings(methods: Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
     return methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
+
+
+def parse_golds(words: str) -> dict[str, int]:
+    """Numbers of Golds from words such as "5" or "coupled:2,independent:5".
+
+    Raises:
+        InputError: words of another form.
+
+    >>> parse_golds("coupled:2,independent:5")
+    {'coupled': 2, 'independent': 5}
+    """
+    if words.isdecimal():
+        return {"independent": int(words)}
+    found = {}
+    for word in words.split(","):
+        kind, _, count = word.partition(":")
+        if kind not in {"independent", "coupled"} or not count.isdecimal() or kind in found:
+            raise InputError(f"golds {words!r}: expected a number, or such as coupled:2,independent:5")
+        found[kind] = int(count)
+    return found
 
 
 def number_of(golds: int | Mapping[str, int]) -> dict[str, int]:

@@ -107,21 +107,10 @@ def with_item_graphs(dataset: Dataset, neighbours: int) -> Dataset:
 class HostGraphs(NamedTuple):
     """The graphs of a data set as host matrices; nodes are users, then items."""
 
-    num_users: int
     user_item: scipy.sparse.csr_array  # A_hat [|U| + |I|, |U| + |I|]
     item_user: scipy.sparse.csr_array  # R_hat [|U|, |I|]
     item_item: Mapping[str, scipy.sparse.csr_array]  # modality -> S_m [|I|, |I|]
     available: Mapping[str, np.ndarray]  # modality -> bool [|U| + |I|]; users have every modality of the data
-    first: scipy.sparse.csr_array | None = None  # A_hat for the first layer, where it is not that of the further ones
-
-
-class Senders(NamedTuple):
-    """Whose rows are not all zero before each propagation; the edges of all others carry nothing."""
-
-    first: np.ndarray  # bool [|U| + |I|], in the first layer over A_hat
-    further: np.ndarray  # bool [|U| + |I|], in any later one
-    items: Mapping[str, np.ndarray]  # modality -> bool [|I|], in the layers over S_m
-    modal: np.ndarray  # bool [|I|], after them, over R_hat
 
 
 def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> HostGraphs:
@@ -129,71 +118,15 @@ def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> 
 
     Args:
         dataset: an all-zero feature row means that the item lacks the modality; it has no place in that item graph.
-        modalities: by default the data set's; one that the data set lacks gets a graph without edges and is available to nobody, so that
-            a model that knows it computes what a model without it would.
+        modalities: those wanted; all where None.
     """
     item_item, available = {}, {}
     for m in dataset.modalities if modalities is None else modalities:
-        if m in dataset.features:
-            present = np.any(dataset.features[m] != 0, axis=1)
-            item_item[m] = normalize(keep_items(dataset.similarities[m], present))
-            available[m] = np.concatenate([np.ones(dataset.num_users, bool), present])
-        else:
-            item_item[m] = scipy.sparse.csr_array((dataset.num_items, dataset.num_items), dtype=np.float32)
-            available[m] = np.zeros(dataset.num_users + dataset.num_items, bool)
+        present = np.any(dataset.features[m] != 0, axis=1)
+        item_item[m] = normalize(keep_items(dataset.similarities[m], present))
+        available[m] = np.concatenate([np.ones(dataset.num_users, bool), present])
     a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
-    return HostGraphs(dataset.num_users, a_hat, items_to_users(a_hat, dataset.num_users), item_item, available)
-
-
-def subgraph(graphs: HostGraphs, users: np.ndarray, items: np.ndarray, num_users: int, num_items: int) -> HostGraphs:
-    """The graphs among some nodes, weights as they were.
-
-    Args:
-        graphs: of the whole data set.
-        users, items: ids that stay; the i-th becomes user i or item i.
-        num_users, num_items: nodes of the result, at least as many; further ones have no edge.
-    """
-    node = np.full(graphs.user_item.shape[0], -1)
-    node[users] = np.arange(len(users))
-    node[graphs.num_users + items] = num_users + np.arange(len(items))
-    item = node[graphs.num_users :] - num_users
-
-    def among(matrix, place, size):
-        edges = matrix.tocoo()
-        rows, columns = place[edges.row], place[edges.col]
-        inside = (rows >= 0) & (columns >= 0)
-        return _csr(edges.data[inside], rows[inside], columns[inside], size)
-
-    available = {}
-    for m, whole in graphs.available.items():
-        available[m] = np.zeros(num_users + num_items, bool)
-        available[m][: len(users)] = whole[users]
-        available[m][num_users : num_users + len(items)] = whole[graphs.num_users + items]
-    user_item = among(graphs.user_item, node, num_users + num_items)
-    return HostGraphs(
-        num_users,
-        user_item,
-        items_to_users(user_item, num_users),
-        {m: among(matrix, item, num_items) for m, matrix in graphs.item_item.items()},
-        available,
-    )
-
-
-def only_from(graphs: HostGraphs, senders: Senders) -> HostGraphs:
-    """The graphs without the edges that carry nothing: the same sums, over fewer edges."""
-    return graphs._replace(
-        user_item=_leaving(graphs.user_item, senders.further),
-        item_user=_leaving(graphs.item_user, senders.modal),
-        item_item={m: _leaving(matrix, senders.items[m]) for m, matrix in graphs.item_item.items()},
-        first=_leaving(graphs.user_item, senders.first),
-    )
-
-
-def _leaving(matrix: scipy.sparse.csr_array, senders: np.ndarray) -> scipy.sparse.csr_array:
-    """The matrix with the columns of some senders only, bool [M]; its size stays."""
-    kept = senders[matrix.indices]
-    indptr = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
-    return scipy.sparse.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+    return HostGraphs(a_hat, items_to_users(a_hat, dataset.num_users), item_item, available)
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from recunlearn_jax.results import INSIDE, figure_of, golds_of, methods_of
+from recunlearn_jax.results import INSIDE, coupled_of, figure_of, golds_of, methods_of
 
 # title, figure, format
 _COLUMNS = (
@@ -22,17 +22,27 @@ _COLUMNS = (
     ("divergence forget", "BPR divergence forget", "{:.3g}"),
     ("divergence retain", "BPR divergence retain", "{:.3g}"),
     ("canary rank", "canary median rank", "{:.0f}"),
+    ("progress", "progress similarities", "{:.2f}"),
+    ("collateral", "collateral similarities", "{:.2f}"),
     ("modality overlap", "modality overlap", "{:.3f}"),
     ("preparation s", "preparation total", "{:.1f}"),
     ("seconds", "seconds running", "{:.2f}"),
     ("compile s", "seconds compiling", "{:.1f}"),
     ("speed-up", "speed_up", "{:.1f}x"),
 )
+# title, set of probes of the check effect
+_PROBES = (
+    ("similarities", "similarities"),
+    ("affected scores", "affected scores"),
+    ("other scores", "other scores"),
+    ("retained pairs", "retained pairs"),
+    ("forgotten pairs", "forgotten pairs"),
+)
 _OF_ITEMS = ("forget recall@500", "forget recall@1000", "forget recall@1500")  # shown for requests that name items
 
 
 def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: the original, each method, the mean of the Golds and the half-width of their band.
+    """Header and rows of the table: the original, each method, the means of both kinds of Gold and half the width of the Golds' band.
 
     Args:
         results: of `comparison.compare`.
@@ -57,14 +67,17 @@ def rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 value = None
             cells.append(_cell(value, form))
         table.append(cells)
+    coupled = [models[name] for name in coupled_of(results)]
     mean, band = [f"Gold, mean of {len(golds)}"], ["Gold, 95 % band +-"]
+    beside = [f"coupled Gold, mean of {len(coupled)}"]
     for title, figure, form in known:
-        values = [figure_of(row, figure) for row in golds] if figure else []
-        mean.append(_cell(None if title == "speed-up" else _mean(values), form))
+        for cells, of in ((mean, golds), (beside, coupled)):
+            values = [figure_of(row, figure) for row in of] if figure else []
+            cells.append(_cell(None if title == "speed-up" else _mean(values), form))
         limits = bands.get(figure)
         half = None if limits is None or limits["alone"] is None else limits["alone"][1] - limits["mean"]
         band.append(_cell(half, form))
-    return ["model", *[title for title, _, _ in known]], [*table, mean, band]
+    return ["model", *[title for title, _, _ in known]], [*table, *([beside] if coupled else []), mean, band]
 
 
 def _forget_columns(columns: Sequence[tuple[str, str, str]]) -> int:
@@ -176,9 +189,172 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     return drawn
 
 
+def effect_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of what each model changed, against the coupled Gold: progress and collateral on each set of probes.
+
+    Args:
+        results: of `comparison.compare`; without coupled Golds there is no row.
+    """
+    models = results["models"]
+    names = [
+        n for n in methods_of(results) if n != "original" and figure_of(models[n], "progress similarities") is not None
+    ]
+    shown = [(t, p) for t, p in _PROBES if any(figure_of(models[n], f"progress {p}") is not None for n in names)]
+    further = [
+        (title, figure)
+        for title, figure in (
+            ("overlap@20", "overlap@20 with coupled Gold"),
+            ("divergence retain", "BPR divergence retain from coupled Gold"),
+            ("similarity correlation beyond", "similarity correlation beyond coupled Gold's"),
+            ("update AUC pairs", "update AUC pairs"),
+            ("update AUC items", "update AUC items"),
+        )
+        if any(figure_of(models[n], figure) is not None for n in names)
+    ]
+    table = []
+    if names:
+        aim = [models[names[0]]["figures"].get(f"{figure}, coupled Gold") for _, figure in further]
+        aim[:1] = [1.0] if further and further[0][0] == "overlap@20" else aim[:1]
+        table.append(["coupled Gold", *("1 / 0" for _ in shown), *(_cell(value, "{:.3g}") for value in aim)])
+    for name in [*(["original"] if names and "original" in models else []), *names]:
+        cells = [name]
+        for _, probe in shown:
+            cells.append(
+                " / ".join(
+                    _with_error(models[name], f"{part} {probe}", "{:.2f}") for part in ("progress", "collateral")
+                )
+            )
+        table.append([*cells, *(_with_error(models[name], figure, "{:.3g}") for _, figure in further)])
+    return ["model", *(title for title, _ in shown), *(title for title, _ in further)], table
+
+
+def _with_error(row: dict[str, Any], figure: str, form: str) -> str:
+    """A mean with its standard error in brackets."""
+    error = figure_of(row, f"{figure}, s.e.")
+    return _cell(figure_of(row, figure), form) + ("" if error is None else f" ({error:.2g})")
+
+
+def effect_notes(results: dict[str, Any]) -> str:
+    """What the table of effects must be read with."""
+    return (
+        f"Progress / collateral against {len(coupled_of(results))} coupled Golds, each with its own original, standard errors in brackets; "
+        "1 / 0 is what retraining changes and nothing else."
+    )
+
+
+def effect_markdown(results: dict[str, Any]) -> str:
+    """The effects as Markdown; nothing where there is no coupled Gold."""
+    header, table = effect_rows(results)
+    if not table:
+        return ""
+    lines = [
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in table),
+    ]
+    return "\n".join([*lines, "", effect_notes(results)]) + "\n"
+
+
+def effect_table(results: dict[str, Any]) -> Table:
+    """The effects for a terminal."""
+    header, table = effect_rows(results)
+    out = Table(title="effect of the removal", caption=effect_notes(results))
+    for name in header:
+        out.add_column(name)
+    for row in table:
+        out.add_row(*row)
+    return out
+
+
+def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities") -> Path:
+    """Draw progress against collateral, a point a model, its area by its seconds.
+
+    Args:
+        results: of a comparison with coupled Golds.
+        path: of the picture.
+        probe: set of probes.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.5))
+    axis.scatter(1, 0, s=220, marker="*", color="goldenrod", zorder=4)
+    axis.annotate("coupled Gold", (1, 0), textcoords="offset points", xytext=(-8, 10), ha="right", fontsize=9)
+    for name in methods_of(results):
+        row = results["models"][name]
+        progress, collateral = figure_of(row, f"progress {probe}"), figure_of(row, f"collateral {probe}")
+        if progress is None or collateral is None or name.endswith("original"):
+            continue
+        at = progress, collateral
+        seconds = figure_of(row, "seconds running") if "seconds" in row else None
+        error = [figure_of(row, f"{part} {probe}, s.e.") for part in ("progress", "collateral")]
+        if None not in error:
+            axis.errorbar(*at, xerr=error[0], yerr=error[1], color="grey", lw=0.8, zorder=1)
+        axis.scatter(*at, s=25 + 60 * (seconds or 0) ** 0.5, alpha=0.75, zorder=3)
+        label = name if seconds is None else f"{name}, {seconds:.2g} s"
+        axis.annotate(label, at, textcoords="offset points", xytext=(9, 4), fontsize=8)
+    axis.axvline(1, color="goldenrod", lw=0.8, ls=":")
+    axis.margins(0.12, 0.15)
+    axis.set_ylim(bottom=-0.06)
+    axis.set(xlabel=f"progress on {probe} (1: as much as retraining)", ylabel="collateral (0: nothing else)")
+    axis.set_title(heading(results), fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
+def canary_plot(results: dict[str, Any], path: Path) -> Path:
+    """Draw the median rank of canaries against seconds, with the band of a further Gold.
+
+    Args:
+        results: of a comparison with canaries.
+        path: of the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(7, 4.5))
+    band = results["bands"].get("canary log10 rank")
+    if band is not None and band["alone"] is not None:
+        low, high = (10**limit for limit in band["alone"])
+        axis.axhspan(low, high, color="goldenrod", alpha=0.25, label="where a further Gold falls, 95 %")
+    for name in [*methods_of(results), *golds_of(results)]:
+        row = results["models"][name]
+        rank, seconds = figure_of(row, "canary median rank"), figure_of(row, "seconds running")
+        if rank is None or not seconds or name.endswith("original"):
+            continue
+        gold = name in golds_of(results)
+        label = "Gold" if gold and name == golds_of(results)[0] else None
+        axis.scatter(
+            seconds, rank, s=70, marker="*" if gold else "o", color="goldenrod" if gold else None, label=label, zorder=3
+        )
+        if not gold:
+            axis.annotate(name, (seconds, rank), textcoords="offset points", xytext=(7, 4), fontsize=8)
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="seconds from the request to usable parameters",
+        ylabel="median rank of canaries",
+    )
+    axis.margins(0.12)
+    axis.legend(fontsize=8, loc="center left")
+    axis.set_title(heading(results), fontsize=8)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
 def _judged(results: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
     """Models and (figure, check) of an audit, in the order of its table."""
-    models = list(results["verdicts"])
+    models = [name for name in results["verdicts"] if name not in coupled_of(results)[1:]]
     judged = sorted(results["judged"], key=lambda figure: figure["check"])
     shown = [f for f in judged if any(figure_of(results["models"][m], f["name"]) is not None for m in models)]
     return models, [(figure["name"], figure["check"]) for figure in shown]
@@ -197,15 +373,17 @@ def audit_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         band = bands.get(figure)
         cells = [str(check), figure]
         if band is None:
-            cells += ["own", "-"] if any(f"{m}/{figure}" in bands for m in models) else ["-", "-"]
+            cells += ["own", "-", "-"] if any(f"{m}/{figure}" in bands for m in models) else ["-", "-", "-"]
         else:
+            alone = band["alone"]
             cells += [f"{band['mean']:.4g}", "-" if band["low"] is None else f"{band['low']:.3g} to {band['high']:.3g}"]
+            cells.append("-" if alone is None else f"{alone[1] - band['mean']:.2g}")
         for model in models:
             value, found = figure_of(results["models"][model], figure), results["verdicts"][model].get(figure)
             cells.append("-" if value is None else f"{value:.4g}{_mark(found)}")
         table.append(cells)
-    table.append(["", "figures outside", "", "", *(str(results["misses"][m]) for m in models)])
-    return ["check", "figure", "Gold, mean", "Gold, band", *models], table
+    table.append(["", "figures outside", "", "", "", *(str(results["misses"][m]) for m in models)])
+    return ["check", "figure", "Gold, mean", "Gold, band", "detects", *models], table
 
 
 def _mark(found: dict[str, str] | None) -> str:
@@ -220,7 +398,8 @@ def audit_notes(results: dict[str, Any]) -> str:
     """What the table of an audit must be read with: number of Golds and how often a Gold itself is accused."""
     count = len(golds_of(results))
     text = (
-        f"Bands from {count} Golds, 95 % for all figures of a model together. In brackets: outside a band of its own."
+        f"Bands from {count} Golds, 95 % for all figures of a model together. In brackets: outside a band of its own, whose half-width"
+        " (detects) is the smallest difference from Gold's mean that is noticed."
     )
     if results.get("not_finite"):
         text += f" Not finite, so not judged: {', '.join(results['not_finite'])}."
@@ -238,7 +417,8 @@ def audit_markdown(results: dict[str, Any]) -> str:
     header, table = audit_rows(results)
     lines = [f"**{heading(results)}**", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(row) + " |" for row in table]
-    return "\n".join([*lines, "", audit_notes(results)]) + "\n"
+    effects = effect_markdown(results)
+    return "\n".join([*lines, "", audit_notes(results), *([""] if effects else []), effects])
 
 
 def audit_table(results: dict[str, Any]) -> Table:
@@ -309,6 +489,10 @@ def write(results: dict[str, Any], folder: Path) -> list[Path]:
     if audited(results):
         (folder / "audit.md").write_text(audit_markdown(results))
         files += [folder / "audit.md", audit_plot(results, folder / "audit.png")]
+    if effect_rows(results)[1]:
+        files.append(effect_plot(results, folder / "effect.png"))
+    if "canary log10 rank" in results["bands"]:
+        files.append(canary_plot(results, folder / "canaries.png"))
     return files
 
 

@@ -460,7 +460,7 @@ def test_every_check_but_those_of_shadows_and_sequences_has_figures(report, case
     checks = {f["check"] for f in report["judged"] if f["name"] in report["figures"]["original"]}
     assert checks == {1, 2, 3, 4, 5, 6, 7, 9}
     assert report["checks"] == {name: CHECKS[name].version for name in OF_ROWS}
-    assert {check.number for check in CHECKS.values()} == set(range(1, 11))
+    assert {check.number for check in CHECKS.values()} == set(range(1, 14))
     assert len(held_out_pairs(case))
 
 

@@ -231,7 +231,7 @@ def test_contract(name, modalities):
     close(views.user, rows[batch[0]])
     close(views.positive, rows[5 + batch[1]])
     close(views.negative, rows[5 + batch[2]])
-    assert (views.user_side is not None) == (name in {"mgcn"} or backbone.contrast or backbone.linear is not None)
+    assert views.user_side is not None or not backbone.contrast
     loss, gradients = jax.value_and_grad(backbone.loss)(
         params, backbone.epoch(jax.random.key(1), data), (*batch, jnp.ones(3)), 3
     )
@@ -249,7 +249,7 @@ def test_training_finds_the_clusters(name, shop):
         Config(
             name,
             backbone_kind(name).Settings(embedding_size=16),
-            TrainConfig(batch_size=128, learning_rate=2e-2, max_epochs=12),
+            TrainConfig(batch_size=128, learning_rate=2e-2, max_epochs=30),
         ),
     )
     assert ranking_metrics(trained.rows, held_out_task(shop, "test"), (20,))["recall@20"] > 0.5

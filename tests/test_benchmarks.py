@@ -81,16 +81,17 @@ def test_unlearning(suite, bench):
     path = suite[0] / "unlearning.json"
     result = json.loads(path.read_text())
     row = result["requests"]["users:5%"]
-    assert row["mmrecun"]["programs_after_the_first"] == 0
+    assert row["delta"]["programs_after_the_first"] == 0
     for kind in ("cold", "warm", "steady"):
-        assert row["mmrecun"]["speed_up"][kind] == row["gold"][kind] / row["mmrecun"][kind]
-    assert row["mmrecun"]["cold"] > row["mmrecun"]["steady"]
+        assert row["delta"]["speed_up"][kind] == row["gold"][kind] / row["delta"][kind]
+    assert row["delta"]["cold"] > row["delta"]["steady"]
     assert row["original"]["quality"]["forget"]["recall@20"] > row["gold"]["quality"]["forget"]["recall@20"]
-    ranks = {name: row[name]["quality"]["canary"]["median_rank"] for name in ("original", "mmrecun", "gold")}
+    ranks = {name: row[name]["quality"]["canary"]["median_rank"] for name in ("original", "delta", "gold")}
     assert ranks["original"] < ranks["gold"], ranks
     assert all(1 <= rank < 320 for rank in ranks.values()), ranks
     assert row["forgotten"]["users"] == 8 + 16  # 5 % of the users and the canary users
-    assert result["settings"]["mmrecun"]["steps"] == row["mmrecun"]["info"]["steps"]
+    assert result["settings"]["delta"]["follow"] == 0.9
+    assert row["delta"]["info"]["moved_users"] > 0
     words = ["--data", suite[0] / "data", "--requests", "users:5%", "--plain"]
     assert bench("unlearning.py", path, *words) == result  # a finished request is not measured again
 

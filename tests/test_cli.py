@@ -78,14 +78,15 @@ def folder(tmp_path_factory):
 
 def test_unlearn_evaluate_recommend_and_unlearn_again(folder):
     out = folder / "forgot"
-    answer = process("unlearn", folder / "run", "users:3,4", "items:7", "--out", out, "--set", "mmrecun.steps=3")
+    answer = process("unlearn", folder / "run", "users:3,4", "items:7", "--out", out, "--set", "delta.follow=0.8")
     assert answer.returncode == 0, answer.stderr
     for sign in ("retain quality", "forget pairs that persist", "cost"):
         assert sign in answer.stdout
     manifest = read(out / "manifest.json")
     assert manifest["forgotten"]["users"] == 2
     assert {"schema_version", "data_checksum", "request", "seed", "config", "environment"} <= set(manifest)
-    assert manifest["settings"]["steps"] == 3
+    assert manifest["method"] == "delta"
+    assert manifest["settings"]["follow"] == 0.8
     assert manifest["original_data_checksum"] == read(folder / "run" / "manifest.json")["data_checksum"]
     assert sorted(p.name for p in out.iterdir()) == ["data", "manifest.json", "model"]  # no log, no optimizer state
     kept = np.loadtxt(out / "data" / "toy.inter", skiprows=1, dtype=int)
@@ -168,7 +169,8 @@ def nothing_is_made(monkeypatch):
 def test_compare_writes_everything(compared):
     results = compared.results
     names = ["original", "surgery", "finetune", "mmrecun", "amnesiac", "amnesiac original", "sisa", "sisa original"]
-    assert list(results["models"]) == [*names, "gold-1", "gold-2", "gold-3"]
+    assert list(results["models"]) == [*names, "coupled-1", "gold-1", "gold-2", "gold-3"]
+    assert results["coupled"] == ["coupled-1"]
     for row in results["models"].values():
         assert 0 <= row["figures"]["forget recall@20"] <= 1
         assert row["figures"]["canary median rank"] >= 1
@@ -188,7 +190,7 @@ def test_results_can_be_traced(compared):
         assert isinstance(results["environment"]["changed"], bool)
     assert set(results["settings"]) == set(METHODS)
     assert results["settings"]["mmrecun"]["steps"] == 10
-    assert results["settings"]["mmrecun"]["alpha"] == 0.98
+    assert results["settings"]["mmrecun"]["reverse"] == "swap"
     assert results["settings"]["sisa"] == {"shards": 2}
     assert results["settings"]["surgery"] == {}
     assert results["config"]["train"]["max_epochs"] == 4
@@ -416,15 +418,15 @@ def test_report_draws_tables_from_results_alone(compared, tmp_path):
         (["unlearn", "RUN", "users", "--out", "NEW"], "expected users:"),
         (["unlearn", "RUN", "modality:video", "--out", "NEW"], "no modality 'video'"),
         (["unlearn", "RUN", "users:5%", "--out", "RUN"], "exists already"),
-        (["unlearn", "RUN", "users:5%", "--out", "NEW", "--method", "magic"], "not known; choose from: mmrecun"),
-        (["unlearn", "RUN", "users:5%", "--out", "NEW", "--set", "mmrecun.stepz=3"], "did you mean 'steps'"),
+        (["unlearn", "RUN", "users:5%", "--out", "NEW", "--method", "magic"], "not known; choose from: delta"),
+        (["unlearn", "RUN", "users:5%", "--out", "NEW", "--set", "delta.stepz=3"], "did you mean 'step'"),
         # Settings of the model are the model's, and those of another method another's; said before anything is read.
         (
             ["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "model.trainable_features=false"],
-            "unknown group 'model'; known groups: mmrecun",
+            "unknown group 'model'",
         ),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "rrl.steps=3"], "unknown group 'rrl'"),
-        (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "mmrecun.steps=x"], "'x' is not of type int"),
+        (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "delta.step=x"], "'x' is not of type float"),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW"], "is this the folder of a run?"),
         (["unlearn", "RUN", "users:5%", "--out", "NEW", "--devices", "99"], "--devices 99: there are 4; 1 to 4"),
         (["train", "--data", "DATA", "--out", "NEW", "--devices", "99"], "--devices 99: there are 4; 1 to 4"),

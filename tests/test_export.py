@@ -18,9 +18,8 @@ from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn import Problem, mmrecun
-from recunlearn_jax.unlearn.mmrecun.inputs import local_inputs
-from recunlearn_jax.unlearn.mmrecun.objective import run
-from recunlearn_jax.unlearn.selection import touched
+from recunlearn_jax.unlearn.base import forget_sampler
+from recunlearn_jax.unlearn.delta import slope
 
 pytestmark = pytest.mark.slow
 
@@ -46,15 +45,20 @@ def train(original):
 def unlearn(original):
     forget_set = resolve(parse(["users:5%", "pairs:2%"]), original.dataset)
     retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
-    moving = touched(original.dataset, forget_set, 25)
-    made = local_inputs(Problem(original, forget_set, retain), original.params, moving, STEPS)
-    kept = {name: value for name, value in original.params.items() if name not in original.backbone.id_tables()}
+    forget = original.data._replace(sampler=forget_sampler(Problem(original, forget_set, retain)))
 
-    def function(added, kept, inputs, key):
-        settings = {"retain": made.retain, "forget": made.forget, "contrast": True, "settings": STEPS}
-        return run(jax.random.wrap_key_data(key), added, kept, inputs, **settings)
+    def function(params, retain, forget, key):
+        settings = {"backbones": (original.backbone, original.backbone), "settings": STEPS}
+        return mmrecun.run(jax.random.wrap_key_data(key), params, retain, forget, **settings)
 
-    return function, (made.added, kept, made.inputs, KEY)
+    return function, (original.params, retain.data, forget, KEY)
+
+
+def pull(original):
+    pairs = original.dataset.train
+    triplets = (*pairs.T, np.roll(pairs[:, 1], 1))
+    function = functools.partial(slope, backbone=original.backbone)
+    return function, (original.params, original.data, triplets, np.ones(len(pairs), np.float32))
 
 
 def evaluate(original):
@@ -92,7 +96,7 @@ def program_of(original):
     return made
 
 
-@pytest.mark.parametrize("entry", [train, unlearn, evaluate, forward, objective])
+@pytest.mark.parametrize("entry", [train, unlearn, pull, evaluate, forward, objective])
 def test_exported_program_computes_the_same(entry, program_of):
     flat, leaves, exported = program_of(entry)
     again = jax.export.deserialize(exported.serialize())
@@ -101,7 +105,7 @@ def test_exported_program_computes_the_same(entry, program_of):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("entry", [train, unlearn, evaluate, forward])
+@pytest.mark.parametrize("entry", [train, unlearn, pull, evaluate, forward])
 def test_no_data_is_a_constant_of_a_program(entry, original, program_of):
     """A forgotten edge must not survive in a compilation cache: no table of numbers in a program is as long as what data holds."""
     longest = min(len(original.dataset.train), original.dataset.num_items)

@@ -16,13 +16,9 @@ from recunlearn_jax.graph import (
     keep_items,
     knn_similarities,
     normalize,
-    only_from,
-    subgraph,
     to_jraph,
     with_item_graphs,
 )
-from recunlearn_jax.synthetic import toy
-from recunlearn_jax.unlearn.mmrecun.neighbourhood import senders_of
 
 USERS, ITEMS = 6, 5
 # user 4 and item 3 have no interaction
@@ -227,28 +223,7 @@ def test_items_without_a_feature_lack_the_modality():
     assert not ours.item_item["text"].toarray()[[1, 3]].any()
     assert not ours.item_item["text"].toarray()[:, [1, 3]].any()
     assert host_graphs(small_dataset(features={})).available == {}
-
-
-def test_a_modality_the_data_lacks_is_available_to_nobody():
-    dataset = with_item_graphs(small_dataset(), 2)
-    ours = host_graphs(dataset, ("audio", "image"))
-    assert sorted(ours.item_item) == ["audio", "image"]
-    assert ours.item_item["audio"].nnz == 0
-    assert not ours.available["audio"].any()
-
-
-def test_subgraph_is_rows_and_columns_of_the_whole():
-    whole = host_graphs(with_item_graphs(small_dataset(), 2))
-    users, items = np.array([0, 2]), np.array([1, 3, 4])
-    ours = subgraph(whole, users, items, 4, 3)
-    nodes = np.concatenate([users, whole.num_users + items])
-    at = np.array([0, 1, 4, 5, 6])
-    expected = np.zeros((7, 7), np.float32)
-    expected[np.ix_(at, at)] = whole.user_item.toarray()[np.ix_(nodes, nodes)]
-    np.testing.assert_array_equal(ours.user_item.toarray(), expected)
-    for m, matrix in whole.item_item.items():
-        np.testing.assert_array_equal(ours.item_item[m].toarray(), matrix.toarray()[np.ix_(items, items)])
-        assert ours.available[m].tolist() == [True, True, False, False, *whole.available[m][whole.num_users + items]]
+    assert sorted(host_graphs(dataset, ("image",)).item_item) == ["image"]
 
 
 def test_item_graphs_from_a_file_win():
@@ -258,28 +233,3 @@ def test_item_graphs_from_a_file_win():
     theirs = knn_similarities(attached.features["image"], 2)
     np.testing.assert_array_equal(attached.similarities["image"].toarray(), theirs.toarray())
     assert with_item_graphs(attached, 4) is attached
-
-
-def test_edges_that_carry_nothing_are_left_out():
-    """A change of some rows gives the same layers over the edges of its senders, and none of the first layer could be spared."""
-    dataset = with_item_graphs(toy(60, 40, pairs_per_user=5, clusters=2), 3)
-    whole = host_graphs(dataset)
-    moving = np.zeros(100, bool)
-    moving[[3, 17, 65]] = True
-    change = np.where(moving[:, None], np.random.default_rng(0).uniform(1, 2, (100, 4)), 0).astype(np.float32)
-    for layers in (1, 2, 3):
-        for item_layers in (1, 2):
-            fewer = only_from(whole, senders_of(whole, moving, layers, item_layers))
-            full = pruned = change
-            for i in range(layers):
-                full, pruned = whole.user_item @ full, (fewer.first if i == 0 else fewer.user_item) @ pruned
-                np.testing.assert_allclose(pruned, full, rtol=1e-6)
-            assert (change[fewer.first.indices] != 0).all()
-            for m, matrix in whole.item_item.items():
-                item, few = change[60:], change[60:]
-                for _ in range(item_layers):
-                    item, few = matrix @ item, fewer.item_item[m] @ few
-                np.testing.assert_allclose(few, item, rtol=1e-6)
-                np.testing.assert_allclose(fewer.item_user @ few, whole.item_user @ item, rtol=1e-6)
-            assert fewer.item_user.nnz < whole.item_user.nnz
-            assert fewer.first.nnz < fewer.user_item.nnz or layers == 1

@@ -264,19 +264,6 @@ def test_the_backbone_is_the_module(modalities):
     assert world.backbone.contrast == bool(modalities)
 
 
-def test_rows_of_items():
-    world = world_of(("image", "text"))
-    items = jnp.array([4, 0, 4], jnp.int32)
-    linear = world.backbone.linear
-
-    @jax.jit
-    def rows_of(params, graphs, features):
-        return linear.items(params, linear.propagated(params, graphs, linear.gates(params, features)), items)
-
-    rows = rows_of(world.params, world.graphs, world.features)
-    close(rows, world.forward(world.params).embedding[USERS + items], 1e-6)
-
-
 # An item that lacks a modality
 
 

@@ -13,7 +13,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.results import SCHEMA_VERSION, figure_of, golds_of, methods_of, read, write
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.verdict import Measured, judgement
+from recunlearn_jax.verdict import Figure, Measured, judgement
 
 FIGURES = judged_figures(["utility", "forgetting", "divergence"])
 
@@ -139,13 +139,68 @@ def test_an_audit_is_a_table_and_a_plot_beside_them(results, tmp_path):
     files = report.write(results, tmp_path)
     assert {"audit.md", "audit.png"} <= {path.name for path in files}
     header, rows = report.audit_rows(results)
-    assert header == ["check", "figure", "Gold, mean", "Gold, band", "original", "mmrecun"]
+    assert header == ["check", "figure", "Gold, mean", "Gold, band", "detects", "original", "mmrecun"]
     cells = {row[1]: row for row in rows}
     assert set(cells) == {"test recall@20", "test ndcg@20", "forget recall@20", "figures outside"}
     found = results["verdicts"]["original"]["forget recall@20"]
     assert found["suspicion"] == "under-forgotten"
-    assert "under-forgotten" in cells["forget recall@20"][4]
-    assert cells["figures outside"][4:] == [str(results["misses"][name]) for name in ("original", "mmrecun")]
+    assert "under-forgotten" in cells["forget recall@20"][5]
+    band = results["bands"]["forget recall@20"]
+    assert float(cells["forget recall@20"][4]) == pytest.approx(band["alone"][1] - band["mean"], rel=0.05)
+    assert cells["figures outside"][5:] == [str(results["misses"][name]) for name in ("original", "mmrecun")]
+
+
+def with_effects(results):
+    """The results with two coupled Golds and what two methods changed, seconds and canaries included."""
+    effects = {
+        "progress similarities": 0.8,
+        "collateral similarities": 0.4,
+        "overlap@20 with coupled Gold": 0.9,
+        "update AUC pairs": 0.7,
+    }
+    effects |= {
+        "progress similarities, s.e.": 0.01,
+        "collateral similarities, s.e.": 0.02,
+        "update AUC pairs, coupled Gold": 0.6,
+    }
+    results["models"]["mmrecun"]["figures"] |= effects
+    for name, rank in (("mmrecun", 900.0), ("gold-1", 3000.0), ("gold-2", 3500.0)):
+        row = results["models"][name]["figures"]
+        row |= {"canary median rank": rank, "canary log10 rank": math.log10(rank)}
+    results["models"] |= {"coupled-1": model(0.11, 0.1, 8.0), "coupled-2": model(0.13, 0.1, 8.0)}
+    results["coupled"] = ["coupled-1", "coupled-2"]
+    results["bands"] |= judgement(
+        [Figure("canary log10 rank", "erased")],
+        {},
+        {f"gold-{i}": results["models"][f"gold-{i}"]["figures"] for i in (1, 2)},
+    )["bands"]
+    return results
+
+
+def test_effects_are_a_table_with_standard_errors_and_two_pictures(results, tmp_path):
+    assert report.effect_rows(results)[1] == []
+    assert report.effect_markdown(results) == ""
+    results = with_effects(results)
+    header, rows = report.effect_rows(results)
+    assert header == ["model", "similarities", "overlap@20", "update AUC pairs"]
+    assert rows[0] == ["coupled Gold", "1 / 0", "1", "0.6"]
+    assert rows[-1] == ["mmrecun", "0.80 (0.01) / 0.40 (0.02)", "0.9", "0.7"]
+    assert "2 coupled Golds" in report.effect_markdown(results)
+    assert {"effect.png", "canaries.png"} <= {path.name for path in report.write(results, tmp_path)}
+    assert report.effect_table(results).row_count == len(rows)
+
+
+def test_coupled_golds_have_a_row_of_their_own(results):
+    """They are no methods, and no Golds that bands come from."""
+    before = report.rows(results)[1][-1]
+    results = with_effects(results)
+    assert methods_of(results) == ["original", "mmrecun"]
+    header, rows = report.rows(results)
+    cells = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert cells["coupled Gold, mean of 2"]["forget Recall@20"] == "0.1200"
+    assert cells["coupled Gold, mean of 2"]["seconds"] == "8.00"
+    assert cells["mmrecun"]["progress"] == "0.80"
+    assert rows[-1][0] == before[0]
 
 
 def test_figures_that_are_missing_are_none(results):

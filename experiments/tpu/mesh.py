@@ -25,7 +25,7 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import METHODS, answer
 
-ANSWERS = ("mmrecun", "gold")
+ANSWERS = ("delta", "mmrecun", "gold")
 
 
 def main() -> None:

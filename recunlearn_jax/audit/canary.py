@@ -65,7 +65,8 @@ def plant(
     eligible = np.setdiff1d(eligible, [] if spared is None else spared)
     if count < 1 or 2 * count > len(eligible):
         raise InputError(
-            f"{count} canaries asked for; with {len(eligible)} items of {least} to {most} interactions, 1 to {len(eligible) // 2} are possible"
+            f"{count} canaries asked for; with {len(eligible)} items of {least} to {most} interactions, "
+            f"1 to {len(eligible) // 2} are possible"
         )
     chosen = rng.permutation(eligible)
     history = [set() for _ in range(dataset.num_items)]

@@ -7,9 +7,11 @@ comparisons that were made before it was there.
 from recunlearn_jax.audit import (
     canary,
     cooccurrence,
+    dip,
     divergence,
     diversity,
     dose,
+    effect,
     forgetting,
     groups,
     likelihood,
@@ -19,6 +21,7 @@ from recunlearn_jax.audit import (
     relearn,
     sequence,
     shilling,
+    update,
     utility,
 )
 from recunlearn_jax.audit.base import Check
@@ -42,6 +45,9 @@ CHECKS: dict[str, Check] = {
     "diversity": diversity.CHECK,
     "cooccurrence": cooccurrence.CHECK,
     "sequence": sequence.CHECK,
+    "effect": effect.CHECK,
+    "dip": dip.CHECK,
+    "update": update.CHECK,
 }
 
 

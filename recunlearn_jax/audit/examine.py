@@ -62,6 +62,8 @@ def examine(
     of_golds: dict[str, dict[str, Row]] = {subject.name: {} for subject in judged}
     for name in checks:
         check, prepared = CHECKS[name], _once(CHECKS[name], case)
+        if check.needs == "replays" and not case.replays:
+            continue
         if check.needs != "method":
             for subject in [*judged, *golds]:
                 if check.needs == "params" and not _alike(subject, case):

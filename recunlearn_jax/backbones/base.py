@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import HostGraphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import Sampler
@@ -47,38 +46,6 @@ class Data(NamedTuple):
     sampler: Sampler  # of the train pairs
 
 
-class Linear(NamedTuple):
-    """For backbones whose rows before a last row-wise part are linear in the id tables, rows(E0 + D) = rows(E0) + rows(D).
-
-    Steps that move a few rows then need those rows' neighbourhood only (`unlearn.mmrecun.neighbourhood`). P is the backbone's own
-    NamedTuple of such rows.
-    """
-
-    layers: tuple[int, int]  # propagations over the user-item graph and over each item graph
-    gates: Callable[[Params, Mapping[str, Features]], Any]
-    """All that the features decide, modality -> [|I|, d]; holds no id row."""
-    propagated: Callable[[Params, Any, Any], Any]
-    """(params, graphs, gates) -> P of all nodes; linear in the id tables."""
-    views: Callable[..., Views]
-    """(params, P, users, positives, negatives) -> views of a batch, ids among the nodes of P."""
-    items: Callable[[Params, Any, jax.Array], jax.Array]
-    """(params, P, items int32 [n]) -> output rows [n, d]."""
-    branch: Callable[[Any, Mapping[str, jax.Array]], jax.Array]
-    """(P, modality -> float32 [|I|]) -> [|I|, d], sum of the rows that the modalities gave, so weighted."""
-    take: Callable[[Any, jax.Array, jax.Array], Any]
-    """(P, users, items) -> P of some nodes."""
-    add: Callable[[Any, Any], Any]
-    """P + P."""
-    host: Callable[[Dataset, tuple[str, ...]], HostGraphs]
-    """The graphs as matrices, for these modalities."""
-    device: Callable[[HostGraphs, int, Mapping[str, int]], Any]
-    """(matrices, pairs to pad to, modality -> edges to pad to) -> graphs as `propagated` takes them."""
-    relink: Callable[[Any, np.ndarray, int], Any]
-    """(graphs, pairs int [n, 2], pairs to pad to) -> the graphs with these user-item edges."""
-    resized: Callable[[int, int], "Linear"]
-    """The same for so many users and items."""
-
-
 @dataclass(
     frozen=True, eq=False
 )  # compared by identity: makers are cached, so equal settings give one object and one program
@@ -109,8 +76,6 @@ class Backbone:
     """(key of the epoch, data) -> the data as that epoch's steps read it."""
     contrast: bool = False
     """Whether views carry the two views that MGCN's contrast compares."""
-    linear: Linear | None = None
-    """Where it is None, steps on a few rows run on the whole graph."""
 
     def id_tables(self) -> dict[str, Nodes]:
         """The tables that hold users and items themselves and not their content, by name."""

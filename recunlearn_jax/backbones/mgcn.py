@@ -5,19 +5,18 @@ fuser, 7 output (Yu et al. 2023, arXiv 2308.03588).
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from recunlearn_jax import losses
-from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Linear, Params, Rows, Shape, Sizes
+from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Params, Rows, Shape, Sizes
 from recunlearn_jax.data import Dataset
-from recunlearn_jax.graph import HostGraphs, bipartite, host_graphs, items_to_users, with_item_graphs
+from recunlearn_jax.graph import HostGraphs, host_graphs, with_item_graphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features, constant, feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate
@@ -55,7 +54,6 @@ class Graphs(NamedTuple):
     item_user: Graph  # its edges from items to users, R_hat [|U|, |I|]
     item_item: Mapping[str, Graph]  # S_m over |I| nodes
     available: Mapping[str, jax.Array]  # modality -> bool [|U| + |I|]; users have every modality of the data
-    first: Graph | None = None  # A_hat for the first layer, where it is not that of the further ones
 
 
 class Propagated(NamedTuple):
@@ -92,7 +90,6 @@ def device_graphs(host: HostGraphs, kind: Layout, pairs: int, neighbours: Mappin
         item_user=layout(host.item_user, kind, pairs),
         item_item={m: layout(matrix, kind, neighbours[m]) for m, matrix in host.item_item.items()},
         available={m: jnp.asarray(rows) for m, rows in host.available.items()},
-        first=None if host.first is None else layout(host.first, kind, 2 * pairs),
     )
 
 
@@ -173,8 +170,8 @@ class MGCN(nn.Module):
 
         layer = jnp.concatenate([users, items])  # 4
         total = layer
-        for i in range(self.user_item_layers):
-            layer = propagate(graphs.user_item if i or graphs.first is None else graphs.first, layer)
+        for _ in range(self.user_item_layers):
+            layer = propagate(graphs.user_item, layer)
             total = total + layer
         content = total / (self.user_item_layers + 1)
 
@@ -227,10 +224,7 @@ class MGCN(nn.Module):
         negatives: jax.Array,
     ) -> Views:
         """Views of a batch of triplets, int32 [B] each, for the losses. Exact: the fuser runs on the batch's rows only."""
-        return self.views(self.propagated(graphs, self.gates(features)), users, positives, negatives)
-
-    def views(self, propagated: Propagated, users: jax.Array, positives: jax.Array, negatives: jax.Array) -> Views:
-        """`batch` for rows that are propagated already."""
+        propagated = self.propagated(graphs, self.gates(features))
         out = self.fuse(take_rows(propagated, users, jnp.concatenate([positives, negatives])))
         user, positive, negative = jnp.split(out.embedding, 3)
         user_side, positive_side, _ = jnp.split(out.side, 3)
@@ -250,25 +244,6 @@ def take_rows(propagated: Propagated, users: jax.Array, items: jax.Array) -> Pro
     )
 
 
-def add_rows(a: Propagated, b: Propagated) -> Propagated:
-    """The sum of two of them; who has which modality is the first one's."""
-    return Propagated(a.content + b.content, a.user_modal + b.user_modal, a.item_modal + b.item_modal, a.available)
-
-
-def modality_branch(rows: Propagated, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """Sum of the F_m rows of items, each modality weighted item by item, [m, d].
-
-    Args:
-        rows: n users and m items.
-        weights: modality -> float32 [m].
-    """
-    shares = [weights[m][:, None] for m in rows.available]
-    if not shares:
-        return jnp.zeros_like(rows.content[len(rows.user_modal) :])
-    modal = jnp.split(rows.item_modal, len(shares), axis=1)
-    return jnp.asarray(sum(share * f for share, f in zip(shares, modal, strict=True)))
-
-
 def module(shape: Shape, settings: Settings) -> MGCN:
     """The Linen module for a shape of data."""
     return MGCN(
@@ -279,40 +254,6 @@ def module(shape: Shape, settings: Settings) -> MGCN:
         user_item_layers=settings.user_item_layers,
         item_item_layers=settings.item_item_layers,
         trainable_features=settings.trainable_features,
-    )
-
-
-@functools.cache
-def linear(shape: Shape, settings: Settings) -> Linear:
-    """MGCN before its fuser, for steps on a neighbourhood."""
-    model, kind = module(shape, settings), settings.layout
-
-    def apply(method: str) -> Callable[..., Any]:
-        return lambda params, *arguments: model.apply({"params": params}, *arguments, method=method)
-
-    def items(params: Params, rows: Propagated, chosen: jax.Array) -> jax.Array:
-        return apply("fuse")(params, take_rows(rows, chosen[:0], chosen)).embedding
-
-    def relink(graphs: Graphs, pairs: np.ndarray, capacity: int) -> Graphs:
-        linked = bipartite(pairs, shape.num_users, shape.num_items)
-        return graphs._replace(
-            user_item=layout(linked, kind, 2 * capacity),
-            item_user=layout(items_to_users(linked, shape.num_users), kind, capacity),
-        )
-
-    return Linear(
-        layers=(settings.user_item_layers, settings.item_item_layers),
-        gates=apply("gates"),
-        propagated=apply("propagated"),
-        views=apply("views"),
-        items=items,
-        branch=modality_branch,
-        take=take_rows,
-        add=add_rows,
-        host=host_graphs,
-        device=lambda host, pairs, neighbours: device_graphs(host, kind, pairs, neighbours),
-        relink=relink,
-        resized=lambda users, items: linear(shape._replace(num_users=users, num_items=items), settings),
     )
 
 
@@ -367,7 +308,6 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         of_modality=lambda path: parts.get(path.split("/")[0]),
         epoch=epoch,
         contrast=bool(shape.modalities),
-        linear=linear(shape, settings),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from recunlearn_jax import losses
@@ -68,11 +69,17 @@ class Method(NamedTuple):
     """Paper."""
 
 
-def forget_sampler(problem: Problem) -> Sampler:
-    """Sampler of D_f; array sizes are the original's, whatever the request."""
+def forget_sampler(problem: Problem, candidates: np.ndarray | None = None) -> Sampler:
+    """Sampler of D_f; array sizes are the original's, whatever the request.
+
+    Args:
+        problem: of the request.
+        candidates: items that may be negatives, int [n]; those with a train pair where None.
+    """
     data, size = problem.original.dataset, problem.original.sizes.pairs
     pairs = forget_pairs(data, problem.forget_set)
-    return build_sampler(pairs, data.train, data.num_users, data.num_items, capacity=size, history_capacity=size)
+    sizes = {"capacity": size, "history_capacity": size}
+    return build_sampler(pairs, data.train, data.num_users, data.num_items, candidates=candidates, **sizes)
 
 
 def margins(params: Params, data: Data, triplets: tuple[jax.Array, ...], backbone: Backbone) -> Float[Array, "B"]:

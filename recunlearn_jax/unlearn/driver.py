@@ -26,7 +26,7 @@ from recunlearn_jax.unlearn.removal import left_over, remove
 def answer(
     original: Recommender,
     request: ForgetSet | Request | Sequence[str] | str,
-    method: str = "mmrecun",
+    method: str = "delta",
     settings: Any = None,
     *,
     seed: int = 0,

@@ -4,10 +4,23 @@
 """
 
 from recunlearn_jax.settings import check_name
-from recunlearn_jax.unlearn import amnesiac, ascent, coupled, finetune, gold, mmrecun, rrl, scif, sharded, surgery
+from recunlearn_jax.unlearn import (
+    amnesiac,
+    ascent,
+    coupled,
+    delta,
+    finetune,
+    gold,
+    mmrecun,
+    rrl,
+    scif,
+    sharded,
+    surgery,
+)
 from recunlearn_jax.unlearn.base import Method
 
 METHODS: dict[str, Method] = {
+    "delta": delta.METHOD,
     "mmrecun": mmrecun.METHOD,
     "surgery": surgery.METHOD,
     "finetune": finetune.METHOD,

@@ -34,7 +34,7 @@ def remove(key: jax.Array, params: Params, original: Recommender, retain: Setup,
     """
     backbone, dataset = retain.backbone, retain.dataset
     fresh = fresh_tables(key, retain.data, backbone=backbone)
-    kept = _like(params, original.params if original.backbone is backbone else shapes(retain), method)
+    kept = like(params, original.params if original.backbone is backbone else shapes(retain), method)
     check_tables(backbone, kept)
     masks = {}
     for name, rows in backbone.tables.items():
@@ -47,7 +47,7 @@ def remove(key: jax.Array, params: Params, original: Recommender, retain: Setup,
     return replace_rows(kept, fresh, {name: mask for name, mask in masks.items() if name in kept})
 
 
-def _like(params: Params, expected: Params, method: str) -> Params:
+def like(params: Params, expected: Params, method: str) -> Params:
     """The part of the parameters that the retained data's backbone has: layers of a modality that is gone are left behind."""
     given = flat(params)
 

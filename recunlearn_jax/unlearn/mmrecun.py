@@ -1,0 +1,148 @@
+"""MMRecUN: steps of one objective from the trained model, in which all parameters move.
+
+    alpha [BPR(D_r) + cl CL(D_r)] + (1 - alpha) [RBPR(D_f) - cl_f CL(D_f)] + reg L2 over the rows of both batches
+
+The retain terms see the edited graph. RBPR is reverse BPR: forgotten pairs lose against items that the user never had. The contrast is
+negated on the forget set. A backbone without the two views that it compares goes without it.
+
+A request without forgotten pairs (modality data) has no forget batch: its weights are 0, and the retain terms alone count, on the edited
+data.
+
+Source: Sinha et al. 2025, "Multi-modal recommendation unlearning" (arXiv 2405.15328). What it leaves open is our reading: the place of
+alpha, that negatives are items that stay, and what is a setting here, the form of reverse BPR and the graph of the forget terms.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from recunlearn_jax import losses
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
+from recunlearn_jax.mesh import place, spread
+from recunlearn_jax.sampling import draw_pairs
+from recunlearn_jax.train import OPTIMIZER, descend
+from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler
+
+
+@dataclass(frozen=True)
+class Settings:
+    """MMRecUN."""
+
+    steps: int = 30
+    """Number of steps."""
+    batch_size: int = 512
+    """Pairs in each step's retain batch and in its forget batch."""
+    learning_rate: float = 1e-3
+    alpha: float = 0.5
+    """Weight of the retain terms; the forget terms weigh 1 - alpha."""
+    retain_contrast: float = 0.01
+    forget_contrast: float = 0.01
+    """Weight of the negated contrast on the forget set."""
+    l2_weight: float = 1e-4
+    temperature: float = 0.2
+    reverse: Literal["swap", "ascent"] = "swap"
+    """Form of reverse BPR: -log sigmoid(-d), bounded, or +log sigmoid(d), unbounded."""
+    forget_graph: Literal["original", "edited"] = "original"
+    """Graph on which the forget terms are computed."""
+
+
+def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Steps of the objective from the original's parameters.
+
+    Where a whole modality is forgotten, the retain terms are those of the backbone without it: its layers have no retain gradient.
+    """
+    original, retain = problem.original, problem.retain
+    seen = original if settings.forget_graph == "original" else retain
+    sampler = place(forget_sampler(problem, candidates=retain.dataset.train[:, 1]))
+    params, loss, margin = run(
+        key,
+        original.params,
+        retain.data,
+        seen.data._replace(sampler=sampler),
+        backbones=(retain.backbone, seen.backbone),
+        settings=settings,
+    )
+    forgotten = problem.forget_set.forget.any()
+    info = {"steps": settings.steps, "loss": float(loss), "forget_margin": float(margin) if forgotten else None}
+    return params, info
+
+
+@functools.partial(jax.jit, static_argnames=("backbones", "settings"))
+def run(
+    key: jax.Array,
+    params: Params,
+    retain: Data,
+    forget: Data,
+    *,
+    backbones: tuple[Backbone, Backbone],
+    settings: Settings,
+) -> tuple[Params, jax.Array, jax.Array]:
+    """All steps; one compiled program for requests of any kind and size on one backbone. Arguments as for `step`.
+
+    Returns:
+        The parameters, and loss and margin of the last step.
+    """
+
+    def one(i, carry):
+        params, opt_state, *_ = carry
+        own = jax.random.fold_in(key, i)
+        return step(own, params, opt_state, retain, forget, backbones=backbones, settings=settings)
+
+    start = (params, OPTIMIZER.init(params), jnp.float32(0), jnp.float32(0))
+    params, _, loss, margin = jax.lax.fori_loop(0, settings.steps, one, start)
+    return params, loss, margin
+
+
+def step(
+    key: jax.Array,
+    params: Params,
+    opt_state: Any,
+    retain: Data,
+    forget: Data,
+    *,
+    backbones: tuple[Backbone, Backbone],
+    settings: Settings,
+) -> tuple[Params, Any, jax.Array, jax.Array]:
+    """One step of Adam on a retain batch and a forget batch.
+
+    Args:
+        key: typed PRNG key.
+        params: of the original's backbone.
+        opt_state: of Adam.
+        retain: the edited data, whose sampler has the pairs of D_r.
+        forget: what the forget terms see; its sampler has the pairs of D_f.
+        backbones: of the two.
+        settings: of the method.
+
+    Returns:
+        Parameters, state of Adam, loss float32 [], and the mean margin d = s_up - s_un of the forget batch, float32 [].
+    """
+    keys, both = jax.random.split(key), (retain, forget)
+    batches = [spread(draw_pairs(k, data.sampler, settings.batch_size)) for k, data in zip(keys, both, strict=True)]
+    shared = {"alpha": settings.alpha, "l2_weight": settings.l2_weight, "temperature": settings.temperature}
+    contrasts = [
+        weight if backbone.contrast else 0
+        for weight, backbone in zip((settings.retain_contrast, settings.forget_contrast), backbones, strict=True)
+    ]
+
+    def objective(params):
+        kept, lost = (
+            backbone.views(params, data, *batch[:3])
+            for backbone, data, batch in zip(backbones, both, batches, strict=True)
+        )
+        keep = losses.mmrecun_retain(kept, contrast_weight=contrasts[0], weights=batches[0][3], **shared)
+        lose = losses.mmrecun_forget(
+            lost, contrast_weight=contrasts[1], reverse=settings.reverse, weights=batches[1][3], **shared
+        )
+        positive, negative = losses.scores(lost)
+        return keep + lose, jnp.mean(positive - negative)
+
+    (loss, margin), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+    return *descend(gradients, opt_state, params, settings.learning_rate), loss, margin
+
+
+METHOD = Method(Settings, mmrecun, source="arXiv 2405.15328")

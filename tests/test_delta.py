@@ -1,0 +1,319 @@
+"""Delta: its parts and the whole against plain numpy, what stays to the bit, and an answer that can be seen."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import small_dataset
+
+from recunlearn_jax.audit.canary import canary_ranks, plant
+from recunlearn_jax.backbones import BACKBONES, backbone_kind
+from recunlearn_jax.backbones.base import flat
+from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.recommender import fresh_tables, init_params, set_up
+from recunlearn_jax.requests import parse, resolve, retained
+from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import Problem, answer
+from recunlearn_jax.unlearn.delta import Settings, delta, phi, ridge, sides, slope
+
+PAIRS = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [2, 2], [2, 4], [3, 2], [5, 1], [5, 4]], np.int32)
+USERS, ITEMS = 6, 5  # user 4 and item 3 have no pair
+KEY = jax.random.key(7)
+
+
+def seen(pairs, num_users, num_items, kind):
+    """Pairs as a matrix, float64: a row for each user, or for each item."""
+    matrix = np.zeros((num_users, num_items))
+    matrix[tuple(pairs.T)] = 1
+    return matrix if kind == "users" else matrix.T
+
+
+def oracle_phi(matrix, partners):
+    """Row by row, in float64."""
+    out, width = [], partners.shape[1]
+    for row in matrix:
+        held, degree = np.flatnonzero(row), row.sum()
+        mean = partners[held].mean(axis=0) if degree else np.zeros(width)
+        spread = sum((partners[j] / np.sqrt(degree * matrix[:, j].sum()) for j in held), np.zeros(width))
+        log = np.log(1 + degree)
+        out.append([*mean, *spread, *(log * mean), log, 1])
+    return np.array(out)
+
+
+def oracle_ridge(inputs, targets, penalty):
+    """As least squares with rows that pull to 0."""
+    pull = np.sqrt(penalty * np.square(inputs).sum() / inputs.shape[1])
+    inputs = np.vstack([inputs, pull * np.eye(inputs.shape[1])])
+    targets = np.vstack([targets, np.zeros((inputs.shape[1], targets.shape[1]))])
+    return np.linalg.lstsq(inputs, targets, rcond=None)[0]
+
+
+@pytest.mark.parametrize("kind", ["users", "items"])
+def test_sides_and_phi(kind):
+    side = sides(PAIRS, USERS, ITEMS)[kind]
+    matrix = seen(PAIRS, USERS, ITEMS, kind)
+    np.testing.assert_array_equal(side.degree, matrix.sum(axis=1))
+    partners = np.random.default_rng(0).normal(size=(matrix.shape[1], 3)).astype(np.float32)
+    ours = phi(side, partners)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, oracle_phi(matrix, partners), rtol=1e-5, atol=1e-6)
+    some = np.array([4, 0, 3])
+    np.testing.assert_array_equal(phi(side.of(some), partners), ours[some])
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 0.5])
+def test_ridge(penalty):
+    rng = np.random.default_rng(1)
+    inputs, targets = (rng.normal(size=(40, width)).astype(np.float32) for width in (7, 3))
+    inputs[:, 6] = inputs[:, 5]  # which least squares alone would not tell apart
+    ours = ridge(inputs, targets, penalty)
+    np.testing.assert_allclose(ours, oracle_ridge(inputs.astype(float), targets, penalty), rtol=1e-3, atol=1e-4)
+
+
+def untrained(name, modalities=2):
+    """A set-up and parameters of order one, for which sigmoid is not everywhere a half."""
+    setup = set_up(small_dataset(modalities), Config(name, backbone_kind(name).Settings(embedding_size=4)))
+    params = init_params(jax.random.key(1), setup.data, backbone=setup.backbone)
+    return setup, {name: 3 * table if name in setup.backbone.id_tables() else table for name, table in params.items()}
+
+
+def slope_and_batch(setup, params):
+    """The slope for a batch in which not every triplet counts, and the batch."""
+    users, positives = setup.dataset.train.T
+    batch = (users, positives, np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32))
+    weights = np.array([1, 0, 1, 1, 1, 0, 1, 1], np.float32)
+    triplets = tuple(map(jnp.asarray, batch))
+    return slope(params, setup.data, triplets, jnp.asarray(weights), backbone=setup.backbone), batch, weights
+
+
+def test_slope_by_hand():
+    setup, params = untrained("mf")
+    ours, (users, positives, negatives), weights = slope_and_batch(setup, params)
+    e_u, e_i = (np.asarray(params[name], np.float64) / 2 for name in ("user_embedding", "item_embedding"))
+    difference = e_i[positives] - e_i[negatives]
+    pull = -weights / weights.sum() / (1 + np.exp(np.sum(e_u[users] * difference, axis=1)))
+    of_users, of_items = np.zeros_like(e_u), np.zeros_like(e_i)
+    np.add.at(of_users, users, pull[:, None] * difference)
+    np.add.at(of_items, positives, pull[:, None] * e_u[users])
+    np.add.at(of_items, negatives, -pull[:, None] * e_u[users])
+    assert set(ours) == {"user_embedding", "item_embedding"}
+    np.testing.assert_allclose(ours["user_embedding"], of_users, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(ours["item_embedding"], of_items, rtol=1e-5, atol=1e-7)
+
+
+def test_slope_by_the_views_of_a_backbone_with_graphs():
+    """MGCN: half of the id tables, the layers and features as they are."""
+    setup, params = untrained("mgcn")
+    ours, batch, weights = slope_and_batch(setup, params)
+    names = setup.backbone.id_tables()
+
+    @jax.jit
+    def gradient(tables):
+        def loss(tables):
+            views = setup.backbone.views({**params, **tables}, setup.data, *map(jnp.asarray, batch))
+            d = jnp.sum(views.user * (views.positive - views.negative), axis=1)
+            return jnp.sum(jnp.log1p(jnp.exp(-d)) * weights) / weights.sum()
+
+        return jax.grad(loss)(tables)
+
+    theirs = gradient({name: 0.5 * params[name] for name in names})
+    assert set(ours) == set(names)
+    for name in names:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
+
+
+# --- answers
+
+
+@pytest.fixture(scope="module")
+def originals(shop):
+    """A trained model of each backbone, made when it is first asked for."""
+
+    @functools.cache
+    def original(name):
+        config = TrainConfig(batch_size=128, learning_rate=2e-2, max_epochs=6)
+        return fit(shop, Config(name, backbone_kind(name).Settings(embedding_size=8), config))
+
+    return original
+
+
+def problem_of(original, words):
+    forget_set = resolve(parse(words, 1), original.dataset)
+    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
+    return Problem(original, forget_set, retain)
+
+
+def changed(answered, original):
+    """For users and items, which id rows are not those of the original, bool."""
+    rows = {"users": [], "items": []}
+    for name, kind in original.backbone.id_tables().items():
+        rows[kind].append((np.asarray(answered[name]) != np.asarray(original.params[name])).any(axis=1))
+    return [np.any(found, axis=0) for found in rows.values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mf", "vbpr", "lightgcn"])
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["users:3,14"], Settings()),
+        (["pairs:10%", "items:7", "users:5"], Settings(step=1.0, follow=0.6, shrink=0.2, penalty=0.1)),
+        (["modality:image:1,2,5", "items:9"], Settings()),
+        (["pairs:5%"], "after another request"),
+    ],
+)
+def test_the_rows_that_the_formulas_give(name, words, settings, originals):
+    """Items by the users' rows; users by the items' rows as they were and as they are; both by the change of BPR's gradient."""
+    original = originals(name)
+    if settings == "after another request":  # its arrays are longer than its data
+        original, settings = answer(original, ["users:20", "items:0"], "surgery"), Settings()
+    problem = problem_of(original, words)
+    data, forget_set, backbone = original.dataset, problem.forget_set, original.backbone
+    params, info = delta(KEY, problem, settings)
+
+    kept = ~forget_set.forget
+    before = {kind: seen(data.train, data.num_users, data.num_items, kind) for kind in ("users", "items")}
+    after = {kind: seen(data.train[kept], data.num_users, data.num_items, kind) for kind in ("users", "items")}
+    columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in ("users", "items")}
+    old = {k: np.hstack([np.asarray(original.params[n], np.float64) for n in names]) for k, names in columns.items()}
+
+    # One negative a pair, of the items with a pair, the same before and after; a removed item is none any more.
+    seed = int(jax.random.bits(KEY, dtype=jnp.uint32))
+    negatives = np.random.default_rng(seed).choice(np.unique(data.train[:, 1]), len(data.train)).astype(np.int32)
+    triplets = tuple(map(jnp.asarray, (*data.train.T, negatives)))
+    counted = kept & ~forget_set.items[negatives]
+    slopes = [
+        slope(original.params, of, triplets, jnp.asarray(pairs, jnp.float32), backbone=backbone)
+        for of, pairs in ((original.data, np.ones(len(kept))), (problem.retain.data, counted))
+    ]
+    whole, left = ({k: np.hstack([np.asarray(g[n]) for n in names]) for k, names in columns.items()} for g in slopes)
+    rate = settings.step * np.sqrt(np.square(old["items"]).mean() / np.square(whole["items"]).mean())
+
+    share = {kind: 1 - after[kind].sum(axis=1) / np.maximum(before[kind].sum(axis=1), 1) for kind in before}
+    share = {kind: np.where(before[kind].sum(axis=1) > 0, share[kind], 0) for kind in before}
+    nothing = np.zeros(data.num_items, bool)
+    lost = forget_set.features.get("image", nothing) if "image" in backbone.modalities else nothing
+    moves = {"items": (share["items"] > 0) | lost, "users": share["users"] > 0}
+    for user, row in enumerate(after["users"]):
+        moves["users"][user] |= (share["items"][row > 0] > 0).any()
+    new = {kind: rows.copy() for kind, rows in old.items()}
+    for kind, partners in (("items", "users"), ("users", "items")):
+        trained = before[kind].sum(axis=1) > 0
+        weights = oracle_ridge(oracle_phi(before[kind], old[partners])[trained], old[kind][trained], settings.penalty)
+        predicted = oracle_phi(after[kind], new[partners]) - oracle_phi(before[kind], old[partners])
+        moved = old[kind] + settings.follow * predicted @ weights + rate * (whole[kind] - left[kind])
+        if kind == "users":
+            moved -= settings.shrink * share[kind][:, None] * old[kind]
+        moving = moves[kind] & (after[kind].sum(axis=1) > 0)
+        new[kind][moving] = moved[moving]
+        assert info[f"moved_{kind}"] == moving.sum()
+        ours = np.hstack([np.asarray(params[n]) for n in columns[kind]])
+        np.testing.assert_allclose(ours[moving], new[kind][moving], rtol=2e-3, atol=2e-4)
+        still = ~moves[kind] & (after[kind].sum(axis=1) > 0)
+        np.testing.assert_array_equal(ours[still], old[kind][still].astype(np.float32))
+        assert moving.any() == (np.abs(new[kind] - old[kind]).max() > 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mf", "mgcn"])
+def test_rows_without_a_share_of_forgotten_evidence_stay(name, originals):
+    """Theirs or their neighbours', told by sets of ids; layers and features stay too, and what should move does."""
+    original = originals(name)
+    users, items = original.dataset.train.T
+    gone = items[np.isin(users, [3, 14])]
+    near = np.isin(np.arange(80), users[np.isin(items, gone)])
+    assert 0 < near.sum() < 80
+    answered = answer(original, ["users:3,14"], "delta").params
+    moved_users, moved_items = changed(answered, original)
+    np.testing.assert_array_equal(moved_users, near)
+    np.testing.assert_array_equal(moved_items, np.isin(np.arange(60), gone))
+    others = set(original.params) - set(original.backbone.id_tables())
+    for path, leaf in flat({name: original.params[name] for name in others}).items():
+        np.testing.assert_array_equal(flat(answered)[path], leaf)
+
+
+def with_an_island(shop):
+    """The shop where user 5 has item 59 and nothing else, and nobody else has it."""
+    train = shop.train[(shop.train[:, 0] != 5) & (shop.train[:, 1] != 59)]
+    train = np.concatenate([train, np.array([[5, 59]], np.int32)])
+    return shop.replace(train=train[np.lexsort((train[:, 1], train[:, 0]))])
+
+
+@pytest.fixture(scope="module")
+def island(shop):
+    return fit(with_an_island(shop), Config("mf", train=TrainConfig(batch_size=128, learning_rate=2e-2, max_epochs=4)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["users:5", "items:59", "pairs:5-59"])
+def test_a_request_that_concerns_nobody_else_moves_nobody_else(words, island):
+    """And what is left without any pair starts anew, whether or not it was asked for."""
+    answered = answer(island, [words], "delta")
+    assert answered.info == {"moved_users": 0, "moved_items": 0}
+    moved_users, moved_items = changed(answered.params, island)
+    assert np.flatnonzero(moved_users).tolist() == [5]
+    assert np.flatnonzero(moved_items).tolist() == [59]
+
+
+@pytest.mark.slow
+def test_rows_left_without_pairs_are_drawn_anew(island):
+    params, _ = delta(KEY, problem_of(island, ["pairs:5-59"]), Settings())
+    fresh = fresh_tables(KEY, island.data, backbone=island.backbone)
+    np.testing.assert_array_equal(params["user_embedding"][5], fresh["user_embedding"][5])
+    np.testing.assert_array_equal(params["item_embedding"][59], fresh["item_embedding"][59])
+
+
+@pytest.mark.slow
+def test_content_that_a_backbone_never_saw_touches_nothing(originals):
+    """A request for it edits the data and leaves every row as it was."""
+    original = originals("mf")
+    for words in (["modality:image"], ["modality:text:1,2,3"]):
+        answered = answer(original, words, "delta")
+        assert answered.dataset.checksum != original.dataset.checksum
+        for name, table in original.params.items():
+            np.testing.assert_array_equal(answered.params[name], table)
+
+
+KINDS = {
+    "users": ["users:3,14"],
+    "items": ["items:7,11"],
+    "both": ["users:4", "items:9"],
+    "pairs": ["pairs:10%"],
+    "feature rows": ["modality:image:1,2,5"],
+    "all of them": ["users:4", "items:9", "pairs:5%", "modality:text:3,6"],
+}
+WHOLE = {"a modality": ["modality:image"], "all modalities": ["modality:image", "modality:text", "users:5%"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_and_every_kind_of_request_in_one_program(name, originals):
+    """A whole modality is another shape of data, which has a program of its own."""
+    original = originals(name)
+    before = jax.tree.map(np.array, original.params)
+    for i, (kind, words) in enumerate((KINDS | WHOLE).items()):
+        answered = answer(original, words, "delta")
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves((answered.params, answered.rows))), kind
+        assert i == 0 or kind in WHOLE or answered.seconds.programs == 0, (kind, answered.seconds)
+        assert (answered.info["moved_items"] > 0) or kind not in {"users", "pairs", "all of them"}
+        assert (answered.info["moved_users"] > 0) or kind not in {"items", "both", "pairs"}
+    again = answer(original, ["modality:image", "users:7"], "delta")
+    further = answer(answer(original, ["users:3"], "delta"), ["pairs:5%"], "delta")
+    assert again.seconds.programs == further.seconds.programs == 0
+    jax.tree.map(np.testing.assert_array_equal, before, original.params)
+
+
+@pytest.mark.slow
+def test_it_takes_apart_what_only_forgotten_users_had_taught():
+    """Six users each had two items that nobody else has together: near each other they stay by surgery, and move apart by delta."""
+    dataset, canaries = plant(toy(200, 90, pairs_per_user=8, clusters=4, modalities=()), 3, seed=1)
+    config = TrainConfig(batch_size=256, learning_rate=2e-2, max_epochs=30, patience=30)
+    original = fit(dataset, Config("mf", backbone_kind("mf").Settings(embedding_size=16), config))
+    words = [f"users:{','.join(map(str, canaries.users))}"]
+    models = {method: answer(original, words, method) for method in ("surgery", "delta")}
+    ranks = {name: canary_ranks(model.rows, canaries, dataset.num_users) for name, model in models.items()}
+    assert np.median(ranks["surgery"]) < 10, ranks  # of 89; half of them by chance
+    assert ranks["delta"].min() > 30, ranks
