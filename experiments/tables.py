@@ -63,7 +63,7 @@ _ABLATION = (
 
 
 def ablation(name: str) -> str:
-    """One row a variation of mmrecun, or a setting of another method."""
+    """One row a variation of delta or mmrecun, or a setting of another method."""
     models = results.read(RESULTS / f"{name}.json")["models"]
     columns = [c for c in _ABLATION if any(figure_of(row, c[1]) is not None for row in models.values())]
     rows = []
@@ -337,6 +337,8 @@ def instruments() -> str:
     rows = []
     for case, result in every(RESULTS, "forgetting_"):
         models = result["models"]
+        if len(result["golds"]) < 3:  # their distances have no spread
+            continue
         for figure in (f"{kind} divergence {side}" for side in ("forget", "retain") for kind in ("BPR", "KL")):
             instrument, _, side = figure.split(" ")
             between = [models[gold]["figures"][figure] for gold in result["golds"]]
