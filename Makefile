@@ -1,5 +1,5 @@
 # Two commands do everything on a machine with Python >= 3.11, make and a package index:
-#   make demo   train, forget, retrain and compare on generated data; prints the table
+#   make demo   train, forget, retrain and compare on generated data with planted canaries; prints the table
 #   make test   the same set-up, then all tests
 #   make check  lint, types and the quick tests, in about a minute: before a commit
 #   make oldest the quick tests with the oldest jax allowed
@@ -23,7 +23,7 @@ $(VENV)/ready: pyproject.toml
 demo: $(VENV)/ready
 	rm -rf runs/demo
 	$(BIN)/recunlearn data runs/demo/data --toy
-	$(BIN)/recunlearn compare --data runs/demo/data --request users:5% --out runs/demo/compare --preset toy
+	$(BIN)/recunlearn compare --data runs/demo/data --request users:5% --out runs/demo/compare --preset toy --canaries 10
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
