@@ -43,6 +43,8 @@ CASES = {
     "tiktok_pairs_5_seed1": Asked("tiktok", ("pairs:5%",), 1),
     "tiktok_items_5_seed1": Asked("tiktok", ("items:5%",), 1),
     "tiktok_users_5_and_items_5_seed1": Asked("tiktok", ("users:5%", "items:5%"), 1, independent=2),
+    "tiktok_modality_audio_5_seed1": Asked("tiktok", ("modality:audio:5%",), 1, coupled=1, independent=2),
+    "tiktok_modality_audio_seed1": Asked("tiktok", ("modality:audio",), 1, coupled=1, independent=2),
     "baby_users_5_seed1": Asked("baby", ("users:5%",), 1, coupled=2),
     "baby_pairs_5_seed1": Asked("baby", ("pairs:5%",), 1, coupled=2),
 }

@@ -279,7 +279,7 @@ def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities"
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7, 4.5))
+    figure, axis = plt.subplots(figsize=(8, 4.5))
     axis.scatter(1, 0, s=220, marker="*", color="goldenrod", zorder=4)
     axis.annotate("coupled Gold", (1, 0), textcoords="offset points", xytext=(-8, 10), ha="right", fontsize=9)
     for name in methods_of(results):
@@ -292,13 +292,13 @@ def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities"
         error = [figure_of(row, f"{part} {probe}, s.e.") for part in ("progress", "collateral")]
         if None not in error:
             axis.errorbar(*at, xerr=error[0], yerr=error[1], color="grey", lw=0.8, zorder=1)
-        axis.scatter(*at, s=25 + 60 * (seconds or 0) ** 0.5, alpha=0.75, zorder=3)
         label = name if seconds is None else f"{name}, {seconds:.2g} s"
-        axis.annotate(label, at, textcoords="offset points", xytext=(9, 4), fontsize=8)
+        axis.scatter(*at, s=25 + 60 * (seconds or 0) ** 0.5, alpha=0.75, zorder=3, label=label)
     axis.axvline(1, color="goldenrod", lw=0.8, ls=":")
     axis.margins(0.12, 0.15)
     axis.set_ylim(bottom=-0.06)
     axis.set(xlabel=f"progress on {probe} (1: as much as retraining)", ylabel="collateral (0: nothing else)")
+    axis.legend(fontsize=8, markerscale=0.6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axis.set_title(heading(results), fontsize=8)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
