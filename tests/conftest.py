@@ -56,6 +56,13 @@ def shop():
     return toy(80, 60, pairs_per_user=6, clusters=4, feature_size=6)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_file():
+    """Compiled programs go with the file that made them: each holds memory maps, of which a process may have some 65,000."""
+    yield
+    jax.clear_caches()
+
+
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "slow: takes more than some seconds; `make check` leaves it out, `make test` runs it"
