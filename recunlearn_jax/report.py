@@ -266,6 +266,17 @@ def effect_table(results: dict[str, Any]) -> Table:
     return out
 
 
+def _saved(figure: Any, path: Path) -> Path:
+    """Write a picture and give its memory back."""
+    import matplotlib.pyplot as plt
+
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    return path
+
+
 def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities") -> Path:
     """Draw progress against collateral, a point a model, its area by its seconds.
 
@@ -300,11 +311,7 @@ def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities"
     axis.set(xlabel=f"progress on {probe} (1: as much as retraining)", ylabel="collateral (0: nothing else)")
     axis.legend(fontsize=8, markerscale=0.6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axis.set_title(heading(results), fontsize=8)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return _saved(figure, path)
 
 
 def canary_plot(results: dict[str, Any], path: Path) -> Path:
@@ -345,11 +352,7 @@ def canary_plot(results: dict[str, Any], path: Path) -> Path:
     axis.margins(0.12)
     axis.legend(fontsize=8, loc="center left")
     axis.set_title(heading(results), fontsize=8)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return _saved(figure, path)
 
 
 def _judged(results: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
@@ -462,11 +465,7 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
                 axis.text(j, i, "x", ha="center", va="center", fontsize=9, color="white" if dark else "black")
     figure.colorbar(drawn, label="distance from Gold's mean, in half-bands of one figure; x: outside for all together")
     axis.set_title(heading(results), fontsize=8)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return _saved(figure, path)
 
 
 def audited(results: dict[str, Any]) -> bool:

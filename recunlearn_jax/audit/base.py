@@ -43,7 +43,7 @@ class Case(NamedTuple):
     golds: Mapping[str, Recommender] = {}  # name -> retrained model, of a seed of its own
     replays: Mapping[
         str, Replay
-    ] = {}  # name -> coupled Gold and its original, the first of which is the original above
+    ] = {}  # name of a coupled Gold -> it and its original, the first one's being the original above
     shadows: int = 0  # models to train for the check likelihood, 0 for none
     work: Path | None = None  # folder where long work is kept
 

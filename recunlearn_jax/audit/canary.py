@@ -17,10 +17,8 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
 from recunlearn_jax.verdict import Figure
 
-RARE = (
-    3,
-    20,
-)  # interactions of items that a few users know: they have a place in the model, and eight canaries can be seen in it
+# Interactions of items that a few users know: they have a place in the model, and eight canaries can be seen in it.
+RARE = (3, 20)
 
 
 class Canaries(NamedTuple):
