@@ -2,7 +2,7 @@
 
     python experiments/forgetting.py DATA_FOLDER [CASE ...]
 
-DATA_FOLDER holds the folders tiktok and baby. Settings of delta and mmrecun were chosen on tiktok with request seed 0 and
+DATA_FOLDER holds the folders of the data sets; "dense" is generated: every one of its items has more than 50 train pairs. Settings of delta and mmrecun were chosen on tiktok with request seed 0 and
 training seeds 10 and 11; everything here has request seed 1 or 2 and training seeds 0 to 2. Each case goes on where it was cut off
 (runs/forgetting/CASE), and a case whose result is in experiments/results is skipped. Originals are shared by the cases of one data set and
 request seed, whose planted users are the same.
@@ -17,9 +17,10 @@ from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
 from recunlearn_jax.comparison import PARTS, compare
 from recunlearn_jax.config import PRESETS
-from recunlearn_jax.data import read_dataset
+from recunlearn_jax.data import Dataset, read_dataset
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.requests import parse
+from recunlearn_jax.synthetic import toy
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/forgetting")
@@ -43,11 +44,26 @@ CASES = {
     "tiktok_pairs_5_seed1": Asked("tiktok", ("pairs:5%",), 1),
     "tiktok_items_5_seed1": Asked("tiktok", ("items:5%",), 1),
     "tiktok_users_5_and_items_5_seed1": Asked("tiktok", ("users:5%", "items:5%"), 1, independent=2),
+    "tiktok_users_5_seed2": Asked("tiktok", ("users:5%",), 2),
+    "tiktok_pairs_5_seed2": Asked("tiktok", ("pairs:5%",), 2),
+    "tiktok_items_5_seed2": Asked("tiktok", ("items:5%",), 2),
+    "tiktok_users_5_and_items_5_seed2": Asked("tiktok", ("users:5%", "items:5%"), 2),
     "tiktok_modality_audio_5_seed1": Asked("tiktok", ("modality:audio:5%",), 1, coupled=1, independent=2),
     "tiktok_modality_audio_seed1": Asked("tiktok", ("modality:audio",), 1, coupled=1, independent=2),
     "baby_users_5_seed1": Asked("baby", ("users:5%",), 1, coupled=2),
     "baby_pairs_5_seed1": Asked("baby", ("pairs:5%",), 1, coupled=2),
+    "dense_users_5_seed1": Asked("dense", ("users:5%",), 1, coupled=2),
+    "dense_pairs_5_seed1": Asked("dense", ("pairs:5%",), 1, coupled=2),
+    "sports_users_5_seed1": Asked("sports", ("users:5%",), 1, coupled=1, independent=2),
+    "microlens_users_5_seed1": Asked("microlens", ("users:5%",), 1, coupled=1, independent=2),
 }
+
+
+def dataset_of(folder: Path, name: str) -> Dataset:
+    """The folder's, or the generated one."""
+    if name != "dense":
+        return read_dataset(folder / name)
+    return toy(2000, 500, pairs_per_user=42, clusters=4, taste=0.7, seed=1).replace(name=name)
 
 
 def main(folder: Path, cases: list[str]) -> None:
@@ -61,7 +77,7 @@ def main(folder: Path, cases: list[str]) -> None:
         if shared.exists() and not (out / PARTS).exists():
             shutil.copytree(shared, out / PARTS)
         found = compare(
-            read_dataset(folder / asked.data),
+            dataset_of(folder, asked.data),
             parse(list(asked.words), asked.seed),
             PRESETS["faithful"],
             methods=METHODS,
