@@ -2,10 +2,10 @@
 
     python experiments/forgetting.py DATA_FOLDER [CASE ...]
 
-DATA_FOLDER holds the folders of the data sets; "dense" is generated: every one of its items has more than 50 train pairs. Settings of delta and mmrecun were chosen on tiktok with request seed 0 and
-training seeds 10 and 11; everything here has request seed 1 or 2 and training seeds 0 to 2. Each case goes on where it was cut off
-(runs/forgetting/CASE), and a case whose result is in experiments/results is skipped. Originals are shared by the cases of one data set and
-request seed, whose planted users are the same.
+DATA_FOLDER holds the folders of the data sets; "dense" is generated: every one of its items has more than 50 train pairs. Settings of
+delta and mmrecun were chosen on tiktok with request seed 0 and training seeds 10 and 11; everything here has request seed 1 or 2 and
+training seeds 0 to 2. Each case goes on where it was cut off (runs/forgetting/CASE), and a case whose result is in experiments/results
+is skipped. Originals are shared by the cases of one data set and request seed, whose planted users are the same.
 """
 
 import shutil
