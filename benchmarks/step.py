@@ -22,7 +22,8 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from timing import bandwidth, gemm_rate, peak_memory, seconds, settings
 
 from recunlearn_jax import losses
-from recunlearn_jax.data import Dataset, read_dataset
+from recunlearn_jax.data import read_dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.graph import bipartite

@@ -116,7 +116,7 @@ def main() -> None:
 
         def request(seed: int, text=text, planted=planted) -> Request:
             drawn = parse([text], seed)
-            return with_users(drawn, before, planted.users) if planted else drawn
+            return with_users(drawn, before, dataset, planted.users) if planted else drawn
 
         done["requests"][text] = row(run, original, request, planted, words.methods, words.processes)
         done["environment"], done["peak_memory_bytes"] = environment(), peak_memory()

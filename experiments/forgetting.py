@@ -17,7 +17,8 @@ from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
 from recunlearn_jax.comparison import PARTS, compare
 from recunlearn_jax.config import PRESETS
-from recunlearn_jax.data import Dataset, read_dataset
+from recunlearn_jax.data import read_dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.requests import parse
 from recunlearn_jax.synthetic import toy

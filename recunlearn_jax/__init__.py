@@ -12,7 +12,7 @@ _HOMES = {
     "PRESETS": "config",
     "BACKBONES": "backbones",
     "Backbone": "backbones",
-    "Dataset": "data",
+    "Dataset": "dataset",
     "read_dataset": "data",
     "write_dataset": "data",
     "toy": "synthetic",
@@ -23,6 +23,8 @@ _HOMES = {
     "retained": "requests",
     "Recommender": "recommender",
     "fit": "train",
+    "grow": "growth",
+    "merged": "growth",
     "METHODS": "unlearn",
     "Method": "unlearn",
     "answer": "unlearn",
@@ -36,8 +38,9 @@ _HOMES = {
     "recommend": "serving",
     "compare": "comparison",
     "InputError": "errors",
+    "Note": "errors",
 }
-_MODULES = ("losses", "interop", "graph", "propagate", "runs", "results", "report", "process")
+_MODULES = ("losses", "interop", "graph", "propagate", "runs", "ledger", "results", "report", "process")
 
 __all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
 

@@ -1,5 +1,6 @@
 """The audit of a model on disk, by its original and retrained models on disk; see `audit.examine` for what is measured."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,19 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from recunlearn_jax import runs
+from recunlearn_jax import ledger, results, runs
 from recunlearn_jax.audit.base import Attempt, Case, Replay, Subject
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import examine
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.recommender import Recommender
-from recunlearn_jax.requests import Request, resolve, retained
+from recunlearn_jax.requests import difference, retained
 from recunlearn_jax.unlearn.driver import find
 
 
 def audit_runs(
-    model: Path, original: Path, golds: Sequence[Path], *, coupled: Path | None = None, sequence: bool = True
+    model: Path,
+    original: Path,
+    golds: Sequence[Path],
+    *,
+    coupled: Path | None = None,
+    sequence: bool = True,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """The audit of an unlearned model, with its original beside it.
 
@@ -29,9 +36,11 @@ def audit_runs(
         golds: folders of models retrained on the same retained data, by the same request.
         coupled: folder of the coupled Gold, for the checks that ask what the removal changed; they are left out where None.
         sequence: run check 10, which answers the request again.
+        data: where the original's data stands now, if it was moved.
 
     Returns:
-        Results as `comparison.compare` gives them, for two models.
+        Results as `comparison.compare` gives them, for two models. The request is not among them: what was forgotten is read from the two
+        data sets.
 
     Raises:
         InputError: a folder holds no run, or the runs do not belong together.
@@ -41,13 +50,10 @@ def audit_runs(
         raise InputError(f"{model}: holds no unlearned model; audit judges answers to requests")
     if len(golds) < 3:
         raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
-    before, answer = runs.load(original), runs.load(model)
-    if manifest["original_data_checksum"] != runs.manifest_of(original)["data_checksum"]:
-        raise InputError(f"{original}: is not the original of {model}; its data has another checksum")
-    # The request is kept as it was asked: shares are drawn again by its seed.
-    forget_set = resolve(Request(**manifest["request"]), before.dataset)
-    if forget_set.checksum != manifest["forget_checksum"]:
-        raise InputError(f"{original}: its data draws another forget set for the request of {model}")
+    if manifest["from_model"] != runs.manifest_of(original).get("model_digest"):
+        raise InputError(f"{original}: is not the original of {model}; its parameters have another digest")
+    before, answer = runs.load(original, data=data), runs.load(model)
+    forget_set = difference(before.dataset, answer.dataset)
     retrained = {}
     for i, folder in enumerate(golds, 1):
         gold = runs.load(folder)
@@ -72,9 +78,10 @@ def audit_runs(
     figures = found.pop("figures")
     return {
         "data": before.dataset.name,
-        "data_checksum": runs.manifest_of(original)["data_checksum"],
+        "data_checksum": answer.dataset.checksum,
         "summary": before.dataset.summary(),
-        "request": manifest["request"],
+        "request": None,
+        "request_digest": manifest["request_digest"],
         "forgotten": forget_set.counts(),
         "config": manifest["config"],
         "settings": {method: manifest["settings"]},
@@ -85,6 +92,23 @@ def audit_runs(
         "golds": list(retrained),
         "coupled": list(replays),
         **found,
+    }
+
+
+def verdict_of(found: dict[str, Any]) -> dict[str, Any]:
+    """What the ledger says of an audit: the model, its verdict, and a digest of all figures."""
+    (name,) = [name for name in found["models"] if name not in {"original", *found["golds"], *found["coupled"]}]
+    outside = [figure for figure, said in found["verdicts"].get(name, {}).items() if said["verdict"] != results.INSIDE]
+    return {
+        "method": name,
+        "request_digest": found["request_digest"],
+        "verdict": {
+            "outside": outside,
+            "checked": len(found["verdicts"].get(name, {})),
+            "golds": len(found["golds"]),
+            "finite": name not in found["not_finite"],
+        },
+        "audit": hashlib.sha256(ledger.canonical(found)).hexdigest(),
     }
 
 

@@ -1,13 +1,14 @@
-"""Parameter trees (Orbax) and the log of a training on disk; `runs` says what else a folder holds. Nothing is ever half written.
+"""Parameter trees (Orbax) and the log of a training on disk; `runs` says what else a folder holds. Nothing is ever half written, and
+what is read is what was written: every tree stands with the sizes and digests of its files.
 
-RUN/log.jsonl            one line an epoch
+RUN/log.jsonl            one line an epoch, for people to follow; nothing reads it
 RUN/model/               the released parameters, nothing else (no optimizer moments)
-RUN/state/epoch-000NN/   while training: parameters, optimizer state and the best parameters so far
+RUN/state/epoch-000NN/   while training: parameters, optimizer state, the best parameters so far, and the log up to there
 """
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,67 @@ import numpy as np
 from orbax.checkpoint import v1 as orbax
 
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import digest_of, read_json, unreadable, write_json
 from recunlearn_jax.mesh import devices_in_use, row_sharding
 
-LOG, MODEL, STATE = "log.jsonl", "model", "state"
+LOG, MODEL, STATE, DIGESTS, HISTORY = "log.jsonl", "model", "state", "digests.json", "history.json"
 
 
-def save_tree(path: Path, tree: Any) -> None:
-    """Write a tree of arrays as an Orbax checkpoint at `path`, replacing one that is there; beside first, then renamed."""
+def save_tree(path: Path, tree: Any, history: Iterable[dict[str, Any]] | None = None) -> None:
+    """Write a tree of arrays as an Orbax checkpoint at `path`, replacing one that is there; beside first, then renamed.
+
+    Args:
+        path: of a folder.
+        tree: of arrays.
+        history: the log up to here, kept with a training state.
+
+    Raises:
+        InputError: it cannot be written: no place, no permission.
+    """
     path = path.absolute()
     beside = path.with_name(path.name + ".writing")
-    shutil.rmtree(beside, ignore_errors=True)
-    orbax.save(str(beside), tree)
-    if path.exists():
-        old = path.with_name(path.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        path.rename(old)
-        beside.rename(path)
-        shutil.rmtree(old)
-    else:
-        beside.rename(path)
+    with unreadable(path):
+        shutil.rmtree(beside, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            orbax.save(str(beside), tree)
+        except (ValueError, RuntimeError) as error:  # what the store says of a full disk, among other things
+            raise InputError(f"{path}: the parameters cannot be written ({error})") from error
+        if history is not None:
+            write_json(beside / HISTORY, list(history))
+        write_json(beside / DIGESTS, _digests(beside))
+        if path.exists():
+            old = path.with_name(path.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+            beside.rename(path)
+            shutil.rmtree(old)
+        else:
+            beside.rename(path)
+
+
+def _digests(folder: Path) -> dict[str, list[Any]]:
+    """File -> [size, SHA-256], of all in a folder but the list itself."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS]
+    return {path.relative_to(folder).as_posix(): [path.stat().st_size, digest_of(path)] for path in files}
+
+
+def check_tree(path: Path) -> None:
+    """Whether the files of a checkpoint are those that were written.
+
+    Raises:
+        InputError: one was changed, cut or lost, or there is no checkpoint.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no checkpoint there; train first, or check the folder")
+    written = read_json(path / DIGESTS)
+    with unreadable(path):
+        found = _digests(path)
+    wrong = [name for name in sorted({*written, *found}) if written.get(name) != found.get(name)]
+    if wrong:
+        raise InputError(
+            f"{path / wrong[0]}: is not as it was written (changed, cut or lost); restore it, or make the model anew"
+        )
 
 
 def load_tree(path: Path, like: Any) -> Any:
@@ -46,10 +89,9 @@ def load_tree(path: Path, like: Any) -> Any:
         like: tree of arrays or ShapeDtypeStructs with the expected structure, shapes and dtypes.
 
     Raises:
-        InputError: nothing is there, or what is there has another structure or other shapes.
+        InputError: nothing is there, what is there has another structure or other shapes, or is not as it was written.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: no checkpoint there; train first, or check the folder")
+    check_tree(path)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=row_sharding(x.shape)), like)
     try:
         tree = orbax.load(str(path.absolute()), abstract)
@@ -81,13 +123,9 @@ def keep_only(run: Path, epoch: int) -> None:
             shutil.rmtree(path)
 
 
-def read_log(run: Path) -> Iterator[dict[str, Any]]:
-    """Entries of a run's log; a last line that a killed run left incomplete is dropped."""
-    path = run / LOG
-    if path.exists():
-        for line in path.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The log up to a training state, from its folder."""
+    return read_json(path / HISTORY)
 
 
 def write_log(run: Path, entries: Iterable[dict[str, Any]]) -> None:

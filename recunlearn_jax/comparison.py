@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recunlearn_jax import results, runs
+from recunlearn_jax import folders, results, runs
 from recunlearn_jax.audit.base import Attempt, Case, Check, Replay, Subject
 from recunlearn_jax.audit.case import make_case
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import Figures, examine, usual_checks
 from recunlearn_jax.config import PRESETS, Config, config_from_dict, config_to_dict
-from recunlearn_jax.data import Dataset, write_dataset
+from recunlearn_jax.data import write_dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.files import read_json, write_json
@@ -31,7 +32,7 @@ from recunlearn_jax.unlearn import METHODS, answer, prepare
 from recunlearn_jax.unlearn.driver import find
 from recunlearn_jax.unlearn.sharded import AFTER, BEFORE
 
-PARTS, DATA, RETAINED = "parts", "data", "retained"
+CLAIM, PARTS, DATA, RETAINED = "comparison.json", "parts", "data", "retained"
 
 
 class Part(NamedTuple):
@@ -114,7 +115,25 @@ def compare(
         "planted": {name: count for name, count in (plant or {}).items() if count},
         "seed": seed,
     }
-    _claim(out, identity)
+    with folders.working(out, CLAIM):
+        _claim(out, identity)
+        return _compared(case, identity, config, chosen, numbers, checks, shadows, seed, out, tell, on_epoch)
+
+
+def _compared(
+    case: Case,
+    identity: dict[str, Any],
+    config: Config,
+    chosen: Mapping[str, Any],
+    numbers: Mapping[str, int],
+    checks: Sequence[str],
+    shadows: int,
+    seed: int,
+    out: Path,
+    tell: Callable[[str], None],
+    on_epoch: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """`compare` in a folder that this process holds."""
     tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
     place = _place(out, case, config)
 
@@ -329,7 +348,7 @@ def _curve(model: Recommender) -> list[float | None]:
 
 
 def _claim(out: Path, identity: dict[str, Any]) -> None:
-    path = out / "comparison.json"
+    path = out / CLAIM
     if path.exists():
         kept = read_json(path)
         # Settings that are newer than the comparison had their defaults then.
@@ -337,6 +356,8 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
         different = [key for key in identity if kept.get(key) != identity[key]]
         if different:
             raise InputError(f"{out}: holds a comparison of another {', '.join(different)}; choose another folder")
+    elif not folders.unclaimed(out, CLAIM):
+        raise InputError(f"{out}: is not empty and holds no comparison; choose a new folder")
     else:
         write_json(path, identity)
 

@@ -3,30 +3,33 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Gt, Le
 
 from recunlearn_jax import settings
 from recunlearn_jax.backbones import BACKBONES, backbone_kind
 from recunlearn_jax.backbones.mgcn import Settings as MGCNSettings
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.precision import Precision
+from recunlearn_jax.settings import Batch, Checked, Count, CountFromZero, Positive
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Checked):
     """Training as the reference does it (MMRec), Adam with betas 0.9 and 0.999."""
 
-    batch_size: int = 2048
-    learning_rate: float = 1e-3
-    decay: float = 0.96
+    batch_size: Batch = 2048
+    learning_rate: Positive = 1e-3
+    decay: Annotated[float, Gt(0), Le(1)] = 0.96
     """Factor of the learning rate per `decay_epochs` epochs, applied smoothly."""
-    decay_epochs: float = 50.0
+    decay_epochs: Positive = 50.0
     precision: Precision = "float32"
     """Of the factors of matrix products; sums stay float32. GPUs have tensorfloat32 and bfloat16, TPUs bfloat16."""
-    max_epochs: int = 1000
-    patience: int = 20
+    max_epochs: Count = 1000
+    patience: CountFromZero = 20
     """Stop when valid Recall@20 has not improved for more than this many epochs."""
-    checkpoint_every: int = 5
+    checkpoint_every: Count = 5
     """Epochs between checkpoints of the training state."""
 
     @property

@@ -1,34 +1,135 @@
-"""JSON files that are never half written. Imports no jax."""
+"""Files: JSON that is never half written, and reading that never hangs, never unpickles and trusts nothing. Imports no jax."""
 
+import contextlib
+import hashlib
 import json
+import lzma
 import os
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recunlearn_jax.errors import InputError
 
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON beside, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".writing")
-    with beside.open("w") as out:
-        json.dump(values, out, indent=1, allow_nan=False)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    beside.rename(path)
+# What numpy and the zip reader raise on a damaged file, depending on the byte that is wrong.
+DAMAGE = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, MemoryError, RuntimeError, SyntaxError),
+    *(struct.error, tokenize.TokenError, lzma.LZMAError, zipfile.BadZipFile, zlib.error),
+)
 
 
-def read_json(path: Path) -> Any:
+def regular(path: Path, hint: str = "") -> Path:
+    """The path, if it can be read as a file: a pipe or a device might never end.
+
+    Args:
+        path: of a file.
+        hint: ends the message where nothing is there.
+
+    Raises:
+        InputError: there is no file, or something else.
+    """
+    with unreadable(path):
+        if not path.exists():
+            raise InputError(f"{path}: no such file{hint}")
+        if not path.is_file():
+            raise InputError(f"{path}: is {'a folder' if path.is_dir() else 'no regular file'}; a file is expected")
+    return path
+
+
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Tell what the system refuses about a path as something the user can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read or written ({error.strerror or error})") from error
+
+
+def read_text(path: Path, hint: str = "") -> str:
+    """The text of a UTF-8 file; a byte-order mark is passed over.
+
+    Raises:
+        InputError: missing, no file, or no UTF-8.
+    """
+    with unreadable(path):
+        try:
+            return regular(path, hint).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: byte {error.start} is no UTF-8 text") from error
+
+
+def read_json(path: Path, hint: str = "") -> Any:
     """Read a JSON file.
 
     Raises:
         InputError: missing or not JSON.
     """
+    text = read_text(path, hint)
     try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); is this the folder of a run?") from error
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{path}: lists or objects stand too deep in one another") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON beside, then rename.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside, then rename.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    with unreadable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(path.name + ".writing")
+        with beside.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.rename(path)
+
+
+def load_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """The array in an .npy, or name -> array of an .npz.
+
+    Raises:
+        ValueError: whatever is wrong with the file.
+        InputError: it is missing, or no file.
+    """
+    regular(path)
+    try:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd header that can be read all the same; what it leads to is checked
+            content = np.load(file, allow_pickle=False)
+            return content if isinstance(content, np.ndarray) else dict(content)
+    except DAMAGE as error:
+        # Not the error's own text, which recommends to unpickle.
+        raise ValueError("unreadable or truncated, or an object array, which would have to be unpickled") from error
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """The same numbers as float32; what is beyond them becomes inf, which readers refuse."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,7 +13,7 @@ import jraph
 import numpy as np
 import scipy.sparse
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 
 
 def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse.csr_array:
@@ -58,9 +58,8 @@ def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -
         float32 [|I|, |I|] CSR with at most k entries a row.
     """
     num_items = len(features)
-    norms = np.linalg.norm(features, axis=1)
-    unit = features / np.maximum(norms, 1e-12)[:, None]
-    present = np.flatnonzero(norms > 0)
+    unit = _unit_rows(features)
+    present = np.flatnonzero(features.any(axis=1))
     k = min(neighbours, len(present))
     rows, columns, values = [], [], []
     for start in range(0, len(present), block):
@@ -74,6 +73,14 @@ def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -
         nothing = np.zeros(0, np.int64)
         return _csr(nothing, nothing, nothing, num_items)
     return _csr(np.concatenate(values), np.concatenate(rows), np.concatenate(columns), num_items)
+
+
+def _unit_rows(features: np.ndarray) -> np.ndarray:
+    """Rows of length 1, zero ones as they are; where the square of a length leaves float32, rows are scaled first."""
+    largest = np.abs(features).max(axis=1, initial=0, keepdims=True)
+    scale = np.where((largest > 1e15) | ((largest < 1e-15) & (largest > 0)), largest, np.float32(1))
+    scaled = features / scale
+    return scaled / np.maximum(np.linalg.norm(scaled, axis=1), 1e-12)[:, None]
 
 
 def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

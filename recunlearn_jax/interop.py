@@ -1,15 +1,56 @@
 """Parameters of the reference implementations (MMRec, PyTorch) as parameters of ours."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import load_file
 
+from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import regular
+from recunlearn_jax.recommender import Recommender, Setup, recommender, shapes
 
 MODALITIES = ("image", "text")  # that MMRec knows
 _PURIFIERS = {"image": "gate_v", "text": "gate_t"}
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    try:
+        return load_file(regular(path))
+    except InputError:
+        raise
+    except Exception as error:  # the reader's own errors have no common base that it would name
+        raise InputError(f"{path}: no readable .safetensors file ({error})") from error
+
+
+def imported(setup: Setup, state: Mapping[str, np.ndarray]) -> Recommender:
+    """A recommender of MMRec's parameters.
+
+    Args:
+        setup: the data they were trained on, with the settings they were trained with.
+        state: as for `params_from_mmrec_state_dict`.
+
+    Raises:
+        InputError: the state dict is of another backbone, or does not fit the data or the settings.
+    """
+    widths = {m: setup.dataset.features[m].shape[1] for m in setup.dataset.modalities}
+    params = params_from_mmrec_state_dict(state, setup.config.backbone, widths)
+    given, expected = flat(params), flat(shapes(setup))
+    for name in sorted({*given, *expected}):
+        have, want = (list(tree[name].shape) if name in tree else None for tree in (given, expected))
+        if have != want:
+            raise InputError(
+                f"state dict: {name} is {have or 'missing'}; with this data and these settings {want or 'no such parameter'} is expected"
+            )
+    return recommender(setup, params, info={"imported": True})
 
 
 class _Entries:
@@ -21,14 +62,22 @@ class _Entries:
     def __contains__(self, name: str) -> bool:
         return name in self.left
 
-    def take(self, name: str):
+    def take(self, name: str, axes: int = 2):
         if name not in self.left:
             raise InputError(f"state dict: entry {name!r} is missing; it has {', '.join(self.names)}")
-        return jnp.asarray(self.left.pop(name))
+        array = np.asarray(self.left.pop(name))
+        if array.ndim != axes or array.dtype.kind != "f":
+            kind = "matrix" if axes == 2 else "vector"
+            raise InputError(
+                f"state dict: {name!r} is {array.dtype}{list(array.shape)}; a {kind} of floats is expected"
+            )
+        if not np.isfinite(array).all():
+            raise InputError(f"state dict: {name!r} holds NaN or inf; only finite parameters are allowed")
+        return jnp.asarray(array, jnp.float32)
 
     def dense(self, name: str, bias: bool = True) -> dict[str, Any]:
         layer = {"kernel": self.take(f"{name}.weight").T}
-        return layer | {"bias": self.take(f"{name}.bias")} if bias else layer
+        return layer | {"bias": self.take(f"{name}.bias", axes=1)} if bias else layer
 
 
 def params_from_mmrec_state_dict(
@@ -45,8 +94,10 @@ def params_from_mmrec_state_dict(
         The parameters with modalities image and text, or those of the two that the state dict holds.
 
     Raises:
-        InputError: an entry is missing, or one is not known; or another backbone.
+        InputError: an entry is missing, not known, of another form or not finite; or another backbone.
     """
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise InputError(f"state dict: a {type(state).__name__} is given; a mapping of names to arrays is expected")
     if backbone not in _READERS:
         raise InputError(f"backbone {backbone!r}: MMRec's parameters are read for {', '.join(_READERS)}")
     entries = _Entries(state)

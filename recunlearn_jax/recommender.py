@@ -1,6 +1,7 @@
 """The one model type: a backbone with parameters and the data it serves. Training makes one, answering a request makes the next."""
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from jaxtyping import Array, Bool, Float
 from recunlearn_jax.backbones import Backbone, backbone_kind
 from recunlearn_jax.backbones.base import Data, Params, Sizes, check_tables, shape_of, sizes_of
 from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.errors import Note
 from recunlearn_jax.mesh import place
 from recunlearn_jax.sampling import build_sampler
 from recunlearn_jax.serving import recommend
@@ -33,6 +35,8 @@ class Setup(NamedTuple):
 def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None) -> Setup:
     """Make a data set ready: complete it, choose the backbone for its shape, and put it on the device (over the mesh where one is set).
 
+    A user who has every item among the train pairs is named in a note: there is no negative to train with.
+
     Args:
         dataset: to train on or to serve.
         config: names the backbone.
@@ -43,12 +47,25 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None) -> Setu
     backbone = kind.make(shape_of(dataset), config.model)
     sizes = sizes or sizes_of(dataset)
     train = dataset.train
+    _tell_full_users(dataset)
     sampler = build_sampler(
         train, train, dataset.num_users, dataset.num_items, capacity=sizes.pairs, history_capacity=sizes.pairs
     )
     features = {m: jnp.asarray(dataset.features[m]) for m in backbone.modalities}
     data = place(Data(backbone.graphs(dataset, sizes), features, sampler))
     return Setup(config, backbone, dataset, data, sizes)
+
+
+def _tell_full_users(dataset: Dataset) -> None:
+    most = len(np.unique(dataset.train[:, 1]))
+    full = np.flatnonzero(np.bincount(dataset.train[:, 0]) == most)
+    if len(full):
+        others = f" and {len(full) - 1} others" if len(full) > 1 else ""
+        warnings.warn(
+            f"user {dataset.word('user', full[0])}{others} interacted with all {most} items of train; trained without negatives of theirs",
+            Note,
+            stacklevel=3,
+        )
 
 
 @functools.partial(jax.jit, static_argnames="backbone")

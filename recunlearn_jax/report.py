@@ -100,7 +100,11 @@ def heading(results: dict[str, Any]) -> str:
     """What was compared, in one line."""
     backbone = results["config"]["backbone"] if results.get("config") else "mgcn"
     forgotten = ", ".join(f"{count:,} {name}" for name, count in results["forgotten"].items() if count)
-    seed = f"request seed {results['request']['seed']}, seed {results['seed']}"
+    seed = (
+        f"request seed {results['request']['seed']}, seed {results['seed']}"
+        if results["request"]
+        else f"seed {results['seed']}"
+    )
     on = "" if backbone == "mgcn" else f"{backbone}, "
     where = f"{results['environment']['device']}, {results['environment']['cores']} cores"
     return f"{results['data']}: forget {forgotten} ({on}{seed}, {where})"

@@ -4,15 +4,16 @@ A request names users, items, single (user, item) pairs, modality data (the feat
 On the command line each part is one word:
 
     users:5%   users:3,14   items:12,99   pairs:5%   pairs:3-12,3-40   modality:audio   modality:audio:5%   modality:audio:12,99
+    users:@FILE with one id a line, pairs:@FILE with a user and an item a line, separated by a tab
 
 and in a JSON file {"users": [3, 14], "items": "5%", "pairs": [[3, 12]], "modality": {"audio": "all", "image": [12, 99]}}.
-A share is drawn from the ids that occur in train, with the request seed.
+A share is drawn from the ids that occur in train, with the request seed. Ids are the operator's own where the data has such.
 """
 
 import dataclasses
 import hashlib
-import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import read_json, read_text
 from recunlearn_jax.graph import keep_items
+from recunlearn_jax.removed_ids import RemovedIds
 
 KINDS = ("users", "items", "pairs", "modality")
-Ids = str | Sequence[int]  # a share such as "5%", or ids
-Pairs = str | Sequence[Sequence[int]]  # a share, or (user, item) pairs
+NUMBER = re.compile("0|[1-9][0-9]*")
+Id = int | str  # a number, or the operator's own
+Ids = str | Sequence[Id]  # a share such as "5%", or ids
+Pairs = str | Sequence[Sequence[Id]]  # a share, or (user, item) pairs
 
 
 @dataclass(frozen=True)
@@ -93,15 +98,25 @@ class ForgetSet:
 
     def notes(self, dataset: Dataset) -> list[str]:
         """What the operator may have mistaken, a sentence each."""
-        absent = self.absent_pairs(dataset)
-        if not len(absent):
-            return []
-        first = "-".join(map(str, absent[0]))
-        return [f"{len(absent)} named pairs are not in train (first: {first}); forgotten earlier, or a mistake?"]
+        found, absent = [], self.absent_pairs(dataset)
+        for split in ("valid", "test"):
+            held_out = _among(absent, getattr(dataset, split))
+            found += _told(dataset, absent[held_out], f"stand in {split}, not in train, and leave it")
+            absent = absent[~held_out]
+        found += _told(dataset, absent, "are nowhere in the data; forgotten earlier, or a mistake?")
+        gone = [name for name in self.request.modality if name in dataset.removed_modalities]
+        return found + [f"modality {name} was removed earlier; nothing is left of it to forget" for name in gone]
 
     def absent_pairs(self, dataset: Dataset) -> np.ndarray:
         """Named pairs that are not in train, int64 [n, 2]: forgotten earlier, or a mistake worth telling."""
         return self.pairs[~_among(self.pairs, dataset.train)]
+
+
+def _told(dataset: Dataset, pairs: np.ndarray, what: str) -> list[str]:
+    if not len(pairs):
+        return []
+    user, item = pairs[0].tolist()
+    return [f"{len(pairs)} named pairs (first: {dataset.word('user', user)}-{dataset.word('item', item)}) {what}"]
 
 
 def parse(words: Sequence[str], seed: int = 0) -> Request:
@@ -137,17 +152,14 @@ def parse(words: Sequence[str], seed: int = 0) -> Request:
 
 
 def read_request(path: str | Path, seed: int = 0) -> Request:
-    """Request from a JSON file with any of the keys users, items, pairs, modality, seed.
+    """Request from a JSON file with any of the keys users, items, pairs, modality, seed, or from a kept one.
 
     Raises:
         InputError: the file is missing or does not follow the grammar.
     """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
+    values = read_json(Path(path))
+    if isinstance(values, dict) and {"request", "salt"} <= values.keys():  # kept by `recunlearn unlearn --keep-request`
+        values = values["request"]
     if not isinstance(values, dict) or not set(values) <= {*KINDS, "seed"}:
         raise InputError(
             f"{path}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}"
@@ -162,18 +174,21 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
 def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
     if value.endswith("%") or (value == "all" and kind == "modality"):
         return value
-    try:
-        if kind == "pairs":
-            return [_parse_pair(entry) for entry in value.split(",")]
-        return [int(entry) for entry in value.split(",")]
-    except ValueError as error:
+    separator, entries = "-", value.split(",")
+    if value.startswith("@"):
+        separator, entries = "\t", read_text(Path(value[1:])).removesuffix("\n").split("\n")
+    ids = [entry.split(separator) for entry in entries] if kind == "pairs" else [[entry] for entry in entries]
+    bad = next(
+        (i for i, parts in enumerate(ids) if len(parts) != (2 if kind == "pairs" else 1) or not all(parts)), None
+    )
+    if bad is not None:
         shape = "user-item pairs such as 3-12,3-40" if kind == "pairs" else "ids such as 12,99"
-        raise InputError(f"request {word!r}: expected a share such as 5% or {shape}") from error
-
-
-def _parse_pair(entry: str) -> tuple[int, int]:
-    user, item = entry.split("-")
-    return int(user), int(item)
+        raise InputError(
+            f"request {word!r}: entry {bad + 1} is {entries[bad][:60]!r}; expected a share such as 5%, {shape}, or @FILE with one "
+            f"{'user, tab, item' if kind == 'pairs' else 'id'} a line"
+        )
+    named = [tuple(int(part) if NUMBER.fullmatch(part) else part for part in parts) for parts in ids]
+    return named if kind == "pairs" else [one for (one,) in named]
 
 
 def _checked(request: Request, where: str) -> Request:
@@ -213,7 +228,7 @@ def _checked_selection(value: Any, is_entry: Callable[[Any], bool], where: str) 
         if not 0 < _percent(value) < 100:
             raise InputError(f"{where}: {value!r} is no share; more than 0% and less than 100% is allowed")
     elif not isinstance(value, list) or not all(map(is_entry, value)):
-        expected = "(user, item) pairs of whole numbers" if is_entry is _is_pair else "a list of whole-number ids"
+        expected = "(user, item) pairs of ids" if is_entry is _is_pair else "a list of ids"
         raise InputError(f"{where}: {_brief(value)} given; expected a share such as '5%' or {expected}")
     return value
 
@@ -238,7 +253,7 @@ def _is_all(chosen: Any) -> bool:
 
 
 def _is_id(value: Any) -> bool:
-    return type(value) is int  # True is no id
+    return type(value) is int or (isinstance(value, str) and value != "")  # True is no id
 
 
 def _is_pair(value: Any) -> bool:
@@ -265,13 +280,15 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
         raise InputError("the request is empty; name users, items, pairs or a modality to forget")
     rng = np.random.default_rng([request.seed, 7])
     train = dataset.train
-    users = _mask(request.users, np.unique(train[:, 0]), dataset.num_users, "user", rng)
-    items = _mask(request.items, np.unique(train[:, 1]), dataset.num_items, "item", rng)
+    users = _mask(request.users, np.unique(train[:, 0]), dataset, "user", rng)
+    items = _mask(request.items, np.unique(train[:, 1]), dataset, "item", rng)
     forget = users[train[:, 0]] | items[train[:, 1]]
     pairs = _pairs(request.pairs, dataset, rng)
     forget |= _among(train, pairs)
     features = {}
     for modality, chosen in request.modality.items():
+        if modality in dataset.removed_modalities:
+            continue
         if modality not in dataset.features:
             known = ", ".join(dataset.modalities) or "none"
             raise InputError(f"request: the data has no modality {modality!r}; it has: {known}")
@@ -279,7 +296,7 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
         if _is_all(chosen):
             features[modality] = np.ones(dataset.num_items, bool)
         else:
-            features[modality] = _mask(chosen, present, dataset.num_items, "item", rng)
+            features[modality] = _mask(chosen, present, dataset, "item", rng)
     if forget.all():
         raise InputError(
             f"request {request.describe()}: it forgets all {len(train)} train pairs and leaves nothing to train on; "
@@ -288,11 +305,12 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
     return ForgetSet(request, forget, users, items, features, pairs)
 
 
-def _mask(chosen: Ids, population: np.ndarray, size: int, name: str, rng: np.random.Generator) -> np.ndarray:
-    """bool [size]: the named or drawn ids."""
-    ids = _share(chosen, population, f"{name}s", rng) if isinstance(chosen, str) else _known(chosen, size, name)
-    mask = np.zeros(size, bool)
-    mask[ids] = True
+def _mask(chosen: Ids, population: np.ndarray, dataset: Dataset, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """bool [|U|] or [|I|]: the named or drawn ids."""
+    mask = np.zeros(dataset.num_users if kind == "user" else dataset.num_items, bool)
+    mask[_share(chosen, population, f"{kind}s", rng) if isinstance(chosen, str) else _known(chosen, dataset, kind)] = (
+        True
+    )
     return mask
 
 
@@ -300,17 +318,17 @@ def _pairs(chosen: Pairs, dataset: Dataset, rng: np.random.Generator) -> np.ndar
     """int64 [n, 2]: the named or drawn pairs."""
     if isinstance(chosen, str):
         return dataset.train[_share(chosen, np.arange(len(dataset.train)), "pairs", rng)].astype(np.int64)
-    users = _known([user for user, _ in chosen], dataset.num_users, "user", " in a pair")
-    items = _known([item for _, item in chosen], dataset.num_items, "item", " in a pair")
+    users = _known([user for user, _ in chosen], dataset, "user", " in a pair")
+    items = _known([item for _, item in chosen], dataset, "item", " in a pair")
     return np.stack([users, items], axis=1)
 
 
-def _known(ids: Sequence[int], size: int, name: str, place: str = "") -> np.ndarray:
-    """int64 [n]; compared as Python numbers, since an id may be too large for any array."""
-    unknown = next((i for i in ids if not 0 <= i < size), None)
-    if unknown is not None:
-        raise InputError(f"request: unknown {name} {unknown}{place}; the data has {name}s 0 to {size - 1}")
-    return np.array(ids, np.int64)
+def _known(ids: Sequence[Id], dataset: Dataset, kind: str, place: str = "") -> np.ndarray:
+    """int64 [n], numbers; compared as Python numbers, since an id may be too large for any array."""
+    try:
+        return np.array([dataset.number(kind, word) for word in ids], np.int64)
+    except InputError as error:
+        raise InputError(f"request: {str(error).replace(';', f'{place};', 1)}") from error
 
 
 def _among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -343,11 +361,12 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         gone = forget_set.users[pairs[:, 0]] | forget_set.items[pairs[:, 1]] | _among(pairs, forget_set.pairs)
         return pairs[~gone]
 
-    features, similarities = {}, {}
+    features, similarities, removed_modalities = {}, {}, []
     for modality in dataset.modalities:
         gone = forget_set.items | forget_set.features.get(modality, False)
         kept_rows = np.where(gone[:, None], np.float32(0), dataset.features[modality])
-        if not kept_rows.any():
+        if gone.any() and dataset.features[modality].any() and not kept_rows.any():
+            removed_modalities.append(modality)
             continue
         features[modality] = kept_rows
         if modality in dataset.similarities:
@@ -360,7 +379,90 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         similarities=similarities,
         removed_users=dataset.removed_users | forget_set.users,
         removed_items=dataset.removed_items | forget_set.items,
+        removed_modalities=(*dataset.removed_modalities, *removed_modalities),
+        user_ids=_without(dataset.user_ids, forget_set.users),
+        item_ids=_without(dataset.item_ids, forget_set.items),
+        removed_ids=remembered(dataset, forget_set),
     )
+
+
+def _without(ids: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """The operator's ids, those that are gone empty."""
+    return np.where(gone, "", ids).astype(object) if len(ids) else ids
+
+
+def named(
+    dataset: Dataset, users: np.ndarray, items: np.ndarray, pairs: np.ndarray, features: Mapping[str, np.ndarray]
+) -> Request:
+    """A request by numbers, in the ids that its data set speaks.
+
+    Args:
+        dataset: to be resolved on.
+        users, items: int [n], of those removed as a whole.
+        pairs: int [n, 2].
+        features: modality -> bool [|I|], rows to forget.
+    """
+    return Request(
+        users=dataset.named("user", users),
+        items=dataset.named("item", items),
+        pairs=list(zip(dataset.named("user", pairs[:, 0]), dataset.named("item", pairs[:, 1]), strict=True)),
+        modality={
+            m: "all" if rows.all() else dataset.named("item", np.flatnonzero(rows))
+            for m, rows in features.items()
+            if rows.any()
+        },
+    )
+
+
+def remembered(dataset: Dataset, forget_set: ForgetSet) -> RemovedIds:
+    """Digests of the removed users and items, with those of earlier requests; none where numbers are all there is.
+
+    Single pairs are not among them: there are so few possible ones that anybody could try them all.
+    """
+    removed = dataset.removed_ids
+    for kind, ids, gone in (("user", dataset.user_ids, forget_set.users), ("item", dataset.item_ids, forget_set.items)):
+        removed = removed.with_more(kind, ids[gone & (ids != "")] if len(ids) else ())
+    return removed
+
+
+def difference(before: Dataset, after: Dataset) -> ForgetSet:
+    """What was forgotten between two data sets, read from the data alone.
+
+    Args:
+        before: of the original.
+        after: of the answer; with the same numbers of users and items.
+
+    Returns:
+        The forget set, its request by numbers. Pairs that stood in valid or test and are gone are named in it, too.
+
+    Raises:
+        InputError: `after` is not what is left of `before`.
+    """
+    if (before.num_users, before.num_items) != (after.num_users, after.num_items):
+        raise InputError(
+            f"data of {after.num_users} users and {after.num_items} items is not what is left of "
+            f"{before.num_users} users and {before.num_items} items"
+        )
+    users, items = after.removed_users & ~before.removed_users, after.removed_items & ~before.removed_items
+    forget = ~_among(before.train, after.train)
+    held_out = np.concatenate([p[~_among(p, q)] for p, q in ((before.valid, after.valid), (before.test, after.test))])
+    gone = np.concatenate([before.train[forget], held_out]).astype(np.int64)
+    pairs = gone[~users[gone[:, 0]] & ~items[gone[:, 1]]]
+    features = {}
+    for modality, rows in before.features.items():
+        left = after.features.get(modality)
+        lost = rows.any(axis=1) & ~items & ~(False if left is None else left.any(axis=1))
+        if left is None and modality in after.removed_modalities:
+            features[modality] = np.ones(before.num_items, bool)
+        elif lost.any():
+            features[modality] = lost
+    request = named(before, np.flatnonzero(users), np.flatnonzero(items), pairs, features)
+    found = ForgetSet(request, forget, users, items, features, pairs)
+    if retained(before, found).checksum != after.checksum:
+        raise InputError(
+            f"data {after.checksum[:12]} is not what is left of data {before.checksum[:12]} after any request"
+        )
+    return found
 
 
 def forget_pairs(dataset: Dataset, forget_set: ForgetSet) -> np.ndarray:

@@ -2,22 +2,28 @@
 
 The format is one, whatever command wrote it, so every command works on every folder:
 
-RUN/manifest.json    kind ("trained" or "unlearned"), data and its checksum, config, sizes, seed, how it was made, environment
+RUN/manifest.json    kind ("trained" or "unlearned"), data and its checksum, config, sizes, seed, how it was made, its log, environment
 RUN/model/           the parameters, nothing else
 RUN/data/            the retained data, where the folder is a release; else the manifest names a folder
+RUN/ledger.jsonl     what was done to come here, see `ledger`
 RUN/log.jsonl, RUN/state/    of a training, see `checkpoint`
 """
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recunlearn_jax import checkpoint
-from recunlearn_jax.backbones.base import Sizes
+import jax
+import numpy as np
+
+from recunlearn_jax import checkpoint, folders, ledger
+from recunlearn_jax.backbones.base import Params, Sizes, flat
 from recunlearn_jax.config import Config, config_from_dict, config_to_dict
-from recunlearn_jax.data import Dataset, read_dataset, write_dataset
+from recunlearn_jax.data import put_dataset, read_dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.files import read_json, write_json
@@ -26,15 +32,26 @@ from recunlearn_jax.requests import ForgetSet, to_json
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.unlearn.driver import find
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST, DATA = "manifest.json", "data"
 
 
-def begin(run: Path, dataset: Dataset, folder: Path, config: Config, seed: int) -> None:
+def begin(
+    run: Path, dataset: Dataset, folder: Path, config: Config, seed: int, facts: Mapping[str, Any] | None = None
+) -> None:
     """Write the manifest of a training run before its first epoch, or check that a killed one is being resumed as it was begun.
 
+    A run that left no checkpoint, such as one that diverged, may begin anew with other settings. Data that stands in another place now is
+    recorded there.
+
+    Args:
+        run: folder, which this process holds (`folders.working`).
+        dataset, folder: the data and where it stands.
+        config, seed: of the training.
+        facts: what else the manifest says.
+
     Raises:
-        InputError: the folder holds a run of other data, settings or seed.
+        InputError: the folder holds a run of other data, settings or seed, or something else.
     """
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -43,26 +60,54 @@ def begin(run: Path, dataset: Dataset, folder: Path, config: Config, seed: int) 
         "data_checksum": dataset.checksum,
         "config": config_to_dict(config),
         "seed": seed,
+        **(facts or {}),
     }
     if (run / MANIFEST).exists():
         earlier = manifest_of(run)
         # Settings that are newer than the run had their defaults then.
         earlier["config"] = config_to_dict(config_from_dict(earlier["config"], str(run / MANIFEST)))
-        different = [key for key in ("kind", "data_checksum", "config", "seed") if earlier.get(key) != manifest[key]]
-        if different:
+        different = _differences(earlier, manifest, ("kind", "data_checksum", "config", "seed", *(facts or {})))
+        if not different:
+            if earlier.get("data") != manifest["data"]:
+                write_json(run / MANIFEST, earlier | {"data": manifest["data"]})
+            return
+        if finished(run) or checkpoint.saved_epochs(run):
             raise InputError(
                 f"{run}: holds a run with another {' and another '.join(different)}; choose another folder, or the same settings to resume"
             )
-        return
-    if run.exists() and any(run.iterdir()):
+    elif not folders.unclaimed(run, MANIFEST):
         raise InputError(f"{run}: is not empty and holds no run; choose a new folder")
-    write_json(run / MANIFEST, manifest | {"environment": environment()})
+    write_json(run / MANIFEST, manifest | {"data_salt": ledger.new_salt(), "environment": environment()})
 
 
-def finish(run: Path, trained: Recommender, outcome: dict[str, Any]) -> None:
-    """Save the best parameters and complete the manifest of a training run."""
+def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """What is different, single settings by their names and values."""
+    found = []
+    for key in keys:
+        old, new = earlier.get(key, {}), now[key]
+        if key == "config":
+            for group in new:
+                a, b = (x[group] if isinstance(x[group], dict) else {"": x[group]} for x in (old, new))
+                found += [f"{group}{'.' if n else ''}{n} ({a.get(n)} there, {b[n]} now)" for n in b if a.get(n) != b[n]]
+        elif old != new:
+            found.append(key if key == "data_checksum" else f"{key} ({old} there, {new} now)")
+    return found
+
+
+def finish(run: Path, trained: Recommender, outcome: dict[str, Any], entries: Sequence[ledger.Entry] = ()) -> None:
+    """Save the best parameters and complete the manifest of a training run.
+
+    Args:
+        run: folder, begun.
+        trained: the model.
+        outcome: its metrics.
+        entries: ledger of the model that training went on from.
+    """
     checkpoint.save_tree(run / checkpoint.MODEL, trained.params)
-    write_json(run / MANIFEST, manifest_of(run) | {"best": trained.best, "outcome": outcome} | _made(trained))
+    manifest = manifest_of(run) | {"best": trained.best, "outcome": outcome} | _made(trained)
+    event = "grown" if manifest.get("grown_from") else "trained"
+    _record(run, manifest, entries, event, {"from_model": manifest.get("grown_from")})
+    write_json(run / MANIFEST, manifest)
 
 
 def finished(run: Path) -> bool:
@@ -70,7 +115,9 @@ def finished(run: Path) -> bool:
     return (run / MANIFEST).exists() and "info" in manifest_of(run)
 
 
-def save(run: Path, model: Recommender, data: str, facts: Mapping[str, Any]) -> None:
+def save(
+    run: Path, model: Recommender, data: str, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()
+) -> dict[str, Any]:
     """Save a model whose data stands elsewhere; the manifest comes last.
 
     Args:
@@ -78,53 +125,76 @@ def save(run: Path, model: Recommender, data: str, facts: Mapping[str, Any]) -> 
         model: to be saved.
         data: folder of its data, relative to the run.
         facts: `kind` and how it was made.
+        entries: ledger of the model it was made from.
+
+    Returns:
+        The manifest.
     """
     checkpoint.save_tree(run / checkpoint.MODEL, model.params)
-    write_json(run / MANIFEST, _described(model, data) | dict(facts))
+    manifest = _described(model, data) | dict(facts)
+    made_from = {key: manifest.get(key) for key in ("from_model", "method", "settings", "request_digest", "forgotten")}
+    _record(
+        run, manifest, entries, manifest["kind"], {key: value for key, value in made_from.items() if value is not None}
+    )
+    write_json(run / MANIFEST, manifest)
+    return manifest
 
 
-def release(run: Path, model: Recommender, facts: Mapping[str, Any]) -> None:
-    """Save a model that has answered a request: parameters, retained data, manifest; nothing of what was forgotten.
+def release(run: Path, model: Recommender, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()) -> None:
+    """Save a model that has answered a request: parameters, retained data, manifest, ledger; nothing of what was forgotten.
 
     Args:
-        run: new folder.
+        run: folder that is being written, from `folders.new`.
         model: the answer.
         facts: from `answer_facts`, and what else there is to say.
-
-    Raises:
-        InputError: the folder exists already.
+        entries: ledger of the original.
     """
-    if run.exists():
-        raise InputError(f"{run}: exists already; choose another folder, so that no earlier model is overwritten")
-    beside = run.with_name(run.name + ".writing")
-    if beside.exists():
-        raise InputError(f"{beside}: left by a run that was cut off; remove it first")
-    write_dataset(model.dataset, beside / DATA)
-    save(beside, model, DATA, facts)
-    beside.rename(run)
+    put_dataset(model.dataset, run / DATA)
+    save(run, model, DATA, facts, entries)
+
+
+def _record(
+    run: Path, manifest: Mapping[str, Any], entries: Sequence[ledger.Entry], event: str, facts: Mapping[str, Any]
+) -> None:
+    """Write the ledger of a model that was just made: the entries of the one before, and this one."""
+    about = {
+        "model": manifest["model_digest"],
+        "data": ledger.commitment(manifest["data_salt"], manifest["data_checksum"]),
+        "seed": manifest.get("seed"),
+        "seconds": round(manifest["seconds"]["total"], 3),
+    }
+    ledger.write(run, ledger.extended(entries, event, {**about, **facts}))
 
 
 def answer_facts(
-    original: Recommender, forget_set: ForgetSet, method: str, settings: Any, seed: int, checksum: str | None = None
+    original: Recommender, forget_set: ForgetSet, method: str, settings: Any, seed: int, salt: str = ""
 ) -> dict[str, Any]:
-    """What the manifest of an answer says of how it was made.
+    """What the manifest of an answer says of how it was made; the request by its digest alone.
 
     Args:
         original: before the request.
         forget_set: resolved on it.
         method, settings, seed: as for `unlearn.answer`.
-        checksum: of the original's data as it was read; that of its completed data where None.
+        salt: of the request's digest; drawn where empty, and then nobody can check the digest.
     """
     return {
         "kind": "unlearned",
         "method": method,
         "settings": dataclasses.asdict(find(method, settings)[1]),
-        "request": to_json(forget_set.request),
-        "forget_checksum": forget_set.checksum,
+        "request_digest": ledger.request_digest(salt or ledger.new_salt(), to_json(forget_set.request)),
         "forgotten": forget_set.counts(),
-        "original_data_checksum": checksum or original.dataset.checksum,
+        "from_model": digest(original.params),
         "seed": seed,
     }
+
+
+def digest(params: Params) -> str:
+    """SHA-256 of parameters: names, shapes, types and bytes."""
+    found = hashlib.sha256()
+    for name, array in sorted(flat(params).items()):
+        values = np.asarray(jax.device_get(array))
+        found.update(f"{name} {values.dtype} {values.shape}".encode() + values.tobytes())
+    return found.hexdigest()
 
 
 def _described(model: Recommender, data: str) -> dict[str, Any]:
@@ -132,6 +202,7 @@ def _described(model: Recommender, data: str) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "data": data,
         "data_checksum": model.dataset.checksum,
+        "data_salt": ledger.new_salt(),
         "config": config_to_dict(model.config),
         "environment": environment(),
         **_made(model),
@@ -139,9 +210,15 @@ def _described(model: Recommender, data: str) -> dict[str, Any]:
 
 
 def _made(model: Recommender) -> dict[str, Any]:
-    """Sizes, info and seconds."""
+    """Sizes, log, info and seconds."""
     sizes = {**model.sizes._asdict(), "neighbours": dict(model.sizes.neighbours)}
-    return {"sizes": sizes, "info": _finite(model.info), "seconds": dataclasses.asdict(model.seconds)}
+    return {
+        "model_digest": digest(model.params),
+        "sizes": sizes,
+        "history": _finite(list(model.history)),
+        "info": _finite(model.info),
+        "seconds": dataclasses.asdict(model.seconds),
+    }
 
 
 def _finite(value: Any) -> Any:
@@ -160,7 +237,7 @@ def manifest_of(run: str | Path) -> dict[str, Any]:
         InputError: there is none, or one of another version.
     """
     path = Path(run) / MANIFEST
-    manifest = read_json(path)
+    manifest = read_json(path, "; is this the folder of a run?")
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -169,15 +246,16 @@ def manifest_of(run: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def load(run: str | Path, known: Sequence[Setup] = ()) -> Recommender:
+def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None) -> Recommender:
     """A model with its data, ready to serve, judge or unlearn from; over the mesh where one is set.
 
     Args:
         run: folder that train, unlearn or a comparison wrote.
         known: data sets that are set up already; one that fits is taken instead of reading the folder's data.
+        data: where the data stands now, if that is not where the manifest has it; recorded there.
 
     Raises:
-        InputError: the folder holds no finished model, or its data has changed since.
+        InputError: the folder holds no finished model, or its data or parameters have changed since.
     """
     run = Path(run)
     manifest = manifest_of(run)
@@ -185,23 +263,28 @@ def load(run: str | Path, known: Sequence[Setup] = ()) -> Recommender:
         raise InputError(f"{run}: training has not finished; run the same train command again to resume it")
     config = config_from_dict(manifest["config"], str(run / MANIFEST))
     fitting = (s for s in known if s.config == config and s.dataset.checksum == manifest["data_checksum"])
-    setup = next(fitting, None) or _read_setup(run, manifest, config)
+    setup = next(fitting, None) or _read_setup(run, manifest, config, data)
     params = checkpoint.load_tree(run / checkpoint.MODEL, shapes(setup))
     return recommender(
         setup,
         params,
-        history=tuple(checkpoint.read_log(run)),
+        history=tuple(manifest["history"]),
         info=manifest["info"],
         seconds=Seconds(**manifest["seconds"]),
     )
 
 
-def _read_setup(run: Path, manifest: dict[str, Any], config: Config) -> Setup:
-    folder = run / manifest["data"]  # an absolute path stands for itself
+def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: Path | None) -> Setup:
+    recorded = run / manifest["data"]  # an absolute path stands for itself
+    folder = data or recorded
+    if not folder.exists():
+        raise InputError(f"{folder}: the data of {run} is not there; name the place where it stands now with --data")
     dataset = read_dataset(folder)
     if dataset.checksum != manifest["data_checksum"]:
         raise InputError(
-            f"{folder}: the data has changed since {run} was made on it (checksum {dataset.checksum[:12]}, "
-            f"recorded {manifest['data_checksum'][:12]}); restore it, or train again"
+            f"{folder}: is not the data {run} was made on (checksum {dataset.checksum[:12]}, recorded "
+            f"{manifest['data_checksum'][:12]}); restore it, name the right one, or train again"
         )
+    if folder.absolute() != recorded.absolute():
+        write_json(run / MANIFEST, manifest | {"data": str(folder.absolute())})
     return set_up(dataset, config, Sizes(**manifest["sizes"]))

@@ -10,9 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
-
-from recunlearn_jax.errors import InputError
+from jaxtyping import Array, Bool, Float, Int
 
 PROPOSALS = 4  # items proposed for a negative before one is drawn among those allowed
 
@@ -52,8 +50,7 @@ def build_sampler(
         candidates: items allowed as negatives; by default the items in `history`.
         capacity, history_capacity: lengths to pad to, so that a smaller set reuses a compiled function.
 
-    Raises:
-        InputError: a user in `pairs` has every candidate in its history, so no negative exists.
+    A user may have every candidate in its history: its pairs then weigh nothing, see `has_negative`.
     """
     allowed = np.zeros(num_items, bool)
     allowed[history[:, 1] if candidates is None else candidates] = True
@@ -63,12 +60,6 @@ def build_sampler(
     # Data sets hold their pairs in this order; a stable sort only looks then.
     relevant = relevant[np.argsort(relevant[:, 0].astype(np.int64) * num_items + relevant[:, 1], kind="stable")]
     degree = np.bincount(relevant[:, 0], minlength=num_users)
-    full = np.flatnonzero(degree[pairs[:, 0]] >= len(items))
-    if len(full):
-        user = pairs[full[0], 0]
-        raise InputError(
-            f"user {user} has interacted with all {len(items)} items of the train set, so no negative can be drawn for it"
-        )
 
     def padded(array, size):
         size = max(size or len(array), 1)  # a gather from an empty array cannot be compiled
@@ -100,8 +91,14 @@ def replayed(sampler: Sampler, kept: np.ndarray) -> Sampler:
     return sampler._replace(places=jnp.asarray(places, jnp.int32), num_places=jnp.int32(len(kept)))
 
 
+def has_negative(sampler: Sampler, users: Int[Array, "B"]) -> Bool[Array, "B"]:
+    """Whether there is an item that a user may have as a negative."""
+    own = sampler.history_pointers[users + 1] - sampler.history_pointers[users]
+    return own < sampler.num_candidates
+
+
 def draw_negatives(key: jax.Array, sampler: Sampler, users: Int[Array, "B"]) -> Int[Array, "B"]:
-    """One negative for each user, uniform over the candidates outside the user's history.
+    """One negative for each user, uniform over the candidates outside the user's history; any item where there is none.
 
     Items are proposed from all there are, by the key alone, and the first that is allowed is taken: two samplers that differ in a few
     pairs draw the same but for those. Where none of the proposals is allowed, a rank r is drawn, and the r-th allowed candidate is found
@@ -172,10 +169,10 @@ def draw_pairs(
     """A batch drawn with replacement, for loops that are not organised in epochs.
 
     Returns:
-        users, positives, negatives int32 [size] and weights float32 [size], all 0 where there are no pairs.
+        users, positives, negatives int32 [size] and weights float32 [size], 0 where there are no pairs or no negative.
     """
     choose, negate = jax.random.split(key)
     rows = jax.random.randint(choose, (size,), 0, jnp.maximum(sampler.num_pairs, 1))
     users, positives = sampler.pairs[rows].T
-    weights = jnp.full((size,), sampler.num_pairs > 0, jnp.float32)
+    weights = (has_negative(sampler, users) & (sampler.num_pairs > 0)).astype(jnp.float32)
     return users, positives, draw_negatives(negate, sampler, users), weights

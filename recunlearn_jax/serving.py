@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import top_items
 
 
 def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int = 20) -> np.ndarray:
-    """The k best items for some users: nothing they have in train, and no removed item, is ever shown.
+    """The k best items for some users: nothing they already have, in whichever split, and no removed item, is ever shown.
 
     Args:
         embedding: Z, float [|U| + |I|, d].
@@ -36,7 +36,8 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
         )
     row = np.full(dataset.num_users, -1)
     row[users] = np.arange(len(users))
-    own = dataset.train[row[dataset.train[:, 0]] >= 0]
+    every = np.concatenate([dataset.train, dataset.valid, dataset.test])
+    own = every[row[every[:, 0]] >= 0]
     masked = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
     items = embedding[dataset.num_users :]
     hidden = jnp.asarray(dataset.removed_items)

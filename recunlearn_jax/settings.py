@@ -1,20 +1,69 @@
 """Settings as frozen dataclasses: plain dictionaries in and out, files in, single values on top. Imports no jax.
 
 Whatever can be chosen is a field of a dataclass that stands beside what it chooses: `TrainConfig` in `config`, `Settings` in each
-backbone's and each method's file.
+backbone's and each method's file. The type of a field says what is allowed, `Count` or `Annotated[int, Ge(1)]`; a class that is
+`Checked` holds its values to that however it is made.
 """
 
 import dataclasses
 import difflib
+import functools
 import json
+import math
+import operator
 import re
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import read_text
+
+_LARGEST = 2**31 - 1  # of int32
+Count = Annotated[int, Ge(1), Le(_LARGEST)]
+CountFromZero = Annotated[int, Ge(0), Le(_LARGEST)]
+Width = Annotated[int, Ge(1), Le(2**16)]
+Layers = Annotated[int, Ge(0), Le(64)]
+Batch = Annotated[int, Ge(1), Le(2**24)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+# What a bound allows, and how it is said.
+_BOUNDS = {
+    Ge: ("ge", operator.ge, "at least"),
+    Gt: ("gt", operator.gt, "above"),
+    Le: ("le", operator.le, "at most"),
+    Lt: ("lt", operator.lt, "below"),
+}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+class Checked:
+    """Base of a settings dataclass whose values are checked when it is made, in Python as from a file.
+
+    Raises:
+        InputError: a value has another type than its field says, or lies outside its bounds.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Settings(Checked):
+    ...     steps: Count = 30
+    >>> Settings(steps=0)
+    Traceback (most recent call last):
+    recunlearn_jax.errors.InputError: steps: 0; a whole number of at least 1 and at most 2147483647 is allowed
+    """
+
+    def __post_init__(self):
+        for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, _checked(getattr(self, name), hint, name))
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -34,12 +83,12 @@ def from_dict(values: Any, kind: type, where: str) -> Any:
         InputError: a key is unknown (a similar known key is suggested) or a value has the wrong type.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where}: expected a table of settings, got {values!r}")
-    hints = typing.get_type_hints(kind)
+        raise InputError(f"{where}: expected a table of settings, got {shown(values)}")
+    hints = _hints(kind)
     arguments = {}
     for key, value in values.items():
         if key not in hints:
-            raise InputError(f"{where}: unknown setting {key!r}{suggestion(key, hints, 'known settings')}")
+            raise InputError(f"{where}: unknown setting {shown(key)}{suggestion(str(key), hints, 'known settings')}")
         arguments[key] = _checked(value, hints[key], f"{where}.{key}")
     return kind(**arguments)
 
@@ -67,15 +116,42 @@ def suggestion(word: str, known: Iterable[str], title: str) -> str:
 
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
+    bounds: list[Any] = []
+    if typing.get_origin(hint) is Annotated:
+        hint, *bounds = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         if value not in typing.get_args(hint):
-            raise InputError(f"{where}: {value!r} is not one of {', '.join(map(repr, typing.get_args(hint)))}")
+            raise InputError(f"{where}: {shown(value)} is not one of {', '.join(map(repr, typing.get_args(hint)))}")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**1000 else math.inf
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise InputError(f"{where}: {value!r} is not of type {hint.__name__}")
+        raise InputError(f"{where}: {shown(value)} is not of type {hint.__name__}; {_allowed(hint, bounds)} is allowed")
+    if (isinstance(value, float) and not math.isfinite(value)) or not all(_within(value, bound) for bound in bounds):
+        raise InputError(f"{where}: {shown(value)}; {_allowed(hint, bounds)} is allowed")
     return value
+
+
+def _within(value: Any, bound: Any) -> bool:
+    name, holds, _ = _BOUNDS[type(bound)]
+    return holds(value, getattr(bound, name))
+
+
+def _allowed(hint: type, bounds: Sequence[Any]) -> str:
+    kind = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}.get(
+        hint, hint.__name__
+    )
+    said = [f"{_BOUNDS[type(bound)][2]} {getattr(bound, _BOUNDS[type(bound)][0])}" for bound in bounds]
+    return f"{kind} {'of ' if bounds and isinstance(bounds[0], (Ge, Le)) else ''}{' and '.join(said)}".strip()
+
+
+def shown(value: Any) -> str:
+    """A value for a message, at most 60 characters of it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists too deep in one another
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
@@ -87,15 +163,15 @@ def read_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.suffix not in {".json", ".toml"}:
         raise InputError(f"{path}: settings are read from .json or .toml files")
+    text = read_text(path)
     try:
-        text = path.read_text()
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: lists or tables stand too deep in one another") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid {path.suffix[1:].upper()} ({error})") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: expected a table of settings, got {values!r}")
+        raise InputError(f"{path}: expected a table of settings, got {shown(values)}")
     return values
 
 
@@ -123,9 +199,22 @@ def override(groups: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
         if not isinstance(changed.get(group), dict):
             known = [key for key, values in changed.items() if isinstance(values, dict)]
             raise InputError(f"--set {word}: unknown group {group!r}{suggestion(group, known, 'known groups')}")
-        try:
-            value: Any = json.loads(text.lower() if text in {"True", "False"} else text)
-        except ValueError:
-            value = text
-        changed[group][name] = value
+        changed[group][name] = _read_value(text)
     return changed
+
+
+def _read_value(text: str) -> Any:
+    """A value as it is written on the command line: JSON, a number in any usual form, else text."""
+    try:
+        return json.loads(text.lower() if text in {"True", "False"} else text)
+    except (ValueError, RecursionError):
+        return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def check_seed(seed: Any, where: str = "seed") -> int:
+    """A seed that all random generators take.
+
+    Raises:
+        InputError: it is another value.
+    """
+    return _checked(seed, CountFromZero, where)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 
 
@@ -11,7 +11,7 @@ def toy(
     num_items: int = 800,
     *,
     pairs_per_user: int = 14,
-    clusters: int = 8,
+    clusters: int | None = None,
     modalities: tuple[str, ...] = ("image", "text"),
     feature_size: int = 32,
     taste: float = 0.85,
@@ -27,7 +27,7 @@ def toy(
     Args:
         num_users, num_items: |U| and |I|.
         pairs_per_user: distinct items each user draws, at least 3.
-        clusters: C.
+        clusters: C; 8 where None, fewer where there are not items enough for so many.
         modalities: names; an empty tuple gives no features.
         feature_size: width of every modality.
         taste: probability of an own-cluster draw, in [0, 1].
@@ -37,6 +37,8 @@ def toy(
     Raises:
         InputError: a setting is out of range, or a user could not draw that many distinct items.
     """
+    if clusters is None:
+        clusters = min(8, max(1, num_items // max(2 * pairs_per_user, 1)))
     lowest = {
         "num_users": (num_users, 1),
         "clusters": (clusters, 1),

@@ -15,13 +15,14 @@ from recunlearn_jax import checkpoint
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params, Sizes
 from recunlearn_jax.config import PRESETS, Config, TrainConfig
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.precision import check_precision, products_in
 from recunlearn_jax.recommender import Recommender, Setup, embed, init_params, recommender, set_up
-from recunlearn_jax.sampling import draw_negatives, draw_order
+from recunlearn_jax.sampling import draw_negatives, draw_order, has_negative
+from recunlearn_jax.settings import check_seed
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 
 VALID_METRIC = "recall@20"
@@ -68,9 +69,15 @@ def epoch_plan(
     The number of steps follows the data at run time, so data sets of any smaller size share one compiled program.
     """
     order = draw_order(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), data.sampler)
-    order = jnp.pad(order, (0, config.batch_size))
+    size = batch_size_of(data, config)
+    order = jnp.pad(order, (0, size))
     learning_rate = config.learning_rate * config.decay ** (epoch.astype(jnp.float32) / config.decay_epochs)
-    return order, learning_rate, (data.sampler.num_places + config.batch_size - 1) // config.batch_size
+    return order, learning_rate, (data.sampler.num_places + size - 1) // size
+
+
+def batch_size_of(data: Data, config: TrainConfig) -> int:
+    """B: as it is set, at most the number of places there are."""
+    return min(config.batch_size, len(data.sampler.places))
 
 
 def train_step(
@@ -91,18 +98,19 @@ def train_step(
         key: of the epoch.
 
     Returns:
-        Parameters, optimizer state, the batch's loss, and the rows of its pairs, int32 [B]; those behind the last place, or at an empty
-        one, have no weight.
+        Parameters, optimizer state, the batch's loss, and the rows of its pairs, int32 [B]; those behind the last place, at an empty one,
+        or of a user who has no negative, have no weight.
     """
-    size = config.batch_size
+    size = batch_size_of(data, config)
     rows = data.sampler.places[jax.lax.dynamic_slice(order, (i * size,), (size,))]
-    weights = ((i * size + jnp.arange(size) < data.sampler.num_places) & (rows >= 0)).astype(jnp.float32)
+    real = (i * size + jnp.arange(size) < data.sampler.num_places) & (rows >= 0)
     rows = jnp.maximum(rows, 0)
     users, positives = data.sampler.pairs[rows].T
+    weights = (real & has_negative(data.sampler, users)).astype(jnp.float32)
     negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
     batch = spread((users, positives, negatives, weights))
     with products_in(config.precision):
-        loss, gradients = jax.value_and_grad(backbone.loss)(params, data, batch, size)
+        loss, gradients = jax.value_and_grad(backbone.loss)(params, data, batch, config.batch_size)
     params, opt_state = descend(gradients, opt_state, params, learning_rate)
     return params, opt_state, loss, rows
 
@@ -201,8 +209,9 @@ def train(
     """
     config = setup.config
     check_precision(config.train.precision)
-    key = jax.random.key(seed)
-    params = initial_params(setup, seed) if start is None else start
+    key = jax.random.key(check_seed(seed))
+    # Copied, since the state is donated to the first epoch.
+    params = initial_params(setup, seed) if start is None else jax.tree.map(jnp.copy, start)
     state, best, history = _resume(run, init_state(params))
     total, compiling = (float(sum(entry[part] for entry in history)) for part in ("seconds", "compile_seconds"))
     earlier = Seconds(total, compiling)
@@ -216,9 +225,8 @@ def train(
         if run:
             checkpoint.append_log(run, entry)
             if entry["epoch"] % config.train.checkpoint_every == 0 or should_stop(history, stop):
-                checkpoint.save_tree(
-                    checkpoint.state_path(run, entry["epoch"]), {"state": state._asdict(), "best": best}
-                )
+                tree = {"state": state._asdict(), "best": best}
+                checkpoint.save_tree(checkpoint.state_path(run, entry["epoch"]), tree, history)
                 checkpoint.keep_only(run, entry["epoch"])
         on_epoch(entry)
     best = jax.block_until_ready(best)
@@ -257,7 +265,7 @@ def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[
         checkpoint.write_log(run, [])
         return state, state.params, []
     like = {"state": state._asdict(), "best": state.params}
-    saved = checkpoint.load_tree(checkpoint.state_path(run, epochs[-1]), like)
-    history = [entry for entry in checkpoint.read_log(run) if entry["epoch"] <= epochs[-1]]
+    path = checkpoint.state_path(run, epochs[-1])
+    saved, history = checkpoint.load_tree(path, like), checkpoint.read_history(path)
     checkpoint.write_log(run, history)
     return TrainState(**saved["state"]), saved["best"], history

@@ -11,19 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import small_dataset
+from safetensors.numpy import save_file
+from toys import features_of, small_dataset
 
 from recunlearn_jax.backbones import BACKBONES, backbone_kind, freedom, vbpr
 from recunlearn_jax.backbones.base import check_tables, flat
 from recunlearn_jax.config import Config, TrainConfig
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
-from recunlearn_jax.interop import params_from_mmrec_state_dict
+from recunlearn_jax.interop import imported, params_from_mmrec_state_dict, read_safetensors
 from recunlearn_jax.propagate import CompressedRows
 from recunlearn_jax.recommender import embed, init_params, set_up
 from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.train import OPTIMIZER, descend, fit
+from recunlearn_jax.unlearn import answer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ORACLES = {name: np.load(FIXTURES / f"{name}_small.npz", allow_pickle=False) for name in ("vbpr", "freedom")}
@@ -281,6 +283,50 @@ def test_states_of_the_reference_are_read_whole_or_refused():
         params_from_mmrec_state_dict({**state, "extra": np.zeros(1)}, "vbpr", WIDTHS)
     with pytest.raises(InputError, match="read for mgcn, vbpr, freedom"):
         params_from_mmrec_state_dict(state, "lightgcn")
+
+
+@pytest.mark.parametrize(
+    ("value", "rule"),
+    [
+        (np.zeros((2, 2, 2), np.float32), r"'u_embedding' is float32\[2, 2, 2\]; a matrix of floats is expected"),
+        (np.zeros((4, 4), np.int32), r"'u_embedding' is int32\[4, 4\]"),
+        (np.full((4, 4), "x"), "'u_embedding' is <U1"),
+        (np.full((4, 4), np.nan), "'u_embedding' holds NaN or inf"),
+    ],
+)
+def test_parameters_of_another_form_are_refused(value, rule):
+    oracle = ORACLES["vbpr"]
+    state = {key.removeprefix("param/"): oracle[key] for key in oracle.files if key.startswith("param/")}
+    with pytest.raises(InputError, match=rule):
+        params_from_mmrec_state_dict({**state, "u_embedding": value}, "vbpr", WIDTHS)
+
+
+def test_a_model_of_the_reference_comes_in_from_safetensors(tmp_path):
+    """It is served, and is refused where the data or the settings are others."""
+    content = {"image": features_of(7), "text": features_of(7)}
+    setup = set_up(small_dataset(0).replace(features=content), Config("vbpr"))
+    params = init_params(jax.random.key(0), setup.data, backbone=setup.backbone)
+    state = {
+        "u_embedding": np.concatenate([params["user_embedding"], params["user_content"]], axis=1),
+        "i_embedding": np.asarray(params["item_embedding"]),
+        "item_linear.weight": np.concatenate([params["text_projection"], params["image_projection"]]).T.copy(),
+        "item_linear.bias": np.asarray(params["content_bias"]),
+    }
+    save_file(state, tmp_path / "vbpr.safetensors")
+    model = imported(setup, read_safetensors(tmp_path / "vbpr.safetensors"))
+    for name, leaf in flat(params).items():
+        np.testing.assert_array_equal(flat(model.params)[name], leaf)
+    assert model.recommend([0], 3).shape == (1, 3)
+    smaller = set_up(setup.dataset, Config("vbpr", vbpr.Settings(embedding_size=8)))
+    with pytest.raises(InputError, match=r"with this data and these settings .* is expected"):
+        imported(smaller, state)
+    with pytest.raises(InputError, match="its training cannot be replayed"):
+        answer(model, ["users:1"], "coupled")
+    (tmp_path / "vbpr.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0damaged!")
+    with pytest.raises(InputError, match=r"no readable \.safetensors file"):
+        read_safetensors(tmp_path / "vbpr.safetensors")
+    with pytest.raises(InputError, match="a list is given"):
+        params_from_mmrec_state_dict([1], "vbpr")
 
 
 def test_settings_are_read_by_name():

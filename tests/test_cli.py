@@ -15,7 +15,6 @@ import pytest
 
 from recunlearn_jax import comparison, runs
 from recunlearn_jax.audit import CHECKS, Check, register
-from recunlearn_jax.checkpoint import read_log
 from recunlearn_jax.cli import main
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.errors import InputError
@@ -84,11 +83,12 @@ def test_unlearn_evaluate_recommend_and_unlearn_again(folder):
         assert sign in answer.stdout
     manifest = read(out / "manifest.json")
     assert manifest["forgotten"]["users"] == 2
-    assert {"schema_version", "data_checksum", "request", "seed", "config", "environment"} <= set(manifest)
+    assert {"schema_version", "data_checksum", "request_digest", "seed", "config", "environment"} <= set(manifest)
     assert manifest["method"] == "delta"
     assert manifest["settings"]["follow"] == 0.8
-    assert manifest["original_data_checksum"] == read(folder / "run" / "manifest.json")["data_checksum"]
-    assert sorted(p.name for p in out.iterdir()) == ["data", "manifest.json", "model"]  # no log, no optimizer state
+    assert manifest["from_model"] == read(folder / "run" / "manifest.json")["model_digest"]
+    # no log, no optimizer state
+    assert sorted(p.name for p in out.iterdir()) == ["data", "ledger.jsonl", "manifest.json", "model"]
     kept = np.loadtxt(out / "data" / "toy.inter", skiprows=1, dtype=int)
     assert not np.isin(kept[:, 0], [3, 4]).any()
     assert not (kept[:, 1] == 7).any()
@@ -119,7 +119,7 @@ def test_several_devices_give_the_model_of_one(folder):
     settings = ["--settings", folder / "settings.json"]
     done = recunlearn("train", "--data", folder / "data", "--out", folder / "two", *settings, "--devices", "2")
     assert done.returncode == 0, done.stderr
-    one, two = (list(read_log(folder / name)) for name in ("run", "two"))
+    one, two = (runs.manifest_of(folder / name)["history"] for name in ("run", "two"))
     np.testing.assert_allclose([e["loss"] for e in two], [e["loss"] for e in one], rtol=1e-4)
     released = {}
     for count in (1, 2):
@@ -440,7 +440,10 @@ def test_report_draws_tables_from_results_alone(compared, tmp_path):
             ["train", "--data", "DATA", "--out", "RUN", "--settings", "SETTINGS", "--seed", "8"],
             "holds a run with another seed",
         ),
-        (["train", "--data", "DATA", "--out", "RUN", "--seed", "8"], "another config and another seed"),
+        (
+            ["train", "--data", "DATA", "--out", "RUN", "--seed", "8"],
+            "another model.embedding_size (16 there, 64 now) and another",
+        ),
         (["train", "--data", "DATA", "--out", "DATA"], "is not empty"),
         (["train", "--data", "DATA", "--out", "NEW", "--preset", "swift"], "choose from faithful"),
         (["train", "--data", "DATA", "--out", "NEW", "--backbone", "mgcm"], "did you mean 'mgcn'"),
@@ -457,7 +460,7 @@ def test_report_draws_tables_from_results_alone(compared, tmp_path):
             "method 'magic'",
         ),
         (["compare", "--data", "DATA", "--request", "users:5%", "--out", "NEW", "--golds", "0"], "at least 1 Gold"),
-        (["report", "DATA"], "holds no results.json and no audit.json"),
+        (["report", "DATA"], "holds no manifest.json, no results.json and no audit.json"),
         (["report", "SETTINGS"], "holds no results of a comparison or an audit"),
     ],
 )
@@ -480,7 +483,7 @@ def test_changed_data_is_noticed(folder, tmp_path, capsys):
     manifest = read(folder / "run" / "manifest.json")
     (run / "manifest.json").write_text(json.dumps(manifest | {"data_checksum": "0" * 64}))
     assert main(["evaluate", str(run)]) == 2
-    assert "the data has changed" in capsys.readouterr().err
+    assert "is not the data" in capsys.readouterr().err
 
 
 def test_help_is_quick_and_imports_no_jax():
@@ -502,6 +505,23 @@ def test_a_run_begun_before_a_setting_existed_is_resumed(tmp_path):
     del manifest["config"]["train"]["precision"]
     (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
     runs.begin(tmp_path / "run", dataset, tmp_path, config, 0)
-    other = dataclasses.replace(config, train=dataclasses.replace(config.train, precision="bfloat16"))
-    with pytest.raises(InputError, match="holds a run with another config"):
-        runs.begin(tmp_path / "run", dataset, tmp_path, other, 0)
+
+
+def test_a_run_without_a_checkpoint_may_begin_anew(tmp_path):
+    """Such as one that diverged; with a checkpoint it is resumed as it was begun, and the setting that differs is named."""
+    run, dataset, config = tmp_path / "run", toy(60, 40, pairs_per_user=5, clusters=2), PRESETS["toy"]
+    runs.begin(run, dataset, tmp_path, config, 0)
+    smaller = dataclasses.replace(config, train=dataclasses.replace(config.train, learning_rate=1e-4))
+    runs.begin(run, dataset, tmp_path, smaller, 0)
+    assert runs.manifest_of(run)["config"]["train"]["learning_rate"] == 1e-4
+    (run / "state" / "epoch-00005").mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=r"another train.learning_rate \(0.0001 there, 0.005 now\); choose another folder"
+    ):
+        runs.begin(run, dataset, tmp_path, config, 0)
+    with pytest.raises(InputError, match=r"another seed \(0 there, 1 now\)"):
+        runs.begin(run, dataset, tmp_path, smaller, 1)
+    with pytest.raises(InputError, match="another data_checksum"):
+        runs.begin(run, toy(60, 40, pairs_per_user=5, clusters=2, seed=1), tmp_path, smaller, 0)
+    runs.begin(run, dataset, tmp_path / "elsewhere", smaller, 0)  # the same data in another place
+    assert runs.manifest_of(run)["data"] == str(tmp_path / "elsewhere")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import math
 import subprocess
 import sys
 import typing
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 from toys import small_dataset
 
 from recunlearn_jax.backbones import BACKBONES
@@ -14,7 +16,7 @@ from recunlearn_jax.backbones.base import shape_of
 from recunlearn_jax.backbones.mgcn import Settings, module
 from recunlearn_jax.config import PRESETS, Config, TrainConfig, config_from_dict, config_to_dict, with_backbone
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.settings import from_dict, override, read_file, to_dict
+from recunlearn_jax.settings import check_seed, from_dict, override, read_file, to_dict
 from recunlearn_jax.unlearn import METHODS
 from recunlearn_jax.unlearn.driver import find
 
@@ -34,7 +36,9 @@ def other_value(where, name):
     default, kind = getattr(KINDS[where](), name), kind_of(where, name)
     if typing.get_origin(kind) is typing.Literal:
         return next(value for value in typing.get_args(kind) if value != default)
-    return not default if kind is bool else default + kind(1)
+    if kind is bool:
+        return not default
+    return default + 1 if isinstance(default, int) else default / 2 or 0.25
 
 
 def changed(where):
@@ -205,7 +209,58 @@ def test_wrong_types(section, name):
         message = refusal({name: value}, KINDS[section])
         assert message.startswith(f"settings.{name}: {value!r} is not ")
         if kind in wrong:
-            assert message.endswith(f"of type {kind.__name__}")
+            assert f"of type {kind.__name__}; " in message
+
+
+def bounds_of(where, name):
+    hint = typing.get_type_hints(KINDS[where], include_extras=True)[name]
+    return typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+
+
+NUMBERS = [(where, name) for where, name in FIELDS if kind_of(where, name) in (int, float)]
+
+
+@pytest.mark.parametrize(("section", "name"), NUMBERS)
+def test_every_number_has_a_range(section, name):
+    """From a file and in Python; the sentence says what is allowed."""
+    kind, bounds = kind_of(section, name), bounds_of(section, name)
+    assert any(isinstance(bound, (Ge, Gt)) for bound in bounds), "no lower bound"
+    outside = [-1] if kind is int else [-1.0, math.inf, -math.inf, math.nan, 10**400]
+    if kind is int:
+        outside += [10**30, max(bound.le for bound in bounds if isinstance(bound, Le)) + 1]
+    for bound in bounds:
+        match bound:
+            case Ge(ge=float() | int() as limit):
+                outside.append(limit - 1)
+            case Gt(limit) | Lt(limit):
+                outside.append(limit)
+            case Le(le=float() | int() as limit):
+                outside.append(limit + 1)
+    for value in outside:
+        message = refusal({name: value}, KINDS[section])
+        assert message.startswith(f"settings.{name}: ")
+        assert message.endswith("is allowed")
+        if isinstance(value, kind):
+            with pytest.raises(InputError, match=f"^{name}: .* is allowed"):
+                KINDS[section](**{name: value})
+    for bound in bounds:
+        if isinstance(bound, (Ge, Le)):
+            limit = kind(bound.ge if isinstance(bound, Ge) else bound.le)
+            assert getattr(from_dict({name: limit}, KINDS[section], section), name) == limit
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [(".5", 0.5), ("1.", 1.0), ("+2", 2.0), ("1e-3", 1e-3), ("5E2", 500.0), ("1_0", "1_0"), ("inf", "inf")],
+)
+def test_numbers_in_any_usual_form(text, value):
+    assert override({"train": {}}, [f"train.learning_rate={text}"]) == {"train": {"learning_rate": value}}
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31, 10**30, True, 1.5, "0", None])
+def test_bad_seeds(seed):
+    with pytest.raises(InputError, match="seed: "):
+        check_seed(seed)
 
 
 @pytest.mark.parametrize("values", [[], "train", 3, None])
@@ -240,13 +295,17 @@ def test_there_are_choices():
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("nowhere.json", None, ["cannot be read", "No such file"]),
+        ("nowhere.json", None, ["no such file"]),
         ("settings.yaml", "train: {}", [".json or .toml"]),
         ("settings", "{}", [".json or .toml"]),
         ("settings.json", "{", ["not valid JSON"]),
         ("settings.toml", "train = ", ["not valid TOML"]),
-        ("settings.json", b"\xff\xfe", ["not valid JSON"]),
-        ("settings.toml", b"\xff\xfe", ["not valid TOML"]),
+        ("settings.json", b"\xff\xfe", ["byte 0 is no UTF-8"]),
+        ("settings.toml", b"\xff\xfe", ["byte 0 is no UTF-8"]),
+        ("settings.json", "[" * 100_000, ["too deep"]),
+        ("settings.toml", "a = " + "[" * 100_000, ["too deep"]),
+        ("settings.json", '{"train": {"batch_size": ' + "9" * 5000 + "}}", ["not valid JSON"]),
+        ("settings.json", '{"train": {"batch_size": ' + "9" * 4000 + "}}", ["train.batch_size: 999", "at most"]),
         ("settings.json", "[1]", ["expected a table of settings, got [1]"]),
         ("settings.json", '{"train": {"batch_siz": 3}}', ["batch_siz", "did you mean 'batch_size'?"]),
         ("settings.toml", "[train]\nbatch_size = true\n", ["train.batch_size: True is not of type int"]),
@@ -266,7 +325,7 @@ def test_bad_files(tmp_path, name, content, parts):
 
 def test_folder_in_place_of_a_file(tmp_path):
     (tmp_path / "settings.json").mkdir()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder"):
         load_config(tmp_path / "settings.json")
 
 

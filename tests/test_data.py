@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import NO_PAIRS, NUM_ITEMS, ROWS, features_of, small_dataset, sorted_pairs, write_folder, write_interactions
 
-from recunlearn_jax.data import SPLITS, Dataset, read_dataset, similarities_from_weights, write_dataset
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.data import read_dataset, write_dataset
+from recunlearn_jax.dataset import SPLITS, Dataset
+from recunlearn_jax.errors import InputError, Note
+from recunlearn_jax.folders import LOCK
 from recunlearn_jax.graph import knn_similarities, normalize, with_item_graphs
+from recunlearn_jax.item_graph import similarities_from_weights
 from recunlearn_jax.synthetic import toy
 
 
@@ -71,8 +75,10 @@ def test_round_trip(tmp_path, modalities, graphs):
 def test_round_trip_keeps_removed_ids(tmp_path):
     """The last user and the last item have no pair; without retained.json the id space would shrink."""
     users, items = np.arange(5) >= 3, np.isin(np.arange(7), [0, 6])
-    dataset = small_dataset(0).replace(removed_users=users, removed_items=items)
-    dataset = dataset.replace(train=sorted_pairs([(0, 1), (1, 2)]), valid=NO_PAIRS, test=sorted_pairs([(2, 5)]))
+    dataset = small_dataset(0).replace(
+        train=sorted_pairs([(0, 1), (1, 2)]), valid=NO_PAIRS, test=sorted_pairs([(2, 5)])
+    )
+    dataset = dataset.replace(removed_users=users, removed_items=items)
     write_dataset(dataset, tmp_path / "small")
     ours = read_dataset(tmp_path / "small")
     assert_same(ours, dataset)
@@ -104,6 +110,9 @@ def test_existing_output_folder_is_left_alone(tmp_path):
 
 def test_rest_of_a_cut_off_writing_is_replaced(tmp_path):
     write_folder(tmp_path / "small.writing", features={"stale": features_of(NUM_ITEMS)})
+    with pytest.raises(InputError, match="not made by this program"):
+        write_dataset(small_dataset(), tmp_path / "small")
+    (tmp_path / "small.writing" / LOCK).touch()  # the mark of a folder that is ours
     write_dataset(small_dataset(), tmp_path / "small")
     assert_same(read_dataset(tmp_path / "small"), small_dataset())
     assert os.listdir(tmp_path) == ["small"]
@@ -135,7 +144,11 @@ def moved_edge(graph):
 CHANGES = {
     "nothing": lambda d: {},
     "one more user": lambda d: {"num_users": 6, "removed_users": np.zeros(6, bool)},
-    "one more item": lambda d: {"num_items": 8, "removed_items": np.zeros(8, bool)},
+    "no content": lambda d: {"features": {}, "similarities": {}},
+    "one more item": lambda d: {"num_items": 8, "removed_items": np.zeros(8, bool), "features": {}, "similarities": {}},
+    "ids of users": lambda d: {"user_ids": ["a", "b", "c", "d", "e"]},
+    "other ids of users": lambda d: {"user_ids": ["a", "b", "c", "d", "f"]},
+    "ids of items": lambda d: {"item_ids": ["a", "b", "c", "d", "e", "f", ""]},
     "a train pair less": lambda d: {"train": d.train[1:]},
     "another item in a pair": lambda d: {"train": sorted_pairs([*d.train[1:].tolist(), (0, 6)])},
     "another user in a pair": lambda d: {"train": sorted_pairs([*d.train[1:].tolist(), (4, 0)])},
@@ -145,7 +158,10 @@ CHANGES = {
     "a pair moved from train to valid": lambda d: {"train": d.train[1:], "valid": np.vstack([d.train[:1], d.valid])},
     "the last bit of a feature": lambda d: {"features": {**d.features, "audio": nudged(d.features["audio"], (2, 1))}},
     "two modalities swapped": lambda d: {"features": {"audio": d.features["image"], "image": d.features["audio"]}},
-    "a modality renamed": lambda d: {"features": {"audio": d.features["audio"], "text": d.features["image"]}},
+    "a modality renamed": lambda d: {
+        "features": {"audio": d.features["audio"], "text": d.features["image"]},
+        "similarities": {"audio": d.similarities["audio"], "text": d.similarities["image"]},
+    },
     "a modality less": lambda d: {"features": {"audio": d.features["audio"]}, "similarities": {}},
     "a graph less": lambda d: {"similarities": {"audio": d.similarities["audio"]}},
     "two graphs swapped": lambda d: {
@@ -154,7 +170,8 @@ CHANGES = {
     "a graph weight": lambda d: {"similarities": {**d.similarities, "audio": d.similarities["audio"] * np.float32(2)}},
     "a graph edge": lambda d: {"similarities": {**d.similarities, "audio": moved_edge(d.similarities["audio"])}},
     "a removed user": lambda d: {"removed_users": np.arange(5) == 4},
-    "another removed user": lambda d: {"removed_users": np.arange(5) == 3},
+    "one more user, removed": lambda d: {"num_users": 6, "removed_users": np.arange(6) == 5},
+    "one more user, another removed": lambda d: {"num_users": 6, "removed_users": np.arange(6) == 4},
     "a removed item": lambda d: {"removed_items": np.arange(7) == 6},
 }
 
@@ -174,7 +191,154 @@ def test_every_change_of_content_changes_the_checksum():
     assert len(dataset.checksum) == 64
 
 
+# The constructor checks what the reader checks
+
+
+BAD_CONTENT = {
+    "user out of range": ({"train": [[0, 0], [5, 1]]}, "train: pair 1 has user 5; allowed are 0 to 4"),
+    "item out of range": ({"test": [[0, 7]]}, "test: pair 0 has item 7; allowed are 0 to 6"),
+    "negative item": ({"valid": [[0, -1]]}, "valid: pair 0 has item -1"),
+    "a pair twice": ({"train": [[0, 0], [0, 0]]}, r"train: the pair \(0, 0\) stands there twice"),
+    "a pair twice, apart": ({"train": [[1, 0], [0, 0], [1, 0]]}, r"train: the pair \(1, 0\) stands there twice"),
+    "float pairs": ({"train": [[0.0, 1.0]]}, "train: shape .*, dtype float64; whole-number pairs"),
+    "flat pairs": ({"train": [0, 1]}, "train: shape"),
+    "triplets": ({"train": [[0, 1, 2]]}, "train: shape"),
+    "no train pair": ({"train": []}, "train: no pair"),
+    "in train and test": ({"test": [[0, 1]]}, r"the pair \(0, 1\) is in both train and test"),
+    "in valid and test": ({"test": [[0, 2]]}, r"the pair \(0, 2\) is in both valid and test"),
+    "no users": ({"num_users": 0}, "num_users is 0"),
+    "half an item": ({"num_items": 7.5}, "num_items is 7.5"),
+    "items beyond int32": ({"num_items": 2**31}, "num_items is 2147483648"),
+    "features of another height": ({"features": {"audio": features_of(6)}, "similarities": {}}, "shape .6, 3."),
+    "NaN": ({"features": {"audio": np.full((7, 1), np.nan)}, "similarities": {}}, "row 0 holds NaN"),
+    "features as text": ({"features": {"audio": np.full((7, 1), "a")}, "similarities": {}}, "dtype <U1"),
+    "a graph of no modality": ({"features": {}}, "similarities of 'audio'"),
+    "a graph of another size": ({"similarities": {"audio": scipy.sparse.csr_array((6, 6))}}, "similarities of 'audio'"),
+    "a mask of another size": ({"removed_users": np.ones(4, bool)}, r"removed_users: shape \(4,\)"),
+    "a mask of numbers": ({"removed_items": np.arange(7)}, "removed_items: .*dtype int64"),
+    "ids too few": ({"user_ids": ["a"]}, "user_ids: 1 ids; 5 are expected"),
+    "an id twice": ({"user_ids": ["a", "b", "a", "c", "d"]}, "user_ids: an id stands there twice"),
+    "an id with a line break": ({"user_ids": ["a\n", "b", "", "c", "d"]}, "'a.+n' is no id"),
+    "ids that are numbers": ({"user_ids": [1, 2, 3, 4, 5]}, "'1' is no id"),
+    "a path as name": ({"name": "../shop"}, "'../shop' is no plain name"),
+    "an absolute name": ({"name": "/shop"}, "is no plain name"),
+    "a hidden name": ({"name": ".shop"}, "is no plain name"),
+    "a path as modality": ({"features": {"a/b": features_of(7)}, "similarities": {}}, "'a/b' is no plain name"),
+    "a name with a line break": ({"name": "a\nb"}, "is no plain name"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONTENT)
+def test_a_data_set_is_checked_however_it_came_about(case):
+    changes, rule = BAD_CONTENT[case]
+    with pytest.raises(InputError, match=rule):
+        small_dataset().replace(**changes)
+
+
+def test_pairs_are_put_in_order():
+    dataset = small_dataset()
+    shuffled = dataset.replace(train=dataset.train[::-1].astype(np.uint16).tolist())
+    assert_same(shuffled, dataset)
+
+
+def test_operators_ids(tmp_path):
+    """They stand in the folder, and everything that names a user or an item speaks them."""
+    ids = {"user_ids": ["ann", "007", "", "zoë", "e"], "item_ids": [f"B0{i}" for i in range(7)]}
+    dataset = small_dataset().replace(**ids)
+    read = read_dataset(write_dataset(dataset, tmp_path / "small"))
+    assert_same(read, dataset)
+    assert [read.number("user", word) for word in ("zoë", "007")] == [3, 1]
+    assert (read.number("item", "B06"), read.word("item", 6), read.word("user", 0)) == (6, "B06", "ann")
+    for word in ("bob", "", 7, "0"):
+        with pytest.raises(InputError, match=f"unknown user '{word}'; ids of the data are such as ann, 007"):
+            read.number("user", word)
+    plain = small_dataset()
+    assert (plain.number("item", 6), plain.word("item", 6)) == (6, "6")
+    for word in ("0", 7, -1):
+        with pytest.raises(InputError, match=f"unknown item {word!r}; the data has items 0 to 6"):
+            plain.number("item", word)
+
+
 # What is read
+
+
+TOLERATED = {
+    "empty lines at the end": lambda text: text + "\n\n",
+    "a byte-order mark": lambda text: "\ufeff" + text,
+    "labels as other tools write them": lambda text: text.replace("\t0\n", "\t0.0\n"),
+    "ids as other tools write them": lambda text: text.replace("\n2\t", "\n2.0\t"),
+    "no line end at the end": lambda text: text.removesuffix("\n"),
+}
+
+
+@pytest.mark.parametrize("case", TOLERATED)
+def test_tolerated(tmp_path, case):
+    folder = write_folder(tmp_path / "shop", features={"image": features_of(4)})
+    plain = read_dataset(folder)
+    path = folder / "shop.inter"
+    path.write_text(TOLERATED[case](path.read_text()), encoding="utf-8")
+    assert_same(read_dataset(folder), plain)
+
+
+def test_files_of_the_system_beside_ours_are_passed_over(tmp_path):
+    folder = write_folder(tmp_path / "shop", features={"image": features_of(4)})
+    plain = read_dataset(folder)
+    for name in ("._shop.inter", "._image_feat.npy", "._image_knn2_adj.npz", ".DS_Store"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    assert_same(read_dataset(folder), plain)
+
+
+@pytest.mark.parametrize(
+    "name", ["shop.inter", "image_feat.npy", "image_knn2_adj.npz", "retained.json", "user_ids.txt"]
+)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    folder = write_folder(tmp_path / "shop", features={"image": features_of(4)})
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert_refused(folder, folder / name, "is no regular file")
+
+
+GAPS = {
+    "user id": (((0, 0, 0), (2_000_000_000, 1, 0)), "users, and 1999999999 of these numbers never occur"),
+    "item id": (((0, 0, 0), (1, 2_000_000_000, 0)), "items, and 1999999999 of these numbers never occur"),
+}
+
+
+@pytest.mark.parametrize("case", GAPS)
+def test_large_gaps_in_the_numbers(tmp_path, case):
+    rows, rule = GAPS[case]
+    folder = write_folder(tmp_path / "shop", rows)
+    assert_refused(folder, folder / "shop.inter", rule)
+
+
+def test_what_was_removed_does_not_come_back(tmp_path):
+    gone = np.arange(7) == 6
+    folder = write_dataset(
+        small_dataset().replace(removed_users=np.arange(5) == 4, removed_items=gone), tmp_path / "small"
+    )
+    text = (folder / "small.inter").read_text()
+    for row, rule in (
+        ("4\t0\t0", "user 4 was removed"),
+        ("0\t6\t1", "item 6 was removed"),
+        ("9\t0\t0", "by retained.json"),
+    ):
+        (folder / "small.inter").write_text(text + row + "\n")
+        assert rule in refusal(folder)
+    (folder / "small.inter").write_text(text)
+    np.save(folder / "image_feat.npy", np.ones((7, 3), np.float32))
+    assert_refused(folder, folder, "item 6 was removed", "its row of features 'image' is not zero")
+
+
+@pytest.mark.parametrize("size", [1e20, 1e38, 1e-25, 1e-38, 3e-45])
+def test_item_graph_of_features_of_any_size(size):
+    """A cosine does not depend on the size of the rows."""
+    features = features_of(7).astype(np.float64)
+    ours = knn_similarities((features * size).astype(np.float32), 3)
+    if size > 1e-40:
+        np.testing.assert_allclose(
+            ours.toarray(), knn_similarities(features.astype(np.float32), 3).toarray(), atol=1e-5
+        )
+    assert ours.nnz == 18  # 6 items with the modality, 3 neighbours each
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -267,7 +431,6 @@ BAD_FILES = {
     "more items than int32 counts": (HEADER + "0\t0\t0\n1\t4000000000000000000\t0\n", ["row 3", "2147483646"]),
     "negative user": (HEADER + "0\t0\t0\n-1\t1\t0\n1\t2\t0\n", ["row 3", "userID -1", "0 to 1"]),
     "negative item": (HEADER + "0\t0\t0\n1\t-5\t0\n", ["row 3", "itemID -5", "0 to 3"]),
-    "item without a feature row": (HEADER + "0\t0\t0\n1\t3\t0\n1\t4\t1\n", ["row 4", "itemID 4", "0 to 3"]),
     "label 3": (HEADER + "0\t0\t0\n1\t1\t3\n", ["row 3", "x_label 3", "0 (train), 1 (valid), 2 (test)"]),
     "negative label": (HEADER + "0\t0\t-1\n", ["row 2", "x_label -1", "0 (train), 1 (valid), 2 (test)"]),
     "duplicate in train": (HEADER + "0\t1\t0\n1\t1\t0\n0\t1\t0\n", ["rows 2 and 4", "(0, 1)", "duplicate in train"]),
@@ -278,7 +441,8 @@ BAD_FILES = {
     "last row cut off": (HEADER + "0\t0\t0\n1\t1\t0\n1\t", ["row 4", "2 fields", "truncated"]),
     "last label cut off": (HEADER + "0\t0\t0\n1\t1\t0\n1\t2\t", ["row 4", "whole number"]),
     "a field too many": (HEADER + "0\t0\t0\n1\t1\t0\t5\n", ["row 3", "4 fields", "the header 3"]),
-    "blank row": (HEADER + "0\t0\t0\n\n1\t1\t0\n", ["row 3", "1 fields"]),
+    "a column twice": ("userID\titemID\tx_label\tuserID\n0\t0\t0\t1\n", ["'userID' twice"]),
+    "blank row": (HEADER + "0\t0\t0\n\n1\t1\t0\n", ["row 3", "at the end only"]),
     "comment": (HEADER + "0\t0\t0\n#1\t1\t0\n", ["row 3", "'#1'", "whole number"]),
     "no text": (b"\x93NUMPY\xff\xfe\x00", ["header"]),
     "no text further down": (HEADER.encode() + b"0\t0\t0\n\xff\xfe\t1\t0\n", ["row 3"]),
@@ -324,14 +488,21 @@ def test_bad_features(tmp_path, case):
 
 
 def test_modalities_with_different_numbers_of_rows(tmp_path):
+    """The one that disagrees with the interactions is blamed; where none agrees, the shorter one."""
     folder = write_folder(tmp_path / "shop", features={"image": features_of(4), "text": features_of(6)})
-    assert_refused(folder, folder / "image_feat.npy", "4 feature rows", "0 to 5")
+    assert_refused(folder, folder / "text_feat.npy", "6 feature rows", "items 0 to 3 in the interactions")
+    folder = write_folder(tmp_path / "short", features={"image": features_of(2)})
+    assert_refused(folder, folder / "image_feat.npy", "2 feature rows", "items 0 to 3 in the interactions")
+    folder = write_folder(tmp_path / "longer", features={"image": features_of(5), "text": features_of(6)})
+    assert_refused(folder, folder / "image_feat.npy", "5 feature rows", "6 items by another feature file")
 
 
 def test_feature_rows_against_the_size_in_retained(tmp_path):
     write_dataset(small_dataset(2), tmp_path / "small")
     np.save(tmp_path / "small" / "image_feat.npy", features_of(8))
-    assert_refused(tmp_path / "small", tmp_path / "small" / "image_feat.npy", "8 feature rows", "0 to 6")
+    assert_refused(
+        tmp_path / "small", tmp_path / "small" / "image_feat.npy", "8 feature rows", "7 items by retained.json"
+    )
 
 
 @pytest.mark.parametrize("kept", [0, 3, 40, 127, 128, 150, -1])
@@ -404,6 +575,52 @@ def with_weight(value, dtype=np.float32):
     return graph
 
 
+def written_graph(path, **changes):
+    """A graph file of which some arrays are others."""
+    graph = item_graph()
+    arrays = {"shape": graph.shape, "data": graph.data, "indices": graph.indices, "indptr": graph.indptr}
+    np.savez(path, **{"format": b"csr", **arrays, **changes})
+
+
+BAD_ARRAYS = {
+    # scipy checks no index where the last pointer is 0, and its compiled code then reads memory that is not its own
+    "last pointer 0": {"indptr": [0, 2_000_000_000, 0, 0, 0], "data": [1.0], "indices": [0]},
+    "last pointer 0, no entries": {
+        "indptr": [0, 2_000_000_000, 0, 0, 0],
+        "data": np.zeros(0),
+        "indices": np.zeros(0, int),
+    },
+    "falling pointers": {"indptr": [0, 5, 3, 5, 7]},
+    "first pointer not 0": {"indptr": [1, 2, 4, 6, 7]},
+    "negative pointer": {"indptr": [0, -2, 4, 6, 7]},
+    "pointer beyond the entries": {"indptr": [0, 2, 4, 6, 8]},
+    "pointers too few": {"indptr": [0, 2, 4, 7]},
+    "pointers in a table": {"indptr": [[0, 2], [4, 7]]},
+    "column too large": {"indices": [0, 1, 1, 2, 2, 3, 4]},
+    "column negative": {"indices": [0, 1, 1, 2, 2, 3, -1]},
+    "column beyond int64": {"indices": np.array([0, 1, 1, 2, 2, 3, 2**64 - 1], np.uint64)},
+    "an index less": {"indices": [0, 1, 1, 2, 2, 3]},
+    "data of two dimensions": {"data": np.ones((7, 1))},
+    "data a number": {"data": np.float32(1)},
+    "shape of three": {"shape": (4, 4, 1)},
+    "negative shape": {"shape": (-4, -4)},
+    "shape of floats": {"shape": (4.0, 4.0)},
+    "huge shape": {"shape": (2**40, 2**40)},
+    "pointers of floats": {"indptr": [0.0, 2.0, 4.0, 6.0, 7.0]},
+    "format a list": {"format": ["csr", "csr"]},
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_every_array_of_a_graph_is_checked_before_it_is_used(tmp_path, case):
+    folder = write_folder(tmp_path / "shop", features={"image": features_of(4)})
+    path = folder / "image_knn2_adj.npz"
+    written_graph(path)
+    read_dataset(folder)
+    written_graph(path, **BAD_ARRAYS[case])
+    assert_refused(folder, path, "damaged, or no scipy CSR matrix")
+
+
 BAD_GRAPHS = {
     "one item more": (item_graph(5), ["shape (5, 5)", "4 items"]),
     "not square": (scipy.sparse.csr_matrix(np.ones((4, 5), np.float32)), ["shape (4, 5)", "4 items"]),
@@ -428,10 +645,24 @@ def test_bad_graphs(tmp_path, case):
     assert_refused(folder, folder / "image_knn2_adj.npz", *parts)
 
 
-@pytest.mark.parametrize("name", ["text_knn2_adj.npz", "image_adj.npz", "imageknn2_adj.npz"])
-def test_graph_without_features(tmp_path, name):
+def test_graph_without_features(tmp_path):
+    name = "text_knn2_adj.npz"
     folder = write_folder(tmp_path / "shop", features={"image": features_of(4)}, graphs={name: item_graph()})
     assert_refused(folder, folder / name, "no feature file", "<modality>_knn<k>_adj.npz")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("image_adj.npz", "imageknn2_adj.npz", "train_adj.npz", "image_feat.npz", "image_feat.pt", "image_feat.NPY"),
+        *("feat_image.npy", "all-MiniLM.npy", "image_feat.parquet"),
+    ],
+)
+def test_what_looks_like_features_and_is_not_read_is_named(tmp_path, name):
+    folder = write_folder(tmp_path / "shop", features={"image": features_of(4)})
+    (folder / name).write_bytes(b"x")
+    with pytest.warns(Note, match=f"{re.escape(name)} not read; features are read from <modality>_feat.npy"):
+        assert read_dataset(folder).modalities == ("image",)
 
 
 def test_two_graphs_of_one_modality(tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recunlearn_jax import evaluate, recommend
 from recunlearn_jax.backbones.mgcn import Settings
 from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import (
     METRICS,
@@ -68,7 +68,8 @@ def test_lists_of_the_reference(reference, split):
     np.testing.assert_array_equal(task.users[0][ranked], users)
     top = top_items_of(embedding[task.users[0]], embedding[90:], task.masked[0], task.hidden, k=20)
     np.testing.assert_array_equal(top[ranked], ORACLE[f"top20/{split}"])
-    np.testing.assert_array_equal(recommend(embedding, dataset, users, 20), ORACLE[f"top20/{split}"])
+    held_back = dataset.replace(valid=NO_PAIRS, test=NO_PAIRS)  # the reference hides what is in train alone
+    np.testing.assert_array_equal(recommend(embedding, held_back, users, 20), ORACLE[f"top20/{split}"])
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -268,7 +269,7 @@ def pairs_in(task, part):
 
 
 def test_held_out_task():
-    removed = np.isin(np.arange(ITEMS), [3])
+    removed = np.isin(np.arange(ITEMS), [7])
     task = held_out_task(small_dataset(removed_items=removed), "valid")
     assert task.users.tolist() == [[0, 1]]
     assert pairs_in(task, "relevant") == {(0, 2), (1, 3)}
@@ -281,7 +282,7 @@ def test_held_out_task():
 
 def test_forget_task():
     """Retained train items are masked; forgotten ones stay candidates, even where the item is shown to nobody any more."""
-    data = small_dataset()
+    data = small_dataset(valid=NO_PAIRS)
     forgotten = data.train[[1, 4]]
     retain = data.replace(train=np.delete(data.train, [1, 4], axis=0), removed_items=np.isin(np.arange(ITEMS), [3]))
     task = forget_task(retain, forgotten)
@@ -319,16 +320,16 @@ def test_pair_scores():
 
 @pytest.mark.parametrize("k", [1, 4, ITEMS, 50])
 def test_recommend(k):
-    """Best first, nothing the user has and no removed item; -1 where nothing is left."""
+    """Best first, nothing the user has in any split and no removed item; -1 where nothing is left."""
     embedding, *_ = random_case(7)
-    dataset = small_dataset(removed_items=np.isin(np.arange(ITEMS), [2, 9]))
+    dataset = small_dataset(removed_items=np.isin(np.arange(ITEMS), [7, 9]))
     users = np.array([5, 0, 2])
     ours = recommend(jnp.asarray(embedding), dataset, users, k)
     size = min(k, ITEMS)
     assert ours.shape == (3, size)
     for user, row in zip(users, ours, strict=True):
-        own = {item for u, item in dataset.train.tolist() if u == user}
-        best = oracle_list(embedding, user, own | {2, 9})[:size]
+        every = np.concatenate([dataset.train, dataset.valid, dataset.test]).tolist()
+        best = oracle_list(embedding, user, {item for u, item in every if u == user} | {7, 9})[:size]
         assert row.tolist() == best + [-1] * (size - len(best))
 
 

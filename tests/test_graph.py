@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import (
     bipartite,
     from_jraph,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as orbax
 
-from recunlearn_jax import runs
+from recunlearn_jax import ledger, runs
 from recunlearn_jax.backbones import BACKBONES, backbone_kind
 from recunlearn_jax.backbones.base import flat, rows_of
 from recunlearn_jax.config import Config, TrainConfig
@@ -134,30 +134,68 @@ def test_no_answer_holds_what_was_forgotten(backbone, method, originals):
         assert kind != "modality" or not [p for p in flat(model.params) if original.backbone.of_modality(p) == "image"]
 
 
+@pytest.fixture(scope="module")
+def released(originals, tmp_path_factory):
+    """Folder of an answer of each backbone to the mixed request, its original and forget set; everybody and everything has a name."""
+
+    def release(backbone):
+        plain = originals(backbone)
+        data = plain.dataset.replace(
+            user_ids=[f"user<{i:04d}>" for i in range(plain.dataset.num_users)],
+            item_ids=[f"item<{i:04d}>" for i in range(plain.dataset.num_items)],
+        )
+        original = dataclasses.replace(plain, dataset=data)
+        words = ["users:user<0004>", "items:item<0009>", "pairs:5%", "modality:text:item<0003>,item<0006>"]
+        forget_set = resolve(parse(words, 1), original.dataset)
+        model = answer(original, forget_set, "surgery")
+        folder = tmp_path_factory.mktemp("leaks") / "release"
+        facts = runs.answer_facts(original, forget_set, "surgery", None, 0)
+        before = ledger.extended([], "trained", {"model": runs.digest(original.params)})
+        runs.release(folder, model, facts, before)
+        return folder, original, model, forget_set
+
+    return release
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_no_file_of_a_release_holds_what_was_forgotten(backbone, originals, tmp_path):
-    original = originals(backbone)
-    forget_set = resolve(parse(KINDS["all of them"], 1), original.dataset)
-    model = answer(original, forget_set, "surgery")
-    facts = runs.answer_facts(original, forget_set, "surgery", None, 0)
-    runs.release(tmp_path / "release", model, facts)
+def test_no_file_of_a_release_holds_what_was_forgotten(backbone, released):
+    folder, original, model, forget_set = released(backbone)
     rows = forgotten_rows(original, forget_set)
     lines = {f"{u}\t{i}\t".encode() for u, i in forget_pairs(original.dataset, forget_set).tolist()}
-    files = [path for path in (tmp_path / "release").rglob("*") if path.is_file()]
-    assert {"manifest.json", "toy.inter", "image_feat.npy"} <= {path.name for path in files}
+    names = [b"user<0004>", b"item<0009>"]
+    # By a checksum of the data before, or of the forget set, a removed pair could be found by trial.
+    digests = [x.encode() for x in (original.dataset.checksum, forget_set.checksum)]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"manifest.json", "ledger.jsonl", "toy.inter", "image_feat.npy", "user_ids.txt"} <= {p.name for p in files}
     for path in files:
-        assert not found_in(path.read_bytes(), rows), path
+        content = path.read_bytes()
+        assert not found_in(content, rows), path
+        assert not [word for word in (*names, *digests) if word in content], path
         if path.suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 for name in archive.namelist():
                     assert not found_in(archive.read(name), rows), (path, name)
         if path.suffix == ".inter":
-            written = {b"\t".join(line.split(b"\t")[:2]) + b"\t" for line in path.read_bytes().splitlines()}
+            written = {b"\t".join(line.split(b"\t")[:2]) + b"\t" for line in content.splitlines()}
             assert not written & lines
     # A checkpoint is compressed on disk: what it holds is read back, all of it, without saying what is expected.
-    for name, leaf in flat(everything_in(tmp_path / "release" / "model")).items():
+    for name, leaf in flat(everything_in(folder / "model")).items():
         assert not found_in(np.asarray(leaf).tobytes(), rows), name
-    np.testing.assert_array_equal(runs.load(tmp_path / "release").rows, model.rows)
+    np.testing.assert_array_equal(runs.load(folder).rows, model.rows)
+
+
+def test_a_release_says_what_it_is_and_knows_what_comes_back(released):
+    folder, original, model, forget_set = released("mf")
+    manifest, entries = runs.manifest_of(folder), ledger.read(folder)
+    assert manifest["forgotten"] == forget_set.counts()
+    assert not {"request", "forget_checksum", "original_data_checksum"} & set(manifest)
+    assert [entry["event"] for entry in entries] == ["trained", "unlearned"]
+    assert entries[1]["from_model"] == entries[0]["model"] == runs.digest(original.params)
+    assert entries[1]["model"] == manifest["model_digest"] == runs.digest(model.params)
+    assert entries[1]["data"] == ledger.commitment(manifest["data_salt"], model.dataset.checksum)
+    removed = runs.load(folder).dataset.removed_ids
+    assert removed.among("user", original.dataset.user_ids) == ["user<0004>"]
+    assert removed.among("item", original.dataset.item_ids) == ["item<0009>"]
 
 
 def test_the_search_finds_what_is_there(originals, tmp_path):

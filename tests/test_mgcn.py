@@ -11,7 +11,7 @@ import pytest
 from recunlearn_jax.backbones.base import shape_of, sizes_of
 from recunlearn_jax.backbones.mgcn import Graphs, Output, Settings, make, module
 from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.interop import params_from_mmrec_state_dict

@@ -15,7 +15,7 @@ from recunlearn_jax import losses
 from recunlearn_jax.backbones.base import shape_of
 from recunlearn_jax.backbones.mgcn import Settings, module
 from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import bipartite, knn_similarities, normalize, with_item_graphs
 from recunlearn_jax.interop import params_from_mmrec_state_dict
 from recunlearn_jax.recommender import Setup, set_up

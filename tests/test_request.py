@@ -62,7 +62,7 @@ def test_a_request_goes_down_and_hardly_ever_back(shop, tmp_path):
         stays = followed(["unlearn", str(tmp_path / "run"), "users:3,4", "--out", str(tmp_path / "out")])
     back = [module for i, module in enumerate(stays) if module in stays[:i]]
     assert (len(stays), len(set(stays))) == (6, 5)  # as the page says
-    assert stays[0] == "cli.py"
+    assert stays[0] == "commands/making.py"
     assert stays[-1] == "losses.py"
     assert back == ["requests.py"]  # once read, and once to say what is retained
     page = (PACKAGE.parent / "docs" / "request.md").read_text()

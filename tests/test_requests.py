@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from toys import NAMES, NO_PAIRS, small_dataset, sorted_pairs
 
 from recunlearn_jax import requests
-from recunlearn_jax.data import SPLITS, Dataset, read_dataset, write_dataset
+from recunlearn_jax.data import read_dataset, write_dataset
+from recunlearn_jax.dataset import SPLITS, Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import knn_similarities
-from recunlearn_jax.requests import Request, forget_pairs, parse, read_request, resolve, retained, to_json
+from recunlearn_jax.requests import Request, difference, forget_pairs, parse, read_request, resolve, retained, to_json
 
 
 def refusal(function, *arguments):
@@ -73,18 +74,14 @@ BAD_WORDS = {
     "users:": ["'users:'", "expected users:..."],
     "groups:3": ["'groups:3'", "users:..., items:..., pairs:..., modality:NAME"],
     ":3": ["':3'", "expected users:..."],
-    "users:all": ["'users:all'", "a share such as 5%", "ids such as 12,99"],
-    "items:x": ["'items:x'", "a share such as 5%", "ids such as 12,99"],
+    "users:,3": ["'users:,3'", "entry 1 is ''"],
+    "users:@nowhere.txt": ["nowhere.txt: no such file"],
     "users:3,": ["'users:3,'", "ids such as 12,99"],
-    "users:1.5": ["'users:1.5'", "ids such as 12,99"],
-    "users:3-4": ["'users:3-4'", "ids such as 12,99"],
     "pairs:3": ["'pairs:3'", "pairs such as 3-12,3-40"],
     "pairs:all": ["'pairs:all'", "pairs such as 3-12,3-40"],
     "pairs:3-12-4": ["'pairs:3-12-4'", "pairs such as 3-12,3-40"],
-    "pairs:3-x": ["'pairs:3-x'", "pairs such as 3-12,3-40"],
     "modality": ["'modality'", "modality:NAME"],
     "modality:": ["'modality:'", "modality:NAME"],
-    "modality:audio:x": ["'modality:audio:x'", "ids such as 12,99"],
 }
 
 
@@ -191,24 +188,24 @@ def test_files(tmp_path, values, request_):
         ("{", ["not valid JSON"]),
         ([], ["an object with the keys users, items, pairs, modality, seed"]),
         ({"usrs": [1]}, ["an object with the keys users", "usrs"]),
-        ({"users": 5}, ["users", "5 given", "list of whole-number ids"]),
-        ({"users": None}, ["users", "None given", "list of whole-number ids"]),
+        ({"users": 5}, ["users", "5 given", "a list of ids"]),
+        ({"users": None}, ["users", "None given", "a list of ids"]),
         ({"users": "all"}, ["users", "'all' is no share"]),
         ({"users": "5"}, ["users", "'5' is no share"]),
-        ({"users": ["3"]}, ["users", "list of whole-number ids"]),
-        ({"items": [1.0]}, ["items", "1.0 given", "list of whole-number ids"]),
-        ({"items": [True]}, ["items", "True given", "list of whole-number ids"]),
-        ({"items": {"1": 2}}, ["items", "list of whole-number ids"]),
-        ({"pairs": [3, 12]}, ["pairs", "(user, item) pairs of whole numbers"]),
-        ({"pairs": [[3, 12], [3]]}, ["pairs", "(user, item) pairs of whole numbers"]),
-        ({"pairs": [[3, 12.0]]}, ["pairs", "(user, item) pairs of whole numbers"]),
+        ({"users": [""]}, ["users", "a list of ids"]),
+        ({"items": [1.0]}, ["items", "1.0 given", "a list of ids"]),
+        ({"items": [True]}, ["items", "True given", "a list of ids"]),
+        ({"items": {"1": 2}}, ["items", "a list of ids"]),
+        ({"pairs": [3, 12]}, ["pairs", "(user, item) pairs of ids"]),
+        ({"pairs": [[3, 12], [3]]}, ["pairs", "(user, item) pairs of ids"]),
+        ({"pairs": [[3, 12.0]]}, ["pairs", "(user, item) pairs of ids"]),
         ({"modality": None}, ["modality", "None"]),
         ({"modality": 5}, ["modality", "5"]),
         ({"modality": [5]}, ["modality", "5"]),
         ({"modality": [["audio"]]}, ["modality", "audio"]),
         ({"modality": {"audio": None}}, ["modality audio", "None given"]),
         ({"modality": {"audio": "none"}}, ["modality audio", "'none' is no share"]),
-        ({"modality": {"audio": [[1, 2]]}}, ["modality audio", "list of whole-number ids"]),
+        ({"modality": {"audio": [[1, 2]]}}, ["modality audio", "a list of ids"]),
     ],
 )
 def test_bad_files(tmp_path, values, parts):
@@ -222,7 +219,7 @@ def test_bad_files(tmp_path, values, parts):
 def test_missing_file(tmp_path):
     message = refusal(parse, [str(tmp_path / "nowhere.json")])
     assert message.startswith(str(tmp_path / "nowhere.json"))
-    assert "cannot be read" in message
+    assert "no such file" in message
     assert "one .json file" in refusal(parse, ["a.json", "users:3"])
 
 
@@ -250,7 +247,17 @@ def test_a_recorded_request_can_be_asked_again(tmp_path):
     ("words", "parts"),
     [
         (["users:5"], ["unknown user 5", "users 0 to 4"]),
-        (["users:1,-1"], ["unknown user -1", "users 0 to 4"]),
+        (["users:1,-1"], ["unknown user '-1'", "users 0 to 4"]),
+        (["users:1_0"], ["unknown user '1_0'", "users 0 to 4"]),
+        (["users:+1"], ["unknown user '+1'", "users 0 to 4"]),
+        (["users:01"], ["unknown user '01'", "users 0 to 4"]),
+        (["users:\u0661"], ["unknown user '\u0661'", "users 0 to 4"]),
+        (["users:1.5"], ["unknown user '1.5'", "users 0 to 4"]),
+        (["users:3-4"], ["unknown user '3-4'", "users 0 to 4"]),
+        (["users:all"], ["unknown user 'all'", "users 0 to 4"]),
+        (["items:x"], ["unknown item 'x'", "items 0 to 6"]),
+        (["pairs:3-x"], ["unknown item 'x' in a pair", "items 0 to 6"]),
+        (["modality:audio:x"], ["unknown item 'x'", "items 0 to 6"]),
         (["items:0,7"], ["unknown item 7", "items 0 to 6"]),
         (["pairs:0-0,5-0"], ["unknown user 5 in a pair", "users 0 to 4"]),
         (["pairs:0-7"], ["unknown item 7 in a pair", "items 0 to 6"]),
@@ -299,9 +306,9 @@ def test_request_that_leaves_nothing(words):
 
 
 @pytest.mark.parametrize("request_", [Request(users=[1.5]), Request(items=[True]), Request(pairs=[(1.0, 2.0)])])
-def test_ids_that_are_no_whole_numbers(request_):
+def test_ids_that_are_no_ids(request_):
     """A request may be built directly; 1.5 must not forget user 1."""
-    assert "whole" in refusal(resolve, request_, small_dataset())
+    assert "of ids" in refusal(resolve, request_, small_dataset())
 
 
 def test_ids_may_be_arrays():
@@ -370,10 +377,95 @@ def test_modality_whose_last_rows_go_with_their_items_disappears():
     assert retained(dataset, resolve(parse(["items:0"]), dataset)).modalities == ("audio", "image")
 
 
-def test_modality_that_is_gone_already_is_told():
+def test_a_modality_that_is_gone_already_is_harmless_and_told():
     dataset = small_dataset(2)
     after = retained(dataset, resolve(parse(["modality:image"]), dataset))
-    assert "no modality 'image'; it has: audio" in refusal(resolve, parse(["modality:image"]), after)
+    assert after.removed_modalities == ("image",)
+    again = resolve(parse(["modality:image", "users:1"]), after)
+    assert again.notes(after) == ["modality image was removed earlier; nothing is left of it to forget"]
+    assert again.counts() == {"users": 1, "items": 0, "pairs": 2}
+    assert "no modality 'text'; it has: audio" in refusal(resolve, parse(["modality:text"]), after)
+
+
+def test_a_modality_without_any_row_is_not_touched():
+    """It is of no use, but the request does not name it."""
+    dataset = small_dataset(2, graphs=False)
+    dataset = dataset.replace(features={**dataset.features, "image": np.zeros((7, 3), np.float32)})
+    after = retained(dataset, resolve(parse(["users:1"]), dataset))
+    assert (after.modalities, after.removed_modalities) == (("audio", "image"), ())
+
+
+def test_named_pairs_that_are_not_in_train_are_told():
+    dataset = small_dataset(0)
+    forget_set = resolve(parse(["pairs:0-0,0-2,0-3,1-4,4-6"]), dataset)
+    assert forget_set.notes(dataset) == [
+        "1 named pairs (first: 0-2) stand in valid, not in train, and leave it",
+        "2 named pairs (first: 0-3) stand in test, not in train, and leave it",
+        "1 named pairs (first: 4-6) are nowhere in the data; forgotten earlier, or a mistake?",
+    ]
+
+
+def named_dataset():
+    return small_dataset(2).replace(user_ids=["ann", "7", "007", "a-b", "zoë, x"], item_ids=[f"B{i}" for i in range(7)])
+
+
+def test_requests_speak_the_operators_ids(tmp_path):
+    dataset, plain = named_dataset(), small_dataset(2)
+    (tmp_path / "users.txt").write_text("a-b\nzoë, x\n")
+    (tmp_path / "pairs.txt").write_text("a-b\tB0\nann\tB1")
+    words = {
+        ("users:ann,007",): ["users:0,2"],
+        ("users:7",): ["users:1"],
+        (f"users:@{tmp_path / 'users.txt'}",): ["users:3,4"],
+        (f"pairs:@{tmp_path / 'pairs.txt'}",): ["pairs:3-0,0-1"],
+        ("pairs:ann-B1", "modality:audio:B3"): ["pairs:0-1", "modality:audio:3"],
+        (str(written(tmp_path, {"users": ["zoë, x", 7], "pairs": [["a-b", "B0"]]})),): ["users:4,1", "pairs:3-0"],
+    }
+    for spoken, numbered in words.items():
+        ours, theirs = resolve(parse(spoken), dataset), resolve(parse(numbered), plain)
+        assert ours.checksum == theirs.checksum
+        assert as_set(ours.pairs) == as_set(theirs.pairs)
+    message = refusal(resolve, parse(["users:0"]), dataset)
+    assert "unknown user '0'; ids of the data are such as ann, 7" in message
+    assert "entry 1 is 'a-b-B0'" in refusal(parse, ["pairs:a-b-B0"])
+    assert (
+        resolve(parse(["pairs:ann-B6"]), dataset)
+        .notes(dataset)[0]
+        .startswith("1 named pairs (first: ann-B6) are nowhere")
+    )
+
+
+def test_what_is_removed_has_no_name_left(tmp_path):
+    dataset = named_dataset()
+    after = retained(dataset, resolve(parse(["users:007", "items:B1"]), dataset))
+    assert after.user_ids.tolist() == ["ann", "7", "", "a-b", "zoë, x"]
+    assert after.item_ids.tolist()[:3] == ["B0", "", "B2"]
+    assert read_dataset(write_dataset(after, tmp_path / "after")).checksum == after.checksum
+    assert "unknown user '007'" in refusal(resolve, parse(["users:007"]), after)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["users:1"],
+        ["items:1,4"],
+        ["users:40%", "items:2"],
+        ["pairs:0-1,0-2,1-4"],
+        ["modality:image"],
+        ["modality:image:1,2", "modality:audio:0"],
+        ["users:2", "items:0", "pairs:0-1", "modality:audio", "modality:image:3"],
+    ],
+)
+def test_what_was_forgotten_is_read_from_the_data_alone(words):
+    """`difference` finds the forget set that `retained` was given, whatever the request."""
+    before = small_dataset(2)
+    forget_set = resolve(parse(words, 3), before)
+    after = retained(before, forget_set)
+    found = difference(before, after)
+    assert found.checksum == forget_set.checksum
+    assert retained(before, found).checksum == after.checksum
+    with pytest.raises(InputError, match="not what is left"):
+        difference(after, before)
 
 
 # Shares
@@ -441,7 +533,8 @@ def test_every_user_is_drawn_sometimes():
 def datasets(draw):
     """2 to 6 users, 3 to 7 items, up to two modalities that some items lack, up to one item removed earlier."""
     num_users, num_items = draw(st.integers(2, 6)), draw(st.integers(3, 7))
-    grid = [(user, item) for user in range(num_users) for item in range(num_items)]
+    removed = np.isin(np.arange(num_items), draw(st.lists(st.integers(0, num_items - 1), max_size=1)))
+    grid = [(user, item) for user in range(num_users) for item in range(num_items) if not removed[item]]
     pairs = draw(st.lists(st.sampled_from(grid), min_size=2, max_size=25, unique=True))
     labels = [0, 0, *draw(st.lists(st.sampled_from([0, 0, 1, 2]), min_size=len(pairs) - 2, max_size=len(pairs) - 2))]
     splits = {
@@ -452,9 +545,9 @@ def datasets(draw):
     for name in NAMES[: draw(st.integers(0, 2))]:
         array = np.random.default_rng(draw(st.integers(0, 99))).uniform(0.1, 1, (num_items, 2)).astype(np.float32)
         array[draw(st.lists(st.integers(1, num_items - 1), max_size=2))] = 0
+        array[removed] = 0
         features[name] = array
     graphs = {m: knn_similarities(x, 3) for m, x in features.items()} if draw(st.booleans()) else {}
-    removed = np.isin(np.arange(num_items), draw(st.lists(st.integers(0, num_items - 1), max_size=1)))
     return Dataset(
         "drawn", num_users, num_items, **splits, features=features, similarities=graphs, removed_items=removed
     )

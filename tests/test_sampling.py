@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from recunlearn_jax.errors import InputError
-from recunlearn_jax.sampling import build_sampler, draw_negatives, draw_order, draw_pairs
+from recunlearn_jax.sampling import build_sampler, draw_negatives, draw_order, draw_pairs, has_negative
 
 USERS, ITEMS = 6, 9
 # User 4 has no history, user 5 all items of the train set but one; item 8 is in nobody's history.
@@ -97,15 +96,16 @@ def test_draws_depend_on_the_key_alone():
     assert (first != other).mean() > 0.3
 
 
-def test_a_user_who_has_everything():
+def test_pairs_of_a_user_who_has_everything_weigh_nothing():
     everything = np.array([[4, item] for item in range(8)], np.int32)
     history = np.concatenate([HISTORY, everything])
-    with pytest.raises(InputError, match="user 4 has interacted with all 8 items"):
-        sampler_of(history, history)
-    with pytest.raises(InputError, match="user 1 "):
-        sampler_of(candidates=np.array([3, 7]))
-    # no negative is asked for a user who is in no pair, and another candidate is enough
-    sampler_of(HISTORY, history)
+    sampler = sampler_of(history, history)
+    users = jnp.arange(USERS)
+    assert has_negative(sampler, users).tolist() == [user != 4 for user in range(USERS)]
+    who, _, _, weights = draw_pairs(jax.random.key(0), sampler, 400)
+    np.testing.assert_array_equal(np.asarray(weights), np.asarray(who) != 4)
+    assert (np.asarray(who) == 4).any()
+    # another candidate is enough
     assert drawn_sets(sampler_of(history, history, candidates=np.arange(ITEMS)))[4] == {8}
 
 

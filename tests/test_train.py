@@ -169,7 +169,8 @@ def test_killed_at_any_moment_and_resumed_ends_with_the_same_bits(tmp_path, monk
         assert process.exitcode == 0
 
     def epochs(run):
-        return len(list(checkpoint.read_log(run)))
+        log = run / checkpoint.LOG
+        return log.read_text().count("\n") if log.exists() else 0
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     finish(whole)

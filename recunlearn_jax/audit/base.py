@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import ForgetSet
 from recunlearn_jax.verdict import Figure

@@ -9,7 +9,7 @@ from recunlearn_jax.audit.base import Case
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.requests import Request, resolve, retained
 from recunlearn_jax.settings import suggestion
@@ -40,12 +40,12 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         dataset, found = add(dataset, count, taken, request.seed)
         planted[name] = found.what
         taken, users = np.append(taken, found.items), np.append(users, found.users)
-    forget_set = resolve(with_users(request, before, users) if len(users) else request, dataset)
+    forget_set = resolve(with_users(request, before, dataset, users) if len(users) else request, dataset)
     return Case(dataset, forget_set, retained(dataset, forget_set), planted)
 
 
-def with_users(request: Request, dataset: Dataset, users: np.ndarray) -> Request:
+def with_users(request: Request, dataset: Dataset, larger: Dataset, users: np.ndarray) -> Request:
     """The request with planted users in addition; a share of users is drawn among those of the data set without them, other shares are
     drawn on the data with them."""
     drawn = np.flatnonzero(resolve(request, dataset).users) if request.describe() != "nothing" else np.zeros(0, int)
-    return dataclasses.replace(request, users=[*drawn.tolist(), *users.tolist()])
+    return dataclasses.replace(request, users=[*dataset.named("user", drawn), *larger.named("user", users)])

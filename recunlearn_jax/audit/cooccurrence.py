@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure
 

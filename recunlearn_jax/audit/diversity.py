@@ -6,7 +6,7 @@ import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.audit.lists import top_lists
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.verdict import Figure
 
 

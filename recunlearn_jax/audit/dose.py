@@ -10,7 +10,7 @@ import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Planted, Row, Subject
 from recunlearn_jax.audit.canary import RARE, Canaries, canary_ranks, plant
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.verdict import Figure
 
 GROUPS = (2, 4, 8)  # users a pair

@@ -6,7 +6,7 @@ Quality among users near the forget set, active and inactive ones, well-known an
 import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.evaluate import RankingTask, ranking_metrics, ranking_task
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure

@@ -28,11 +28,11 @@ from recunlearn_jax.audit.membership import area_under_curve, true_positives_at
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, sizes_of
 from recunlearn_jax.config import Config, TrainConfig
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
-from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, resolve
+from recunlearn_jax.requests import ForgetSet, forget_pairs, named, resolve
 from recunlearn_jax.train import TrainState, best_entry, init_state, train_epoch
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.verdict import Figure
@@ -78,10 +78,7 @@ def shadow_request(case: Case, dataset: Dataset, pairs: np.ndarray) -> ForgetSet
     """The case's request on a shadow: the same users and items, and the candidates it was trained on."""
     users, items = np.flatnonzero(case.forget_set.users), np.flatnonzero(case.forget_set.items)
     single = pairs[~case.forget_set.users[pairs[:, 0]] & ~case.forget_set.items[pairs[:, 1]]]
-    features = {m: np.flatnonzero(rows).tolist() for m, rows in case.forget_set.features.items()}
-    return resolve(
-        Request(users=users.tolist(), items=items.tolist(), pairs=single.tolist(), modality=features), dataset
-    )
+    return resolve(named(dataset, users, items, single, case.forget_set.features), dataset)
 
 
 @functools.partial(jax.jit, static_argnames=("backbone", "config", "together"), donate_argnames="states")

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.serving import recommend
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.verdict import Figure
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 
 
 def add_users(dataset: Dataset, histories: list[np.ndarray]) -> tuple[Dataset, np.ndarray]:
@@ -21,5 +21,6 @@ def add_users(dataset: Dataset, histories: list[np.ndarray]) -> tuple[Dataset, n
         num_users=dataset.num_users + len(users),
         train=np.concatenate([dataset.train, np.array(rows, np.int32).reshape(-1, 2)]),
         removed_users=np.concatenate([dataset.removed_users, np.zeros(len(users), bool)]),
+        user_ids=[*dataset.user_ids, *(f"(planted {user})" for user in users)] if len(dataset.user_ids) else (),
     )
     return larger, users

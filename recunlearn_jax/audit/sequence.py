@@ -9,9 +9,9 @@ import numpy as np
 
 from recunlearn_jax.audit import divergence, forgetting, utility
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.recommender import Recommender
-from recunlearn_jax.requests import ForgetSet, Request, forget_pairs
+from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, named
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.verdict import Figure
 
@@ -34,15 +34,14 @@ def in_parts(forget_set: ForgetSet, dataset: Dataset, parts: int) -> list[Reques
     users, items = np.flatnonzero(forget_set.users), np.flatnonzero(forget_set.items)
     pairs = forget_pairs(dataset, forget_set)
     single = pairs[~forget_set.users[pairs[:, 0]] & ~forget_set.items[pairs[:, 1]]]
-    # Pairs are sorted by user; dealt out in turn, every part has some of everyone.
-    cut: list[dict[str, Any]] = [
-        {"users": users[i::parts].tolist(), "items": items[i::parts].tolist(), "pairs": single[i::parts].tolist()}
-        for i in range(parts)
-    ]
     rows = {m: np.flatnonzero(chosen) for m, chosen in forget_set.features.items()}
-    for i, part in enumerate(cut):
-        part["modality"] = {m: ids[i::parts].tolist() for m, ids in rows.items() if len(ids[i::parts])}
-    requests = [Request(**part, seed=forget_set.request.seed) for part in cut]
+
+    def part(i: int) -> Request:
+        """Pairs are sorted by user; dealt out in turn, every part has some of everyone."""
+        features = {m: np.isin(np.arange(dataset.num_items), ids[i::parts]) for m, ids in rows.items()}
+        return named(dataset, users[i::parts], items[i::parts], single[i::parts], features)
+
+    requests = [part(i) for i in range(parts)]
     return [request for request in requests if request.describe() != "nothing"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Planted, Row, Subject
 from recunlearn_jax.audit.planting import add_users
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
 from recunlearn_jax.verdict import Figure

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import Sampler

@@ -15,41 +15,43 @@ Source: Zhou and Shen 2023 (arXiv 2211.06924), as in MMRec, for any number of mo
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from annotated_types import Ge, Lt
 
 from recunlearn_jax import losses
 from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Params, Rows, Shape, Sizes
 from recunlearn_jax.backbones.mgcn import Layout
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import bipartite, equal_neighbours, with_item_graphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate, with_weights
 from recunlearn_jax.sampling import Sampler
+from recunlearn_jax.settings import Checked, Count, Layers, NotNegative, Share, Width
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """FREEDOM."""
 
-    embedding_size: int = 64
+    embedding_size: Width = 64
     """Width d of every embedding."""
-    user_item_layers: int = 2
+    user_item_layers: Layers = 2
     """Propagations over the user-item graph."""
-    item_item_layers: int = 1
+    item_item_layers: Layers = 1
     """Propagations over the item graph."""
-    neighbours: int = 10
+    neighbours: Count = 10
     """k of the item graphs that are built from features; a graph file beside the features wins."""
-    image_weight: float = 0.1
+    image_weight: Share = 0.1
     """Share of the modality image in the item graph where there are others; these share the rest equally."""
-    pruned: float = 0.8
+    pruned: Annotated[float, Ge(0), Lt(1)] = 0.8
     """Share of the user-item edges that an epoch of training leaves out."""
-    modal_weight: float = 1e-3
+    modal_weight: NotNegative = 1e-3
     """Weight of each modality's BPR."""
     trainable_features: bool = True
     """Train the raw feature tables too, as the reference does."""

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 
 from recunlearn_jax.backbones import mgcn
 from recunlearn_jax.backbones.base import Backbone, BackboneKind, Shape
+from recunlearn_jax.settings import Checked, Layers, NotNegative, Width
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """LightGCN."""
 
-    embedding_size: int = 64
+    embedding_size: Width = 64
     """Width d of every embedding."""
-    user_item_layers: int = 2
+    user_item_layers: Layers = 2
     """Propagations over the user-item graph."""
-    l2_weight: float = 1e-4
+    l2_weight: NotNegative = 1e-4
     layout: mgcn.Layout = "auto"
     """How graphs are propagated: jraph's segment_sum or compressed rows; auto takes csr on CPU, else segment."""
 

@@ -14,15 +14,16 @@ import jax.numpy as jnp
 from recunlearn_jax import losses
 from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Params, Shape
 from recunlearn_jax.losses import Views
+from recunlearn_jax.settings import Checked, NotNegative, Width
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Matrix factorisation."""
 
-    embedding_size: int = 64
+    embedding_size: Width = 64
     """Width d of every embedding."""
-    l2_weight: float = 1e-4
+    l2_weight: NotNegative = 1e-4
 
 
 @functools.cache

@@ -15,34 +15,35 @@ import jax.numpy as jnp
 
 from recunlearn_jax import losses
 from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Params, Rows, Shape, Sizes
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import HostGraphs, host_graphs, with_item_graphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features, constant, feature_product
 from recunlearn_jax.propagate import Graph, layout, propagate
+from recunlearn_jax.settings import Checked, Count, Layers, NotNegative, Positive, Width
 
 Layout = Literal["auto", "segment", "csr"]
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """MGCN (arXiv 2308.03588) as MMRec has it."""
 
-    embedding_size: int = 64
+    embedding_size: Width = 64
     """Width d of every embedding."""
-    user_item_layers: int = 2
+    user_item_layers: Layers = 2
     """Propagations over the user-item graph."""
-    item_item_layers: int = 1
+    item_item_layers: Layers = 1
     """Propagations over each modality's item graph."""
-    neighbours: int = 10
+    neighbours: Count = 10
     """k of the item graphs that are built from features; a graph file beside the features wins."""
     trainable_features: bool = True
     """Train the raw feature tables too, as the reference does; False keeps them frozen and is faster."""
-    l2_weight: float = 1e-4
-    contrast_weight: float = 0.01
+    l2_weight: NotNegative = 1e-4
+    contrast_weight: NotNegative = 0.01
     """Weight of the InfoNCE terms."""
-    temperature: float = 0.2
+    temperature: Positive = 0.2
     layout: Layout = "auto"
     """How graphs are propagated: jraph's segment_sum or compressed rows; auto takes csr on CPU, else segment."""
 

@@ -17,15 +17,16 @@ from recunlearn_jax import losses
 from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Params, Rows, Shape
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import constant, feature_product
+from recunlearn_jax.settings import Checked, NotNegative, Width
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """VBPR."""
 
-    embedding_size: int = 64
+    embedding_size: Width = 64
     """Width d of the id part and of the content part; output rows have 2 d columns."""
-    norm_weight: float = 1.0
+    norm_weight: NotNegative = 1.0
     """Weight of the norms of the batch's rows; chosen with MMRec on tiktok's valid pairs, seed 10."""
 
 

@@ -24,15 +24,16 @@ from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.config import TrainConfig
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, recommender
-from recunlearn_jax.train import TrainState, epoch_data, epoch_plan, init_state, train_step
+from recunlearn_jax.settings import Checked, Count
+from recunlearn_jax.train import TrainState, batch_size_of, epoch_data, epoch_plan, init_state, train_step
 from recunlearn_jax.unlearn.base import Memory, Method, Problem, id_tables
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Amnesiac unlearning."""
 
-    epochs: int = 2
+    epochs: Count = 2
     """Epochs that are recorded."""
 
 
@@ -74,7 +75,8 @@ def recorded(key: jax.Array, original: Recommender, epochs: int) -> tuple[Params
         The parameters after them, and the record.
     """
     config, pairs = original.config.train.of_an_epoch, len(original.dataset.train)
-    steps = -(-pairs // config.batch_size)
+    size = batch_size_of(original.data, config)
+    steps = -(-pairs // size)
     state = init_state(original.params)
     updates, rows = [], []
     for _ in range(epochs):
@@ -86,7 +88,7 @@ def recorded(key: jax.Array, original: Recommender, epochs: int) -> tuple[Params
     table = jax.tree.map(lambda *parts: jnp.concatenate(parts), *updates)
     rows = np.concatenate(rows)
     # The short last batch is filled up with rows of other pairs that weigh nothing.
-    behind = np.arange(config.batch_size)[None] + np.tile(np.arange(steps), epochs)[:, None] * config.batch_size
+    behind = np.arange(size)[None] + np.tile(np.arange(steps), epochs)[:, None] * size
     return state.params, Record(table, np.where(behind < pairs, rows, -1))
 
 

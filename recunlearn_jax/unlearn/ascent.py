@@ -17,17 +17,18 @@ from recunlearn_jax import losses
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.sampling import Sampler
+from recunlearn_jax.settings import Batch, Checked, CountFromZero
 from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler
 from recunlearn_jax.unlearn.descent import steps_on
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Gradient ascent, at the training's learning rate."""
 
-    steps: int = 60
+    steps: CountFromZero = 60
     """Chosen as in `rrl`."""
-    batch_size: int = 512
+    batch_size: Batch = 512
     """Forgotten pairs in a step."""
 
 

@@ -29,6 +29,7 @@ from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Nodes, Params, Triplets
 from recunlearn_jax.losses import bpr
 from recunlearn_jax.recommender import redraw, shapes
+from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
 from recunlearn_jax.unlearn.base import Method, Problem, id_tables
 from recunlearn_jax.unlearn.removal import like
 
@@ -39,16 +40,16 @@ IN_TURN: tuple[tuple[Nodes, Nodes], ...] = (("items", "users"), ("users", "items
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Found on tiktok with request seed 0 and training seeds that no table reports."""
 
-    step: float = 1 / 3
+    step: NotNegative = 1 / 3
     """How far the whole gradient of BPR would move the items, in root mean squares of their rows."""
-    follow: float = 0.9
+    follow: NotNegative = 0.9
     """Share of the predicted change that rows follow."""
-    shrink: float = 0.6
+    shrink: Share = 0.6
     """How much smaller a user's row would be without any of its pairs."""
-    penalty: float = 1e-3
+    penalty: Positive = 1e-3
     """Of the two ridge regressions, in mean squares of their inputs."""
 
 

@@ -61,6 +61,7 @@ def answer(
     [3, 14]
     """
     chosen, settings = find(method, settings)
+    settings_.check_seed(seed)
     forget_set = resolved(request, original)
     check_tables(original.backbone, original.params)
     if chosen.retrains and "ensemble_of" in original.info:

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.precision import check_precision
+from recunlearn_jax.settings import Checked, CountFromZero
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn.base import Method, Problem
 from recunlearn_jax.unlearn.removal import remove
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Fine-tuning."""
 
-    epochs: int = 5
+    epochs: CountFromZero = 5
     """Epochs of training on the retained data."""
 
 

@@ -24,26 +24,27 @@ from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.sampling import draw_pairs
+from recunlearn_jax.settings import Batch, Checked, CountFromZero, NotNegative, Positive, Share
 from recunlearn_jax.train import OPTIMIZER, descend
 from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """MMRecUN."""
 
-    steps: int = 30
+    steps: CountFromZero = 30
     """Number of steps."""
-    batch_size: int = 512
+    batch_size: Batch = 512
     """Pairs in each step's retain batch and in its forget batch."""
-    learning_rate: float = 1e-3
-    alpha: float = 0.5
+    learning_rate: Positive = 1e-3
+    alpha: Share = 0.5
     """Weight of the retain terms; the forget terms weigh 1 - alpha."""
-    retain_contrast: float = 0.01
-    forget_contrast: float = 0.01
+    retain_contrast: NotNegative = 0.01
+    forget_contrast: NotNegative = 0.01
     """Weight of the negated contrast on the forget set."""
-    l2_weight: float = 1e-4
-    temperature: float = 0.2
+    l2_weight: NotNegative = 1e-4
+    temperature: Positive = 0.2
     reverse: Literal["swap", "ascent"] = "swap"
     """Form of reverse BPR: -log sigmoid(-d), bounded, or +log sigmoid(d), unbounded."""
     forget_graph: Literal["original", "edited"] = "original"

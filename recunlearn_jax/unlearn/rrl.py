@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.sampling import Sampler, draw_pairs
+from recunlearn_jax.settings import Batch, Checked, CountFromZero, NotNegative
 from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler, margins
 from recunlearn_jax.unlearn.descent import steps_on
 
@@ -24,16 +25,16 @@ FISHER_BATCHES = 32
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """RRL, at the training's learning rate.
 
     Chosen on tiktok, pairs:5%, request seed 0, among those that cost about 5 % of valid Recall@20 (experiments/ablation.py).
     """
 
-    fisher_weight: float = 0.01
+    fisher_weight: NotNegative = 0.01
     """lambda."""
-    steps: int = 100
-    batch_size: int = 512
+    steps: CountFromZero = 100
+    batch_size: Batch = 512
     """Forgotten pairs in a step, and retained ones in a batch of the Fisher information."""
 
 

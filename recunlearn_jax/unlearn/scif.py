@@ -19,6 +19,7 @@ from jax.scipy.sparse.linalg import cg
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.sampling import Sampler, draw_negatives, draw_pairs
+from recunlearn_jax.settings import Checked, Positive
 from recunlearn_jax.unlearn.base import Method, Problem, forget_sampler, id_tables, margins, row_masks
 from recunlearn_jax.unlearn.selection import touched
 
@@ -27,10 +28,10 @@ ITERATIONS = 50
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """SCIF."""
 
-    damping: float = 5e-6
+    damping: Positive = 5e-6
     """Added to the diagonal of H; chosen as in `rrl`."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.requests import ForgetSet
 
 

@@ -23,9 +23,10 @@ from recunlearn_jax import losses
 from recunlearn_jax.backbones import mf
 from recunlearn_jax.backbones.base import Params, Sizes
 from recunlearn_jax.config import Config
-from recunlearn_jax.data import Dataset
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.recommender import Recommender, embed, recommender, set_up, shapes
 from recunlearn_jax.sampling import Sampler, draw_pairs
+from recunlearn_jax.settings import Checked, Count, CountFromZero
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import OPTIMIZER, descend, train
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
@@ -34,17 +35,17 @@ BEFORE, AFTER = "shards-before", "shards-after"  # folders of their training, be
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Checked):
     """Shards."""
 
-    shards: int = 5
+    shards: Count = 5
 
 
 @dataclass(frozen=True)
 class AttentionSettings(Settings):
     """Shards whose models are weighed by an attention network."""
 
-    aggregation_epochs: int = 10
+    aggregation_epochs: CountFromZero = 10
     """Epochs of training that network."""
 
 

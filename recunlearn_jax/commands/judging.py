@@ -1,0 +1,206 @@
+"""Commands that judge: `compare`, `audit`, `report`, `ledger`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recunlearn_jax.commands.options import Settings, console, devices, progress
+from recunlearn_jax.errors import InputError
+
+AUDIT, MANIFEST = "audit.json", "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Train, forget with each method, retrain Gold, and show a table. Cut off at any time, the same command goes on."""
+
+    data: Path
+    """MMRec folder."""
+    request: tuple[str, ...]
+    """What to forget, as for unlearn."""
+    out: Path
+    """Folder for models, results.json, table.md and plots."""
+    methods: tuple[str, ...] = ("delta", "surgery", "finetune", "mmrecun")
+    golds: str = "coupled:1,independent:3"
+    """Retrained models to compare with: independent ones have seeds of their own, coupled ones replay the training of the original (and of
+    originals of further seeds); a plain number is that of independent ones."""
+    canaries: int = 0
+    """Plant this many item pairs, each known to eight users who are forgotten too, and report what is left of them."""
+    shills: int = 0
+    """Plant users who push this many items, forget them too, and report how often the items are still shown."""
+    plant: tuple[str, ...] = ()
+    """The same for any check that plants, such as canary=20."""
+    audit: bool = False
+    """Run all checks of the audit on every model, and judge them; see docs/evidence.md."""
+    shadows: int = 0
+    """With --audit: train this many shadow models and attack with them (U-LiRA); an even number of at least 4."""
+    seed: int = 0
+    """Of the original and of the methods; Gold seeds follow from it."""
+    request_seed: int = 0
+    """Of the draw of shares such as 5%."""
+    devices: int | None = None
+    """Spread tables and batches over this many devices; one where it is not named."""
+    options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=Settings)
+
+    def run(self) -> None:
+        from recunlearn_jax.requests import parse
+
+        request, planted = parse(self.request, self.request_seed), _planted(self)
+        config, chosen = self.options.resolve(self.methods)
+        from recunlearn_jax import report
+        from recunlearn_jax.audit import CHECKS
+        from recunlearn_jax.comparison import compare, parse_golds
+        from recunlearn_jax.data import read_dataset
+
+        dataset = read_dataset(self.data)
+        with devices(self.devices), progress(config.train.max_epochs) as on_epoch:
+            results = compare(
+                dataset,
+                request,
+                config,
+                methods=chosen,
+                golds=parse_golds(self.golds),
+                plant=planted,
+                checks=[name for name in CHECKS if name != "likelihood" or self.shadows] if self.audit else None,
+                shadows=self.shadows,
+                seed=self.seed,
+                out=self.out,
+                tell=lambda line: print(line, flush=True),
+                on_epoch=on_epoch,
+            )
+        files = report.write(results, self.out)
+        console().print(report.terminal_table(results))
+        if self.audit:
+            console().print(report.effect_table(results))
+            console().print(report.audit_table(results))
+        print(f"results in {self.out / 'results.json'}, {', '.join(str(f.name) for f in files)}")
+
+
+def _planted(words: Compare) -> dict[str, int]:
+    found = {"canary": words.canaries, "shilling": words.shills}
+    for word in words.plant:
+        name, _, count = word.partition("=")
+        if not count.isdecimal():
+            raise InputError(f"--plant {word}: expected check=number, such as canary=20")
+        found[name] = int(count)
+    return {name: count for name, count in found.items() if count}
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Judge an unlearned model by retrained ones: all checks, a verdict each, kept in its folder. Exit code 1 where a figure lies outside
+    Gold's band."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of the unlearned model."""
+    original: Path
+    """Folder of the model it was unlearned from."""
+    gold: tuple[Path, ...]
+    """Folders of retrained models: `recunlearn unlearn ORIGINAL REQUEST --method gold --seed 1`, 2, 3, ..."""
+    coupled: Path | None = None
+    """Folder of the coupled Gold, `recunlearn unlearn ORIGINAL REQUEST --method coupled`: what the removal changed is measured, too."""
+    out: Path | None = None
+    """Folder for tables and pictures."""
+    data: Path | None = None
+    """Where the original's data stands now, if it was moved."""
+    sequence: bool = True
+    """Answer the request once more in five parts (check 10)."""
+
+    def run(self) -> int:
+        from recunlearn_jax import folders, ledger, report, results
+        from recunlearn_jax.auditing import audit_runs, verdict_of
+
+        with folders.working(self.model, MANIFEST):
+            entries = ledger.read(self.model)
+            found = audit_runs(
+                self.model, self.original, self.gold, coupled=self.coupled, sequence=self.sequence, data=self.data
+            )
+            found = results.write(self.model / AUDIT, found)
+            ledger.write(self.model, ledger.extended(entries, "audited", verdict_of(found)))
+        if self.out is not None:
+            results.write(self.out / AUDIT, found)
+            report.write(found, self.out)
+        if self.coupled is not None:
+            console().print(report.effect_table(found))
+        console().print(report.audit_table(found))
+        # A model that is not finite is judged by nothing, and is no model that has passed.
+        judged = [name for name in found["models"] if name != "original" and name not in found["golds"]]
+        return int(any(name in found["not_finite"] or found["misses"][name] for name in judged))
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Of a release: one page of evidence for a data protection officer. Of a comparison or an audit: its tables and plots, from its
+    results alone."""
+
+    folder: tyro.conf.Positional[Path]
+    """A release; or a results.json or audit.json, or the folder that holds one."""
+    out: Path | None = None
+    """Folder for what is written; beside the results where it is not named."""
+
+    def run(self) -> None:
+        if self.folder.is_dir() and (self.folder / MANIFEST).exists():
+            self._evidence()
+        else:
+            self._tables()
+
+    def _evidence(self) -> None:
+        from recunlearn_jax import evidence, ledger, results
+        from recunlearn_jax.files import read_json
+
+        manifest, entries = read_json(self.folder / MANIFEST), ledger.read(self.folder)
+        if not isinstance(manifest, dict) or manifest.get("kind") != "unlearned":
+            raise InputError(f"{self.folder}: holds no answer to a request, so there is nothing to give evidence of")
+        audit = self.folder / AUDIT
+        page = evidence.page(manifest, entries, results.read(audit) if audit.exists() else None)
+        path = (self.out or self.folder) / "evidence.html"
+        evidence.write(path, page)
+        print(f"wrote {path}")
+
+    def _tables(self) -> None:
+        from recunlearn_jax import report, results
+
+        path = self.folder
+        if path.is_dir():
+            path = next((path / name for name in ("results.json", AUDIT) if (path / name).exists()), path)
+        if path.is_dir():
+            raise InputError(f"{path}: holds no manifest.json, no results.json and no audit.json")
+        found = results.read(path)
+        files = report.write(found, self.out or path.parent)
+        if "curves" in found:
+            console().print(report.terminal_table(found))
+        if report.audited(found):
+            if report.effect_rows(found)[1]:
+                console().print(report.effect_table(found))
+            console().print(report.audit_table(found))
+        print(f"wrote {', '.join(str(file) for file in files)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowLedger:
+    """Show what was done to a model and verify that the record is whole."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of a model."""
+    request: Path | None = None
+    """File of a kept request (--keep-request): the entry that answers it is named."""
+    json: bool = False
+    """Print the entries as JSON lines."""
+
+    def run(self) -> None:
+        from recunlearn_jax import ledger
+
+        if not self.model.is_dir():
+            raise InputError(f"{self.model}: no such folder")
+        entries = ledger.read(self.model)
+        if not entries:
+            raise InputError(f"{self.model}: holds no ledger")
+        for number, entry in enumerate(entries, 1):
+            print(ledger.canonical(entry).decode() if self.json else f"{number}  {ledger.told(entry)}")
+        if self.request is not None:
+            number = ledger.answering(entries, self.request)
+            print(f"entry {number} answers the request in {self.request}")
+        if not self.json:
+            print(f"the chain of {len(entries)} entries is whole; last hash {entries[-1]['hash']}")

@@ -1,0 +1,96 @@
+"""Folders that the program writes: one process at a time, nothing half written, nothing of others removed. Imports no jax.
+
+A folder is ours while `.lock` stands in it. The lock itself is the operating system's (`filelock`), so it ends with the process, however
+that ends; the file may stay.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import unreadable
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def working(folder: Path, *marks: str) -> Iterator[Path]:
+    """Hold a folder in which work goes on from call to call; made where it is not there, and gone again where nothing came of it.
+
+    Args:
+        folder: to be held.
+        marks: names of files of which one shows that the folder is ours.
+
+    Raises:
+        InputError: at once, where it is another's, cannot be written to, or another process holds it.
+    """
+    with unreadable(folder):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder}: is a file; a folder is expected")
+        if not unclaimed(folder, *marks) and not any((folder / mark).is_file() for mark in (LOCK, *marks)):
+            raise InputError(f"{folder}: is not empty and was not made by this program; choose a new folder")
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(
+                f"{folder}: another process is at work in it; wait for its end, or choose another folder"
+            ) from None
+    try:
+        yield folder
+    finally:
+        if made and folder.is_dir() and unclaimed(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def new(folder: Path) -> Iterator[Path]:
+    """A place to write a new folder in: `FOLDER.writing`, which becomes the folder when the work is done, and is removed when it fails.
+
+    What a killed process left there is removed, what others put there is not.
+
+    Raises:
+        InputError: at once, where the folder exists, its place cannot be written to, or another process is writing it.
+    """
+    with unreadable(folder):
+        if os.path.lexists(folder):
+            raise InputError(f"{folder}: exists already; choose another folder, so that nothing is overwritten")
+        beside = folder.with_name(folder.name + ".writing")
+        if os.path.lexists(beside) and (beside.is_symlink() or not holds_only_ours(beside)):
+            raise InputError(f"{beside}: was not made by this program and stands where {folder.name} would be written")
+    with working(beside):
+        try:
+            _empty(beside)
+            yield beside
+            with unreadable(folder):
+                (beside / LOCK).unlink(missing_ok=True)
+                beside.rename(folder)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def holds_only_ours(folder: Path) -> bool:
+    """Whether a folder is empty or marked as the program's own."""
+    return folder.is_dir() and ((folder / LOCK).is_file() or not any(folder.iterdir()))
+
+
+def unclaimed(folder: Path, *allowed: str) -> bool:
+    """Whether nothing stands in a folder but its lock and files that may be there, half written or not."""
+    names = {LOCK, *allowed, *(f"{name}.writing" for name in allowed)}
+    return not folder.exists() or all(path.name in names for path in folder.iterdir())
+
+
+def _empty(folder: Path) -> None:
+    """Remove what an earlier process left in a folder of ours."""
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
