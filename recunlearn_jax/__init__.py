@@ -48,6 +48,8 @@ __all__ = [*_HOMES, *_MODULES]  # noqa: PLE0604
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version(__name__)
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

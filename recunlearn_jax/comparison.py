@@ -193,8 +193,9 @@ def parse_golds(words: str) -> dict[str, int]:
     Raises:
         InputError: words of another form.
 
-    >>> parse_golds("coupled:2,independent:5")
-    {'coupled': 2, 'independent': 5}
+    Examples:
+        >>> parse_golds("coupled:2,independent:5")
+        {'coupled': 2, 'independent': 5}
     """
     if words.isdecimal():
         return {"independent": int(words)}
@@ -213,8 +214,9 @@ def number_of(golds: int | Mapping[str, int]) -> dict[str, int]:
     Raises:
         InputError: an unknown kind, or a negative number.
 
-    >>> number_of({"coupled": 2, "independent": 5})
-    {'independent': 5, 'coupled': 2}
+    Examples:
+        >>> number_of({"coupled": 2, "independent": 5})
+        {'independent': 5, 'coupled': 2}
     """
     given = {"independent": golds} if isinstance(golds, int) else dict(golds)
     unknown = [kind for kind in given if kind not in {"independent", "coupled"}]

@@ -46,8 +46,9 @@ _BETWEEN_EPOCHS = ("max_epochs", "patience", "checkpoint_every")
 class Config:
     """A backbone's name, its settings and those of training.
 
-    >>> Config("vbpr").model.embedding_size
-    64
+    Examples:
+        >>> Config("vbpr").model.embedding_size
+        64
 
     Raises:
         InputError: an unknown backbone, or settings of another one.

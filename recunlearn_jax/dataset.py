@@ -43,8 +43,9 @@ class Dataset:
         InputError: a name that is no plain name, pairs that are no whole numbers, out of range, repeated, in two splits or of what was
             removed, or features, graphs or ids of another size. Pairs are put in order where they are in none.
 
-    >>> Dataset("shop", 2, 3, [[0, 1], [1, 0]], [[0, 2]], []).summary()
-    'shop: 2 users x 3 items, 2 / 1 / 0 train / valid / test pairs, no modality'
+    Examples:
+        >>> Dataset("shop", 2, 3, [[0, 1], [1, 0]], [[0, 2]], []).summary()
+        'shop: 2 users x 3 items, 2 / 1 / 0 train / valid / test pairs, no modality'
     """
 
     name: str
@@ -66,6 +67,9 @@ class Dataset:
         def keep(name, value):
             object.__setattr__(self, name, value)
 
+        for name in ("features", "similarities"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InputError(f"{name}: a {type(getattr(self, name)).__name__}; modality -> array is expected")
         for name in (self.name, *self.features, *self.similarities):
             check_plain_name(name)
         for kind in ("users", "items"):
@@ -78,6 +82,8 @@ class Dataset:
         _check_disjoint(self)
         keep("features", {m: _features(x, self.num_items, m) for m, x in self.features.items()})
         for modality, graph in self.similarities.items():
+            if not scipy.sparse.issparse(graph) or graph.format != "csr":
+                raise InputError(f"similarities of {modality!r}: a {type(graph).__name__}; a CSR matrix of scipy is expected")
             if modality not in self.features or graph.shape != (self.num_items, self.num_items):
                 raise InputError(
                     f"similarities of {modality!r}: shape {graph.shape}; a modality with features and {self.num_items} items is required"

@@ -9,8 +9,9 @@ class InputError(ValueError):
     The command line prints it without a traceback and ends with exit code 2. Whatever the sentence quotes, it stays one readable line:
     control characters are escaped, and a text longer than a few lines of a terminal is cut in its middle.
 
-    >>> str(InputError("a\\nb"))
-    'a\\\\nb'
+    Examples:
+        >>> str(InputError("a\\nb"))
+        'a\\\\nb'
     """
 
     def __init__(self, message: str):

@@ -136,9 +136,10 @@ def metrics_at_k(
 
     Reference: MMRec's TopKEvaluator.
 
-    >>> ranks, rows = jnp.array([1, 3, 2]), jnp.array([0, 0, 1])  # user 0 finds its items at ranks 1 and 3, user 1 at rank 2
-    >>> metrics_at_k(ranks, rows, jnp.array([2, 1]), jnp.int32(2))[0].tolist()
-    [0.5, 1.0]
+    Examples:
+        >>> ranks, rows = jnp.array([1, 3, 2]), jnp.array([0, 0, 1])  # user 0 finds its items at ranks 1 and 3, user 1 at rank 2
+        >>> metrics_at_k(ranks, rows, jnp.array([2, 1]), jnp.int32(2))[0].tolist()
+        [0.5, 1.0]
     """
     inside = ranks <= k
     rank = jnp.where(inside, ranks, 1).astype(jnp.float32)

@@ -34,7 +34,7 @@ def working(folder: Path, *marks: str) -> Iterator[Path]:
             raise InputError(f"{folder}: is a file; a folder is expected")
         if not unclaimed(folder, *marks) and not any((folder / mark).is_file() for mark in (LOCK, *marks)):
             raise InputError(f"{folder}: is not empty and was not made by this program; choose a new folder")
-        made = not folder.exists()
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK)
         try:
@@ -49,6 +49,9 @@ def working(folder: Path, *marks: str) -> Iterator[Path]:
         if made and folder.is_dir() and unclaimed(folder):
             shutil.rmtree(folder, ignore_errors=True)
         lock.release()
+        for parent in made[1:]:
+            with contextlib.suppress(OSError):  # something stands in it
+                parent.rmdir()
 
 
 @contextlib.contextmanager

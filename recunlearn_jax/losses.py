@@ -42,8 +42,9 @@ def bpr(positive_scores: jax.Array, negative_scores: jax.Array, *, weights: jax.
 
     Reference: arXiv 1205.2618, eq. 4 (without the regulariser).
 
-    >>> round(float(bpr(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 4)
-    0.41
+    Examples:
+        >>> round(float(bpr(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 4)
+        0.41
     """
     _check_vectors(positive_scores=positive_scores, negative_scores=negative_scores, weights=weights)
     margin = _counted(positive_scores, weights) - _counted(negative_scores, weights)
@@ -76,8 +77,9 @@ def reverse_bpr(
 
     Reference: reverse objective of MMRecUN (arXiv 2405.15328); which of the two forms the paper uses is our reading, so both are here.
 
-    >>> round(float(reverse_bpr(jnp.array([2.0]), jnp.array([0.0]))), 4)
-    2.1269
+    Examples:
+        >>> round(float(reverse_bpr(jnp.array([2.0]), jnp.array([0.0]))), 4)
+        2.1269
     """
     if form not in {"swap", "ascent"}:
         raise ValueError(f"form {form!r} is not one of 'swap', 'ascent'")
@@ -119,8 +121,9 @@ def info_nce(
 
     Reference: arXiv 2308.03588, contrastive loss; arXiv 1807.03748, eq. 4.
 
-    >>> round(float(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)), 4)
-    0.3133
+    Examples:
+        >>> round(float(info_nce(jnp.eye(2), jnp.eye(2), temperature=1.0)), 4)
+        0.3133
     """
     _check_tables(x=x, y=y)
     _check_rows(x, weights=weights, ids=ids)
@@ -144,8 +147,9 @@ def info_nce(
 def distinct_sizes(rows: int) -> tuple[int, ...]:
     """Numbers of distinct rows for which InfoNCE of a batch with ids is compiled; the smallest that holds them is computed.
 
-    >>> distinct_sizes(2048)
-    (768, 1536, 2048)
+    Examples:
+        >>> distinct_sizes(2048)
+        (768, 1536, 2048)
     """
     return tuple(math.ceil(share * rows) for share in _DISTINCT_SHARES)
 
@@ -166,8 +170,9 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
 
     Reference: arXiv 2308.03588, final objective, as in MMRec's implementation.
 
-    >>> float(row_l2(jnp.array([[3.0, 4.0]])))
-    12.5
+    Examples:
+        >>> float(row_l2(jnp.array([[3.0, 4.0]])))
+        12.5
     """
     _check_tables(**{f"tables[{i}]": table for i, table in enumerate(tables)})
     _check_rows(tables[0], weights=weights)
@@ -193,8 +198,9 @@ def table_norms(*tables: jax.Array, weights: jax.Array | None = None) -> jax.Arr
 
     Reference: the regulariser of VBPR and others in MMRec (arXiv 2302.04473).
 
-    >>> float(table_norms(jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])))
-    6.0
+    Examples:
+        >>> float(table_norms(jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])))
+        6.0
     """
     _check_tables(**{f"tables[{i}]": table for i, table in enumerate(tables)})
     _check_rows(tables[0], weights=weights)
@@ -387,8 +393,9 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
 
     Reference: arXiv 2405.15328, the paper's replacement for KL divergence in sparse data.
 
-    >>> float(bpr_divergence(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
-    2.0
+    Examples:
+        >>> float(bpr_divergence(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])))
+        2.0
     """
     _check_vectors(scores_a=scores_a, scores_b=scores_b, weights=weights)
     return _mean(jnp.square(_counted(scores_a, weights) - _counted(scores_b, weights)), weights)

@@ -125,8 +125,9 @@ def parse(words: Sequence[str], seed: int = 0) -> Request:
     Raises:
         InputError: a word or the file does not follow the grammar.
 
-    >>> parse(["users:5%", "pairs:3-12,3-40"]).describe()
-    'users:5% pairs:3-12,3-40'
+    Examples:
+        >>> parse(["users:5%", "pairs:3-12,3-40"]).describe()
+        'users:5% pairs:3-12,3-40'
     """
     if len(words) == 1 and words[0].endswith(".json"):
         return read_request(words[0], seed)

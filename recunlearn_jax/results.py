@@ -40,8 +40,9 @@ def read(path: Path) -> dict[str, Any]:
 def figure_of(row: Mapping[str, Any], figure: str) -> float | None:
     """A figure of a model by its name, or one of its seconds, or its speed-up; None where there is none.
 
-    >>> figure_of({"figures": {"test recall@20": 0.1}, "seconds": {"running": 2.0}}, "seconds running")
-    2.0
+    Examples:
+        >>> figure_of({"figures": {"test recall@20": 0.1}, "seconds": {"running": 2.0}}, "seconds running")
+        2.0
     """
     group, _, name = figure.partition(" ")
     if group in {"seconds", "preparation"} and name:

@@ -48,12 +48,13 @@ class Checked:
     Raises:
         InputError: a value has another type than its field says, or lies outside its bounds.
 
-    >>> @dataclasses.dataclass(frozen=True)
-    ... class Settings(Checked):
-    ...     steps: Count = 30
-    >>> Settings(steps=0)
-    Traceback (most recent call last):
-    recunlearn_jax.errors.InputError: steps: 0; a whole number of at least 1 and at most 2147483647 is allowed
+    Examples:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Settings(Checked):
+        ...     steps: Count = 30
+        >>> Settings(steps=0)
+        Traceback (most recent call last):
+        recunlearn_jax.errors.InputError: steps: 0; a whole number of at least 1 and at most 2147483647 is allowed
     """
 
     def __post_init__(self):
@@ -185,8 +186,9 @@ def override(groups: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: a word has another form, or a group that is not there.
 
-    >>> override({"train": {"batch_size": 2048}}, ["train.batch_size=512"])
-    {'train': {'batch_size': 512}}
+    Examples:
+        >>> override({"train": {"batch_size": 2048}}, ["train.batch_size=512"])
+        {'train': {'batch_size': 512}}
     """
     changed: dict[str, Any] = {
         name: dict(values) if isinstance(values, Mapping) else values for name, values in groups.items()

@@ -42,8 +42,9 @@ class TextForm(NamedTuple):
 def shown(value: object) -> str:
     """A value as a message quotes it: control characters escaped, at most 60 characters.
 
-    >>> shown("a\\tb")
-    "'a\\\\tb'"
+    Examples:
+        >>> shown("a\\tb")
+        "'a\\\\tb'"
     """
     text = repr(value[:60] if isinstance(value, str | bytes) else value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -58,8 +59,9 @@ def listed(names: Sequence[object]) -> str:
 def ending(path: Path) -> str:
     """Of a file name, in small letters and without .gz.
 
-    >>> ending(Path("Books.JSON.gz"))
-    '.json'
+    Examples:
+        >>> ending(Path("Books.JSON.gz"))
+        '.json'
     """
     return Path(path.name.lower().removesuffix(".gz")).suffix
 

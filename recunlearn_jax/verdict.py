@@ -69,8 +69,9 @@ def prediction_band(values: np.ndarray, *, sides: int, figures: int, among_golds
 def judge(value: float, figure: Figure, low: float, high: float) -> str:
     """Verdict on one figure: `INSIDE` or the name of the miss.
 
-    >>> judge(0.5, Figure("forget recall@20", "remembered"), 0.1, 0.2)
-    'under-forgotten'
+    Examples:
+        >>> judge(0.5, Figure("forget recall@20", "remembered"), 0.1, 0.2)
+        'under-forgotten'
     """
     below, above = MISSES[figure.rule]
     slack = max(figure.resolution, 1e-6 * max(abs(low), abs(high)))  # Golds that agree to the last digits leave no band

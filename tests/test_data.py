@@ -934,3 +934,12 @@ def test_toy_of_impossible_size(case):
     with pytest.raises(InputError) as caught:
         toy(**{**SMALL, setting: value})
     assert str(value) in str(caught.value) or "pairs_per_user" in str(caught.value)
+
+
+def test_clusters_follow_the_size_unless_given():
+    """Small data has fewer of them, and the defaults stay what they were."""
+    assert toy(120, 80).checksum == toy(120, 80, clusters=2).checksum
+    assert toy(100, 40, pairs_per_user=5).checksum == toy(100, 40, pairs_per_user=5, clusters=4).checksum
+    assert toy(300, 800).checksum == toy(300, 800, clusters=8).checksum
+    with pytest.raises(InputError, match="pairs_per_user 14 is out of range"):
+        toy(120, 20)

@@ -9,6 +9,7 @@ import signal
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.recommender import init_params, set_up
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import best_entry, fit, init_state, should_stop, train_epoch
+from recunlearn_jax.train import batch_size_of, best_entry, epoch_plan, fit, init_state, should_stop, train_epoch
 
 pytestmark = pytest.mark.slow
 
@@ -218,3 +219,15 @@ def test_a_further_training_compiles_nothing(dataset, trained):
         again = fit(dataset, dataclasses.replace(CONFIG, train=shorter), seed=1, sizes=trained.sizes)
     assert len(again.history) == 2
     assert seconds.programs == 0
+
+
+def test_a_batch_is_at_most_the_data(dataset):
+    """Memory and time of a batch size far above the data follow the data; the loss is that of one batch of all pairs."""
+    setup = set_up(dataset, CONFIG)
+    pairs = len(dataset.train)
+    for size in (7, pairs, 2**20):
+        config = dataclasses.replace(CONFIG.train, batch_size=size)
+        assert batch_size_of(setup.data, config) == min(size, pairs)
+        order, _, steps = epoch_plan(jnp.int32(0), setup.data, jax.random.key(0), config)
+        assert len(order) == pairs + min(size, pairs)
+        assert int(steps) == -(-pairs // min(size, pairs))

@@ -24,9 +24,10 @@ def kl_divergence(embedding: jax.Array, other: jax.Array, users: jax.Array, item
     Returns:
         float scalar, >= 0.
 
-    >>> z = jnp.array([[1.0], [1.0], [0.0]])
-    >>> float(kl_divergence(z, z, jnp.array([0]), jnp.array([1, 2])))
-    0.0
+    Examples:
+        >>> z = jnp.array([[1.0], [1.0], [0.0]])
+        >>> float(kl_divergence(z, z, jnp.array([0]), jnp.array([1, 2])))
+        0.0
     """
 
     def of_user(user):

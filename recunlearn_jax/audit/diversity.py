@@ -42,8 +42,9 @@ def diversity(lists: np.ndarray, retain: Dataset) -> dict[str, float]:
 def gini(counts: np.ndarray) -> float:
     """Gini coefficient of non-negative counts: 0 where all are equal, near 1 where one has everything.
 
-    >>> gini(np.array([1, 1, 1, 1])), gini(np.array([0, 0, 0, 4]))
-    (0.0, 0.75)
+    Examples:
+        >>> gini(np.array([1, 1, 1, 1])), gini(np.array([0, 0, 0, 4]))
+        (0.0, 0.75)
     """
     ordered = np.sort(counts).astype(float)
     n, total = len(ordered), ordered.sum()

@@ -88,8 +88,9 @@ def split(change: np.ndarray, effect: np.ndarray) -> tuple[float, float]:
         change: x, float [n].
         effect: e, float [n], not all 0.
 
-    >>> split(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
-    (0.5, 0.5)
+    Examples:
+        >>> split(np.array([1.0, 1.0]), np.array([2.0, 0.0]))
+        (0.5, 0.5)
     """
     squares = float(effect @ effect)
     progress = float(change @ effect) / squares

@@ -18,8 +18,9 @@ def area_under_curve(members: np.ndarray, others: np.ndarray) -> float:
     Args:
         members, others: float [n], [m], scores; higher speaks for membership.
 
-    >>> area_under_curve(np.array([3.0, 1.0]), np.array([2.0, 0.0]))
-    0.75
+    Examples:
+        >>> area_under_curve(np.array([3.0, 1.0]), np.array([2.0, 0.0]))
+        0.75
     """
     from scipy.stats import rankdata  # takes a third of a second to import, which report need not wait for
 
@@ -36,8 +37,9 @@ def true_positives_at(members: np.ndarray, others: np.ndarray, false_positives: 
 
     Source: Carlini et al. 2022 (arXiv 2112.03570), who ask for this figure beside the area.
 
-    >>> true_positives_at(np.array([3.0, 1.0]), np.array([2.0, 0.0]), 0.5)
-    1.0
+    Examples:
+        >>> true_positives_at(np.array([3.0, 1.0]), np.array([2.0, 0.0]), 0.5)
+        1.0
     """
     allowed = int(false_positives * len(others))
     threshold = np.sort(others)[::-1][allowed] if allowed < len(others) else -np.inf

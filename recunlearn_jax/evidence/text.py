@@ -9,8 +9,9 @@ from recunlearn_jax.evidence.words import Form
 def number(value: float, form: Form) -> str:
     """A figure with the digits that matter.
 
-    >>> number(0.0561, "share"), number(184.0, "steps"), number(0.00030155, "size")
-    ('5.6%', '184', '3.0e-04')
+    Examples:
+        >>> number(0.0561, "share"), number(184.0, "steps"), number(0.00030155, "size")
+        ('5.6%', '184', '3.0e-04')
     """
     if form == "share":
         return f"{100 * value:.1f}%"
@@ -22,8 +23,9 @@ def number(value: float, form: Form) -> str:
 def counted(n: int, name: str) -> str:
     """A number of things.
 
-    >>> counted(1, "figure"), counted(2979, "user")
-    ('1 figure', '2,979 users')
+    Examples:
+        >>> counted(1, "figure"), counted(2979, "user")
+        ('1 figure', '2,979 users')
     """
     return f"{n:,} {name}{'' if n == 1 else 's'}"
 
@@ -31,8 +33,9 @@ def counted(n: int, name: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """A list as a sentence has it.
 
-    >>> listed(["a", "b", "c"])
-    'a, b and c'
+    Examples:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
     """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
@@ -45,8 +48,9 @@ def capital(text: str) -> str:
 def removed(forgotten: Mapping[str, int]) -> str:
     """What was removed, from the counts of a manifest or a ledger.
 
-    >>> removed({"users": 1, "items": 0, "pairs": 2979, "audio feature rows": 3})
-    '1 user, 2,979 interactions and the audio data of 3 items'
+    Examples:
+        >>> removed({"users": 1, "items": 0, "pairs": 2979, "audio feature rows": 3})
+        '1 user, 2,979 interactions and the audio data of 3 items'
     """
     names = {"users": "user", "items": "item", "pairs": "interaction"}
     words = [
@@ -62,8 +66,9 @@ def removed(forgotten: Mapping[str, int]) -> str:
 def date(time: str) -> str:
     """A moment in ISO 8601 as a date that is read the same everywhere.
 
-    >>> date("2026-11-26T02:10:17+00:00")
-    '26 November 2026, 02:10 UTC'
+    Examples:
+        >>> date("2026-11-26T02:10:17+00:00")
+        '26 November 2026, 02:10 UTC'
     """
     moment = datetime.fromisoformat(time).astimezone(UTC)
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
@@ -72,8 +77,9 @@ def date(time: str) -> str:
 def duration(seconds: float) -> str:
     """Seconds in words.
 
-    >>> duration(4.49), duration(57.96), duration(7260)
-    ('4.5 seconds', '58 seconds', '2.0 hours')
+    Examples:
+        >>> duration(4.49), duration(57.96), duration(7260)
+        ('4.5 seconds', '58 seconds', '2.0 hours')
     """
     if seconds >= 7200:
         return f"{seconds / 3600:,.1f} hours"

@@ -99,9 +99,10 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
         targets: Y, float32 [n, d].
         penalty: p.
 
-    >>> x = np.eye(2, dtype=np.float32)
-    >>> ridge(x, 3 * x, 0.5).round(4).tolist()
-    [[2.0, 0.0], [0.0, 2.0]]
+    Examples:
+        >>> x = np.eye(2, dtype=np.float32)
+        >>> ridge(x, 3 * x, 0.5).round(4).tolist()
+        [[2.0, 0.0], [0.0, 2.0]]
     """
     gram = inputs.T @ inputs
     gram[np.diag_indices_from(gram)] += penalty * np.trace(gram) / len(gram)

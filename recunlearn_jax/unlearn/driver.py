@@ -54,11 +54,12 @@ def answer(
         TypeError: the backbone or the method is at fault: an undeclared table, or parameters of another form.
         RuntimeError: the method copied a row of a forgotten user or item.
 
-    >>> import recunlearn_jax as ru
-    >>> original = ru.fit(ru.toy(60, 40, pairs_per_user=5, clusters=2), ru.Config("mf", train=ru.TrainConfig(max_epochs=2)))
-    >>> answered = ru.answer(original, ["users:3,14"], "surgery")
-    >>> answered.dataset.removed_users.nonzero()[0].tolist()
-    [3, 14]
+    Examples:
+        >>> import recunlearn_jax as ru
+        >>> original = ru.fit(ru.toy(60, 40, pairs_per_user=5, clusters=2), ru.Config("mf", train=ru.TrainConfig(max_epochs=2)))
+        >>> answered = ru.answer(original, ["users:3,14"], "surgery")
+        >>> answered.dataset.removed_users.nonzero()[0].tolist()
+        [3, 14]
     """
     chosen, settings = find(method, settings)
     settings_.check_seed(seed)
