@@ -120,7 +120,7 @@ def test_distance_within_a_list_counts_pairs():
 
 def test_lost_cooccurrences_by_hand():
     pairs = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 3), (2, 4), (3, 0), (3, 5)]
-    dataset = small_dataset().replace(train=sorted_pairs(pairs))
+    dataset = small_dataset().replace(train=sorted_pairs(pairs), valid=[], test=[])
     forget_set = resolve(parse(["users:0"]), dataset)
     pairs = lost_cooccurrences(dataset, retained(dataset, forget_set), forget_pairs(dataset, forget_set))
     assert sorted(map(tuple, pairs.tolist())) == [(0, 1), (0, 2)]  # 1 and 2 still share user 1
