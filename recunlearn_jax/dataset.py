@@ -12,9 +12,13 @@ import scipy.sparse
 
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.removed_ids import RemovedIds
+from recunlearn_jax.settings import shown
 
 SPLITS = ("train", "valid", "test")
 MAX_ID = 2**31 - 2  # sizes are int32, too
+NOT_IN_IDS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+)  # controls and line ends, in files of ids one a line
 PLAIN_NAME = re.compile(r"[^\W_][\w.+ -]{0,99}")  # of data sets and modalities, which become names of files
 
 
@@ -75,7 +79,7 @@ class Dataset:
         for kind in ("users", "items"):
             size = getattr(self, f"num_{kind}")
             if not _is_whole(size) or not 1 <= size <= MAX_ID + 1:
-                raise InputError(f"num_{kind} is {size!r}; a whole number from 1 to {MAX_ID + 1} is allowed")
+                raise InputError(f"num_{kind} is {shown(size)}; a whole number from 1 to {MAX_ID + 1} is allowed")
             keep(f"removed_{kind}", _mask(getattr(self, f"removed_{kind}"), size, f"removed_{kind}"))
         for split in SPLITS:
             keep(split, _pairs(getattr(self, split), self.num_users, self.num_items, split))
@@ -83,13 +87,21 @@ class Dataset:
         keep("features", {m: _features(x, self.num_items, m) for m, x in self.features.items()})
         for modality, graph in self.similarities.items():
             if not scipy.sparse.issparse(graph) or graph.format != "csr":
-                raise InputError(f"similarities of {modality!r}: a {type(graph).__name__}; a CSR matrix of scipy is expected")
+                raise InputError(
+                    f"similarities of {modality!r}: a {type(graph).__name__}; a CSR matrix of scipy is expected"
+                )
             if modality not in self.features or graph.shape != (self.num_items, self.num_items):
                 raise InputError(
                     f"similarities of {modality!r}: shape {graph.shape}; a modality with features and {self.num_items} items is required"
                 )
         for name, size in (("user_ids", self.num_users), ("item_ids", self.num_items)):
             keep(name, _ids(getattr(self, name), size, name))
+        modalities = self.removed_modalities
+        if not isinstance(modalities, (tuple, list)) or not all(isinstance(name, str) for name in modalities):
+            raise InputError(f"removed_modalities is {shown(modalities)}; names of modalities are expected")
+        keep("removed_modalities", tuple(modalities))
+        if not isinstance(self.removed_ids, RemovedIds):
+            raise InputError(f"removed_ids is {shown(self.removed_ids)}; a RemovedIds is expected")
         _check_removed(self)
 
     @property
@@ -181,7 +193,7 @@ def check_plain_name(name: object) -> None:
     """
     if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
         raise InputError(
-            f"{str(name)[:60]!r} is no plain name; letters, digits, spaces and . _ + - after a letter or digit are"
+            f"{shown(name)} is no plain name; letters, digits, spaces and . _ + - after a letter or digit are"
         )
 
 
@@ -197,7 +209,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _mask(given: object, size: int, name: str) -> np.ndarray:
-    mask = np.asarray(given)
+    mask = _array(given, name)
     if not mask.size:
         return np.zeros(size, bool)
     if mask.shape != (size,) or mask.dtype != bool:
@@ -207,7 +219,7 @@ def _mask(given: object, size: int, name: str) -> np.ndarray:
 
 def _pairs(given: object, num_users: int, num_items: int, split: str) -> np.ndarray:
     """int32 [n, 2], sorted."""
-    pairs = np.asarray(given)
+    pairs = _array(given, split)
     if not pairs.size:
         pairs = np.zeros((0, 2), np.int32)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
@@ -266,7 +278,7 @@ def _check_removed(dataset: Dataset) -> None:
 
 
 def _features(given: object, num_items: int, modality: str) -> np.ndarray:
-    array = np.asarray(given)
+    array = _array(given, f"features of {modality!r}")
     if array.ndim != 2 or len(array) != num_items or not array.shape[1] or array.dtype.kind not in "fiu":
         raise InputError(
             f"features of {modality!r}: shape {array.shape}, dtype {array.dtype}; numbers [{num_items}, width] are allowed"
@@ -281,14 +293,23 @@ def _features(given: object, num_items: int, modality: str) -> np.ndarray:
     return array
 
 
+def _array(given: object, name: str) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{name}: is no array ({error})") from error
+
+
 def _ids(given: Sequence[str] | np.ndarray, size: int, name: str) -> np.ndarray:
+    if not isinstance(given, (list, tuple, np.ndarray)) or np.shape(given)[:1] != (len(given),):
+        raise InputError(f"{name} is {shown(given)}; a list of text is expected")
     if not len(given):
         return _no_ids()
     if len(given) != size:
         raise InputError(f"{name}: {len(given)} ids; {size} are expected")
-    bad = next((i for i in given if not isinstance(i, str) or not i.isprintable()), None)
+    bad = next((i for i in given if not isinstance(i, str) or NOT_IN_IDS.search(i)), None)
     if bad is not None:
-        raise InputError(f"{name}: {str(bad)[:60]!r} is no id; text without control characters is allowed")
+        raise InputError(f"{name}: {shown(bad)} is no id; text without control characters is allowed")
     named = [i for i in given if i]
     if len(set(named)) != len(named):
         raise InputError(f"{name}: an id stands there twice; each id once is allowed")

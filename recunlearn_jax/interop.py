@@ -12,6 +12,7 @@ from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.files import regular
 from recunlearn_jax.recommender import Recommender, Setup, recommender, shapes
+from recunlearn_jax.settings import shown
 
 MODALITIES = ("image", "text")  # that MMRec knows
 _PURIFIERS = {"image": "gate_v", "text": "gate_t"}
@@ -98,8 +99,10 @@ def params_from_mmrec_state_dict(
     """
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise InputError(f"state dict: a {type(state).__name__} is given; a mapping of names to arrays is expected")
-    if backbone not in _READERS:
-        raise InputError(f"backbone {backbone!r}: MMRec's parameters are read for {', '.join(_READERS)}")
+    if not isinstance(backbone, str) or backbone not in _READERS:
+        raise InputError(f"backbone {shown(backbone)}: MMRec's parameters are read for {', '.join(_READERS)}")
+    if not isinstance(widths or {}, Mapping) or not all(type(width) is int for width in (widths or {}).values()):
+        raise InputError(f"widths {shown(widths)}: a whole number for each modality is expected")
     entries = _Entries(state)
     params = _READERS[backbone](entries, widths or {})
     if entries.left:

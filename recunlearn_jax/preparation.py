@@ -17,7 +17,7 @@ import polars as pl
 
 from recunlearn_jax import folders
 from recunlearn_jax.data import put_dataset
-from recunlearn_jax.dataset import Dataset, as_ids, check_plain_name
+from recunlearn_jax.dataset import NOT_IN_IDS, Dataset, as_ids, check_plain_name
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.features import aligned, read_features
 from recunlearn_jax.files import regular
@@ -159,7 +159,7 @@ def clean(source: Source, options: Options, path: Path) -> tuple[pl.DataFrame, l
         The rows that are kept, and notes on the others.
 
     Raises:
-        InputError: an id is not printable, or a pair stands twice and that is to be refused.
+        InputError: an id holds control characters, or a pair stands twice and that is to be refused.
     """
     found = ", ".join(f"{kind} {shown(name)}" for kind, name in source.columns.items())
     notes = [f"{_count(len(source.rows), 'row')} read from {path.name}; the columns are {found}"]
@@ -192,12 +192,12 @@ def _count(number: int, thing: str) -> str:
 
 
 def _check_ids(rows: pl.DataFrame, kind: str, unit: str, path: Path) -> None:
-    """Ids stand one a line in files and in messages, so they are printable."""
+    """Ids stand one a line in files, so they hold no control characters and no line ends."""
     beyond_ascii = rows[kind].filter(rows[kind].str.contains("[^ -~]")).unique()
-    odd = [name for name in beyond_ascii if not name.isprintable()]
+    odd = [name for name in beyond_ascii if NOT_IN_IDS.search(name)]
     if odd:
         row, name = rows.filter(pl.col(kind).is_in(odd)).select("row", kind).row(0)
-        raise InputError(f"{path}: {unit} {row} has {kind} {shown(name)}; ids of printable characters are allowed")
+        raise InputError(f"{path}: {unit} {row} has {kind} {shown(name)}; ids without control characters are allowed")
 
 
 def _distinct(rows: pl.DataFrame, options: Options, unit: str, path: Path) -> pl.DataFrame:

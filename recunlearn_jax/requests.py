@@ -28,7 +28,7 @@ from recunlearn_jax.graph import keep_items
 from recunlearn_jax.removed_ids import RemovedIds
 
 KINDS = ("users", "items", "pairs", "modality")
-NUMBER = re.compile("0|[1-9][0-9]*")
+NUMBER = re.compile("0|[1-9][0-9]{0,17}")  # within int64; longer ones are words
 Id = int | str  # a number, or the operator's own
 Ids = str | Sequence[Id]  # a share such as "5%", or ids
 Pairs = str | Sequence[Sequence[Id]]  # a share, or (user, item) pairs
@@ -234,11 +234,11 @@ def _checked_selection(value: Any, is_entry: Callable[[Any], bool], where: str) 
     return value
 
 
-def _plain(value: Any) -> Any:
-    """Arrays and tuples as lists, numpy's numbers as Python's; anything else as it is."""
+def _plain(value: Any, depth: int = 2) -> Any:
+    """Arrays and tuples as lists, numpy's numbers as Python's; anything else, such as what stands deeper than in pairs, as it is."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple, range)) else value
+    return [_plain(entry, depth - 1) for entry in value] if depth and isinstance(value, (list, tuple, range)) else value
 
 
 def _percent(share: str) -> float:
@@ -254,7 +254,8 @@ def _is_all(chosen: Any) -> bool:
 
 
 def _is_id(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, str) and value != "")  # True is no id
+    """True is no id, nor is a number that Python does not write."""
+    return value.bit_length() < 1000 if type(value) is int else isinstance(value, str) and value != ""
 
 
 def _is_pair(value: Any) -> bool:
@@ -483,7 +484,10 @@ def to_json(request: Request) -> dict[str, Any]:
 def _brief(value: Any) -> str:
     """At most 60 characters for a message or a title; pairs as 3-12."""
     value = _plain(value)
-    if isinstance(value, list):
-        value = ",".join("-".join(map(str, e)) if isinstance(e, list) else str(e) for e in value[:60])
-    text = str(value)
+    try:
+        if isinstance(value, list):
+            value = ",".join("-".join(map(str, e)) if isinstance(e, list) else str(e) for e in value[:60])
+        text = str(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists too deep in one another
+        text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -243,7 +243,7 @@ def test_pairs_are_put_in_order():
 
 def test_operators_ids(tmp_path):
     """They stand in the folder, and everything that names a user or an item speaks them."""
-    ids = {"user_ids": ["ann", "007", "", "zoë", "e"], "item_ids": [f"B0{i}" for i in range(7)]}
+    ids = {"user_ids": ["ann", "007", "", "zoë", "a\u00a0b \U0001f468\u200d\U0001f469"], "item_ids": [f"B0{i}" for i in range(7)]}
     dataset = small_dataset().replace(**ids)
     read = read_dataset(write_dataset(dataset, tmp_path / "small"))
     assert_same(read, dataset)

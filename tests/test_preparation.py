@@ -611,7 +611,7 @@ BAD_FILES = {
     "line break in an id": (
         "shop.csv",
         'user,item\na,b\n"a\nb",c\n',
-        "row 3 has user 'a\\nb'; ids of printable characters",
+        "row 3 has user 'a\\nb'; ids without control characters",
     ),
     "tab in an id": ("shop.csv", "user,item\na,b\na,b\tc\n", "row 3 has item 'b\\tc'"),
     "line separator in an id": ("shop.csv", "user,item\na,b\na,b\u2028c\n", "row 3 has item 'b\\u2028c'"),
