@@ -167,11 +167,11 @@ def test_golds_in_words():
     assert parse_golds("coupled:2,independent:5") == {"coupled": 2, "independent": 5}
     assert number_of(4) == {"independent": 4, "coupled": 1}
     assert number_of({"coupled": 2}) == {"independent": 3, "coupled": 2}
-    for words in ("", "coupled", "coupled:-1", "seeds:3", "coupled:1,coupled:2", "coupled:1.5"):
+    for words in ("", "coupled", "coupled:-1", "coupled:1,coupled:2", "coupled:1.5"):
         with pytest.raises(InputError, match="expected a number, or such as"):
             parse_golds(words)
     with pytest.raises(InputError, match="no kind of Gold"):
-        number_of({"golden": 3})
+        number_of(parse_golds("golden:3"))
     with pytest.raises(InputError, match="below 0"):
         number_of({"coupled": -1})
 
