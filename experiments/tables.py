@@ -359,6 +359,81 @@ def contracts() -> str:
     return written(("tiktok", "before", "after", "before / after", "pairs of processes"), rows)
 
 
+def alpha() -> str:
+    """mmrecun over alpha and delta over the share that rows follow."""
+    found = read_json(RESULTS / "alpha_tiktok.json")
+    rows = []
+    for words, models in found["models"].items():
+        for name, model in models.items():
+            of, (method, _, value) = model["figures"], name.split()
+            effect = f"{of['progress similarities']:.2f} / {of['collateral similarities']:.2f}"
+            quality = [f"{of[figure]:.4f}" for figure in ("valid recall@20", "test recall@20", "forget recall@20")]
+            rows.append(
+                [words, method, value, *quality, effect, f"{of['canary median rank']:.0f}", f"{model['seconds']:.2f}"]
+            )
+    header = ("request", "method", "alpha or follow", "valid Recall@20", "test Recall@20", "forget Recall@20")
+    return written((*header, "similarities", "canary median", "seconds"), rows)
+
+
+def claims() -> str:
+    """MMRecUN's claims in figures, of every audited case."""
+    rows = []
+    for case, result in every(RESULTS, "forgetting_"):
+        models = result["models"]
+        golds = [models[name]["figures"] for name in results.golds_of(result)]
+        gold = {name: float(np.mean([row[name] for row in golds])) for name in ("forget recall@20", "test recall@20")}
+        forget = {name: models[name]["figures"]["forget recall@20"] for name in ("original", "mmrecun", "delta")}
+        others = [
+            models[name]["figures"]["forget recall@20"]
+            for name in ("finetune", "ascent", "rrl", "scif")
+            if name in models
+        ]
+        spread = f"{min(others):.4f} to {max(others):.4f}" if others else "-"
+        kept = models["mmrecun"]["figures"]["test recall@20"] / gold["test recall@20"]
+        cells = [f"{forget['original']:.4f}", f"{gold['forget recall@20']:.4f}", f"{forget['mmrecun']:.4f}"]
+        rows.append(
+            [
+                case,
+                f"{models['mmrecun']['speed_up']:.0f}x",
+                *cells,
+                spread,
+                f"{forget['delta']:.4f}",
+                f"{100 * kept:.0f} %",
+            ]
+        )
+    header = ("case", "mmrecun over Gold", "forget Recall@20: original", "Gold", "mmrecun", "other baselines", "delta")
+    return written((*header, "mmrecun's test Recall@20, of Gold's"), rows)
+
+
+def variety() -> str:
+    """What a request does to the variety of what is recommended, of every audited case."""
+    names = ("coverage", "evenness", "novelty", "distance")
+    rows = []
+    for case, result in every(RESULTS, "forgetting_"):
+        models = result["models"]
+        golds = [models[name]["figures"] for name in results.golds_of(result)]
+        shown = {"original": models["original"]["figures"]}
+        shown |= {name: models[name]["figures"] for name in ("delta", "surgery", "mmrecun") if name in models}
+        shown["Gold"] = {name: float(np.mean([row[name] for row in golds])) for name in names}
+        rows += [[case, model, *(f"{row[name]:.4g}" for name in names)] for model, row in shown.items()]
+    return written(("case", "model", *names), rows)
+
+
+def divergences() -> str:
+    """How far forgetting moves each divergence: the original's over the methods', from the Golds, on what was forgotten."""
+    rows = []
+    for case, result in every(RESULTS, "forgetting_"):
+        models = result["models"]
+        names = ("BPR divergence forget", "KL divergence forget")
+        if not all(name in models["original"]["figures"] for name in names):
+            continue
+        golds = {name: float(np.mean([models[g]["figures"][name] for g in results.golds_of(result)])) for name in names}
+        for model in ("original", "surgery", "delta"):
+            of = models[model]["figures"]
+            rows.append([case, model, *(f"{of[name] / golds[name]:.3g}" for name in names)])
+    return written(("case", "model", "BPR divergence / Golds' own", "KL divergence / Golds' own"), rows)
+
+
 def demo() -> str:
     """The columns of the demo's table that tell its story."""
     found = results.read(RESULTS / "demo_toy.json")
@@ -380,6 +455,10 @@ def demo() -> str:
 
 TABLES = {
     "demo": demo,
+    "alpha": alpha,
+    "claims": claims,
+    "variety": variety,
+    "divergences": divergences,
     "contracts": contracts,
     "forgetting": forgetting,
     "replay": replay,

@@ -20,7 +20,7 @@ from recunlearn_jax.commands.data import Data
 from recunlearn_jax.commands.judging import Audit, Compare, Report, ShowLedger
 from recunlearn_jax.commands.making import Grow, Import, Train, Unlearn
 from recunlearn_jax.commands.serving import Evaluate, Recommend, ShowSettings
-from recunlearn_jax.errors import InputError, Note
+from recunlearn_jax.errors import InputError, Note, readable
 from recunlearn_jax.process import keep_compiled_programs, keep_float32_products, keep_freed_memory
 
 COMMANDS = {
@@ -59,7 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("recunlearn: interrupted; train, grow and compare go on from where they were", file=sys.stderr)
         return 130
-    except Exception:
+    except Exception as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(
+            error
+        ):  # of the host, or of the device as XLA says it
+            print(f"recunlearn: there is not enough memory for this ({readable(str(error), 200)})", file=sys.stderr)
+            return 2
         traceback.print_exc()
         return 70
 

@@ -301,7 +301,7 @@ def _array(given: object, name: str) -> np.ndarray:
 
 
 def _ids(given: Sequence[str] | np.ndarray, size: int, name: str) -> np.ndarray:
-    if not isinstance(given, (list, tuple, np.ndarray)) or np.shape(given)[:1] != (len(given),):
+    if not isinstance(given, (list, tuple, np.ndarray)) or (isinstance(given, np.ndarray) and given.ndim != 1):
         raise InputError(f"{name} is {shown(given)}; a list of text is expected")
     if not len(given):
         return _no_ids()

@@ -209,8 +209,10 @@ def _checked(request: Request, where: str) -> Request:
             f"{where}: modality {_brief(request.modality)} given; expected modality names, each with 'all', a share or item ids"
         )
     seed = _plain(request.seed)
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"{where}: seed {_brief(seed)} given; expected a whole number that is not negative")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise InputError(
+            f"{where}: seed {_brief(seed)} given; expected a whole number that is not negative, below 2**63"
+        )
     return Request(
         users=_checked_selection(request.users, _is_id, f"{where}: users"),
         items=_checked_selection(request.items, _is_id, f"{where}: items"),

@@ -84,8 +84,8 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Seque
     """What is different, single settings by their names and values."""
     found = []
     for key in keys:
-        old, new = earlier.get(key, {}), now[key]
-        if key == "config":
+        old, new = earlier.get(key), now[key]
+        if key == "config" and old is not None:
             for group in new:
                 a, b = (x[group] if isinstance(x[group], dict) else {"": x[group]} for x in (old, new))
                 found += [f"{group}{'.' if n else ''}{n} ({a.get(n)} there, {b[n]} now)" for n in b if a.get(n) != b[n]]
@@ -148,7 +148,15 @@ def release(run: Path, model: Recommender, facts: Mapping[str, Any], entries: Se
         model: the answer.
         facts: from `answer_facts`, and what else there is to say.
         entries: ledger of the original.
+
+    Raises:
+        InputError: the model is not finite; a method whose settings go too far may leave such a one.
     """
+    odd = [name for name, table in flat(model.params).items() if not np.isfinite(np.asarray(table)).all()]
+    if odd:
+        raise InputError(
+            f"the answer is not finite (in {odd[0]}), so nothing is released; smaller settings of the method may help"
+        )
     put_dataset(model.dataset, run / DATA)
     save(run, model, DATA, facts, entries)
 

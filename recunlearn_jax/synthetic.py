@@ -39,15 +39,21 @@ def toy(
     """
     if clusters is None:
         clusters = min(8, max(1, num_items // max(2 * pairs_per_user, 1)))
-    lowest = {
-        "num_users": (num_users, 1),
-        "clusters": (clusters, 1),
-        "feature_size": (feature_size, 1),
-        "seed": (seed, 0),
+    ranges = {
+        "num_users": (num_users, 1, 10**8),
+        "num_items": (num_items, 1, 10**7),
+        "clusters": (clusters, 1, max(num_items, 1)),
+        "feature_size": (feature_size, 1, 2**16),
+        "seed": (seed, 0, 2**63),
     }
-    for name, (value, low) in lowest.items():
-        if value < low:
-            raise InputError(f"{name} is {value}; a whole number of at least {low} is allowed")
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}; a whole number from {low} to {high} is allowed")
+    if len(set(modalities)) != len(modalities):
+        raise InputError(f"modalities {', '.join(modalities)}: one is named twice; each once is allowed")
+    numbers = num_users * max(pairs_per_user, 0) + num_items * feature_size * len(modalities)
+    if numbers > 10**9:
+        raise InputError(f"{numbers} pairs and feature entries are asked for; 10^9 together are allowed")
     if not 0 <= taste <= 1:
         raise InputError(f"taste is {taste}; a probability from 0 to 1 is allowed")
     if not 0 <= noise < np.inf:

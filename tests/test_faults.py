@@ -94,6 +94,26 @@ def test_a_method_that_diverges_is_marked_and_the_comparison_goes_on(shop, tmp_p
     assert found["not_finite"] == ["mmrecun"]
 
 
+def test_an_answer_that_is_not_finite_is_not_released(shop, tmp_path):
+    for word in ("mmrecun.learning_rate=1e30", "ascent.steps=0", "mmrecun.temperature=1e-300"):
+        method = word.partition(".")[0]
+        words = ["unlearn", shop / "run", "users:1", "--out", tmp_path / word, "--method", method, "--set", word]
+        ended = recunlearn(*words)
+        if ended.returncode == 0:  # a setting that goes far and yet does no harm
+            assert np.isfinite(np.asarray(runs.load(tmp_path / word).rows)).all()
+        else:
+            assert "the answer is not finite" in ended.stderr
+            assert not (tmp_path / word).exists()
+    assert (tmp_path / "ascent.steps=0").exists()
+    assert not (tmp_path / "mmrecun.learning_rate=1e30").exists()
+
+
+def test_more_shards_than_users(shop, tmp_path):
+    for method in ("sisa", "receraser"):
+        words = ["unlearn", shop / "run", "users:1", "--out", tmp_path / method, "--method", method]
+        refused(*words, "--set", f"{method}.shards=500", rule="500 shards asked for; with 60 users in train, 1 to 60")
+
+
 def test_an_answer_without_steps(shop, tmp_path):
     for method, name in (("mmrecun", "steps"), ("finetune", "epochs"), ("ascent", "steps"), ("rrl", "steps")):
         words = ["unlearn", shop / "run", "users:1", "--out", tmp_path / method, "--method", method]

@@ -39,7 +39,7 @@ class Settings:
         chosen = {name: find(name, None)[1] for name in methods}
         config = PRESETS[self.preset] if self.backbone is None else with_backbone(PRESETS[self.preset], self.backbone)
         groups = config_to_dict(config) | {name: settings.to_dict(kind) for name, kind in chosen.items()}
-        where = "--set"
+        where = "settings"
         if self.settings:
             read, where = settings.read_file(self.settings), str(self.settings)
             groups = {name: values for name, values in read.items() if name in groups or not _is_method(name)}

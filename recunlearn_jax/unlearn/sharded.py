@@ -24,6 +24,7 @@ from recunlearn_jax.backbones import mf
 from recunlearn_jax.backbones.base import Params, Sizes
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.recommender import Recommender, embed, recommender, set_up, shapes
 from recunlearn_jax.sampling import Sampler, draw_pairs
 from recunlearn_jax.settings import Checked, Count, CountFromZero
@@ -163,7 +164,14 @@ def train_attention(
 
 
 def prepared(scheme: Scheme, key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
-    """Train a model a shard; their ensemble is in service from then on."""
+    """Train a model a shard; their ensemble is in service from then on.
+
+    Raises:
+        InputError: there are fewer users with a train pair than shards.
+    """
+    users = len(np.unique(original.dataset.train[:, 0]))
+    if settings.shards > users:
+        raise InputError(f"{settings.shards} shards asked for; with {users} users in train, 1 to {users} are allowed")
     shard_key, train_key, aggregate_key = jax.random.split(key, 3)
     shard_of = scheme.shards(shard_key, original, settings)
     pairs = [original.dataset.train[shard_of == i] for i in range(settings.shards)]
@@ -216,11 +224,12 @@ def trained_rows(
     earlier = Seconds()
     for i, own in pairs.items():
         seed = int(jax.random.bits(jax.random.fold_in(key, i), dtype=jnp.uint32) >> 1)
-        setup = set_up(dataset.replace(train=own), config, sizes)
         if not len(own):  # a shard without pairs says nothing
+            setup = set_up(dataset, config, sizes)
             kind = jax.eval_shape(functools.partial(embed, backbone=setup.backbone), shapes(setup), setup.data)
             rows[i] = jnp.zeros(kind.shape, kind.dtype)
             continue
+        setup = set_up(dataset.replace(train=own), config, sizes)
         model = train(setup, seed, run=work and work / f"shard-{i}")
         rows[i], earlier = model.rows, earlier + model.seconds
     return rows, earlier
