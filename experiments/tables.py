@@ -253,7 +253,7 @@ def forgetting(begins: str = "") -> str:
                 f"{np.mean([row['seconds']['running'] for row in golds]):.0f}",
             )
         )
-        for name in report.methods_of(result):
+        for name in results.methods_of(result):
             if name.endswith("original"):
                 continue
             row = models[name]
