@@ -49,7 +49,7 @@ def removed(forgotten: Mapping[str, int]) -> str:
     """What was removed, from the counts of a manifest or a ledger.
 
     Examples:
-        >>> removed({"users": 1, "items": 0, "pairs": 2979, "audio feature rows": 3})
+        >>> removed({"audio feature rows": 3, "items": 0, "pairs": 2979, "users": 1})
         '1 user, 2,979 interactions and the audio data of 3 items'
     """
     names = {"users": "user", "items": "item", "pairs": "interaction"}
@@ -57,7 +57,9 @@ def removed(forgotten: Mapping[str, int]) -> str:
         counted(n, names[kind])
         if kind in names
         else f"the {kind.removesuffix(' feature rows')} data of {counted(n, 'item')}"
-        for kind, n in forgotten.items()
+        for kind, n in sorted(
+            forgotten.items(), key=lambda entry: list(names).index(entry[0]) if entry[0] in names else 3
+        )
         if n
     ]
     return listed(words or ["nothing"])
