@@ -50,23 +50,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", Note)
             warnings.showwarning = _show_note
             return _parsed(words).run() or 0
-    except InputError as error:
-        print(f"recunlearn: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("recunlearn: interrupted; train, grow and compare go on from where they were", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(
-            error
-        ):  # of the host, or of the device as XLA says it
-            print(f"recunlearn: there is not enough memory for this ({readable(str(error), 200)})", file=sys.stderr)
-            return 2
-        traceback.print_exc()
-        return 70
+    except (Exception, KeyboardInterrupt) as error:
+        code, sentence = _told(error)
+        print(f"recunlearn: {sentence}" if sentence else traceback.format_exc(), file=sys.stderr)
+        return code
+
+
+def _told(error: BaseException) -> tuple[int, str]:
+    """Exit code and sentence; no sentence for a defect of this program."""
+    match error:
+        case InputError():
+            return 2, str(error)
+        case KeyboardInterrupt():
+            return 130, "interrupted; train, grow and compare go on from where they were"
+        case OSError():  # of a place that a command was given, such as a name that is too long
+            place = readable(str(error.filename), 200) if error.filename else "the system"
+            return 2, f"{place}: {error.strerror or error}"
+        case _ if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the device's, as XLA says it
+            return 2, f"there is not enough memory for this ({readable(str(error), 200)})"
+    return 70, ""
 
 
 def _parsed(words: list[str]) -> Any:

@@ -3,37 +3,54 @@
 `docs/results.md` describes every key.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.files import read_json, write_json
+from recunlearn_jax.ledger import canonical
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 INSIDE = "inside"  # the verdict on a figure that is no miss
 
 
 def write(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Write results beside, then rename; returns them with their schema version."""
-    versioned = {"schema_version": SCHEMA_VERSION, **results}
+    """Write results beside, then rename; returns them with their schema version and digest."""
+    versioned = {**results, "schema_version": SCHEMA_VERSION}
+    versioned = {"schema_version": SCHEMA_VERSION, "digest": digest_of(versioned), **versioned}
     write_json(path, versioned)
     return versioned
+
+
+def digest_of(results: Mapping[str, Any]) -> str:
+    """SHA-256 of results without their digest, as they are once they were written."""
+    written = {key: value for key, value in results.items() if key != "digest"}
+    return hashlib.sha256(canonical(json.loads(json.dumps(written)))).hexdigest()
 
 
 def read(path: Path) -> dict[str, Any]:
     """Results from a file.
 
     Raises:
-        InputError: no results, or those of another schema.
+        InputError: no results, those of another schema, or not as they were written.
     """
     found = read_json(path)
     if not isinstance(found, dict) or "models" not in found:
         raise InputError(f"{path}: holds no results of a comparison or an audit")
-    if found.get("schema_version") != SCHEMA_VERSION:
+    version = str(found.get("schema_version"))[:20]
+    if version != str(SCHEMA_VERSION):
         raise InputError(
-            f"{path}: schema_version is {found.get('schema_version')!r}, this version reads {SCHEMA_VERSION}; make the results anew"
+            f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; make the results anew"
         )
+    try:
+        whole = found.get("digest") == digest_of(found)
+    except ValueError:  # a text that is no Unicode
+        whole = False
+    if not whole:
+        raise InputError(f"{path}: is not as it was written (changed or damaged); make the results anew")
     return found
 
 

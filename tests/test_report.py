@@ -1,5 +1,6 @@
 """Comparison figures and tables, on results small enough to check by hand."""
 
+import json
 import math
 
 import jax.numpy as jnp
@@ -220,9 +221,23 @@ def test_results_are_read_as_written_and_others_are_refused(results, tmp_path):
     assert golds_of(found) == ["gold-1", "gold-2"]
     assert methods_of(found) == ["original", "mmrecun"]
     assert report.markdown(found) == report.markdown(results)
-    write(path, results | {"schema_version": 1})
-    with pytest.raises(InputError, match="schema_version is 1, this version reads 2"):
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"schema_version": 1}))
+    with pytest.raises(InputError, match=r"schema_version is '1', this version reads 3"):
         read(path)
+    # Whatever was changed: nothing that reads results has to ask whether they are what they should be.
+    for key in written:
+        if key not in {"schema_version", "models"}:
+            for changed in (
+                {k: v for k, v in written.items() if k != key},
+                written | {key: "x"},
+                written | {"extra": key},
+            ):
+                path.write_text(json.dumps(changed))
+                with pytest.raises(InputError, match="is not as it was written"):
+                    read(path)
+    path.write_text(json.dumps(dict(reversed(written.items()))))  # the order of keys says nothing
+    assert read(path) == found
     path.write_text("{}")
     with pytest.raises(InputError, match="holds no results"):
         read(path)
