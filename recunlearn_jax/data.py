@@ -65,9 +65,9 @@ def read_dataset(folder: str | Path) -> Dataset:
         Note: a file looks as if it held features and has no name by which it would be read.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected an MMRec folder with one .inter file in it")
     with unreadable(folder):
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; expected an MMRec folder with one .inter file in it")
         inter_files = _matching(folder, "*.inter")
     if len(inter_files) != 1:
         raise InputError(f"{folder}: holds {len(inter_files)} .inter files; exactly one is allowed")

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import lzma
+import math
 import os
 import struct
 import tokenize
@@ -73,11 +74,27 @@ def read_json(path: Path, hint: str = "") -> Any:
     """
     text = read_text(path, hint)
     try:
-        return json.loads(text)
+        return parsed_json(text)
     except RecursionError as error:
         raise InputError(f"{path}: lists or objects stand too deep in one another") from error
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error})") from error
+
+
+def parsed_json(text: str) -> Any:
+    """JSON as it is written here, in which every number is finite.
+
+    Raises:
+        ValueError: it is no JSON, or holds another number.
+        RecursionError: lists or objects stand too deep in one another.
+    """
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text[:60]} is no finite number")
+    return float(text)
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import read_json, read_text, write_text
+from recunlearn_jax.files import parsed_json, read_json, read_text, write_text
 
 FILE = "ledger.jsonl"
 FIRST = "0" * 64
@@ -74,10 +74,11 @@ def read(folder: Path) -> list[Entry]:
     entries = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
-            entry = json.loads(line)
+            entry = parsed_json(line)
+            canonical(entry)
         except (ValueError, RecursionError):
             entry = None
-        if not isinstance(entry, dict):
+        if not _is_entry(entry):
             raise InputError(f"{path}: line {number} is no entry of a ledger")
         entries.append(entry)
     bad = broken_at(entries)
@@ -86,6 +87,22 @@ def read(folder: Path) -> list[Entry]:
             f"{path}: entry {bad + 1} does not follow from the one before it; the ledger was changed after it was written"
         )
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a line has the form of an entry, as far as `told` reads it."""
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("event", "time")):
+        return False
+    words = (entry.get(key) for key in ("method", "model", "from_model", "request_digest"))
+    counts, verdict = entry.get("forgotten") or {}, entry.get("verdict") or {"outside": [], "checked": 0}
+    return (
+        all(word is None or isinstance(word, str) for word in words)
+        and isinstance(counts, dict)
+        and all(type(count) is int for count in counts.values())
+        and isinstance(verdict, dict)
+        and isinstance(verdict.get("outside"), list)
+        and "checked" in verdict
+    )
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> None:
@@ -140,9 +157,10 @@ def answering(entries: Sequence[Entry], path: Path) -> int:
         InputError: no entry does, or the file has another form.
     """
     kept = read_json(path)
-    if not isinstance(kept, dict) or not isinstance(kept.get("salt"), str) or "request" not in kept:
-        raise InputError(f"{path}: is no request kept by `recunlearn unlearn --keep-request`")
-    digest = request_digest(kept["salt"], kept["request"])
+    try:
+        digest = request_digest(kept["salt"], kept["request"])
+    except (TypeError, LookupError, ValueError) as error:  # of another form, or with half a character in it
+        raise InputError(f"{path}: is no request kept by `recunlearn unlearn --keep-request`") from error
     numbers = [number for number, entry in enumerate(entries, 1) if entry.get("request_digest") == digest]
     if not numbers:
         raise InputError(f"{path}: no entry of the ledger answers this request")

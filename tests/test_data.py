@@ -219,12 +219,21 @@ BAD_CONTENT = {
     "ids too few": ({"user_ids": ["a"]}, "user_ids: 1 ids; 5 are expected"),
     "an id twice": ({"user_ids": ["a", "b", "a", "c", "d"]}, "user_ids: an id stands there twice"),
     "an id with a line break": ({"user_ids": ["a\n", "b", "", "c", "d"]}, "'a.+n' is no id"),
-    "ids that are numbers": ({"user_ids": [1, 2, 3, 4, 5]}, "'1' is no id"),
+    "ids that are numbers": ({"user_ids": [1, 2, 3, 4, 5]}, "user_ids: 1 is no id"),
     "a path as name": ({"name": "../shop"}, "'../shop' is no plain name"),
     "an absolute name": ({"name": "/shop"}, "is no plain name"),
     "a hidden name": ({"name": ".shop"}, "is no plain name"),
     "a path as modality": ({"features": {"a/b": features_of(7)}, "similarities": {}}, "'a/b' is no plain name"),
     "a name with a line break": ({"name": "a\nb"}, "is no plain name"),
+    "features in a list": ({"features": [features_of(7)], "similarities": {}}, "features: a list"),
+    "no graphs": ({"similarities": None}, "similarities: a NoneType"),
+    "a dense graph": ({"similarities": {"audio": np.eye(7)}}, "similarities of 'audio': a ndarray"),
+    "removed modalities in a word": ({"removed_modalities": "text"}, "removed_modalities is 'text'"),
+    "ids in a word": ({"user_ids": "abcde"}, "user_ids is 'abcde'"),
+    "removed ids in a list": ({"removed_ids": ["ann"]}, "removed_ids is .'ann'"),
+    "a size of thousands of digits": ({"num_items": 10**5000}, "num_items is a int too large to show"),
+    "pairs of several lengths": ({"train": [[0, 1], [2]]}, "train: is no array"),
+    "a name that is a list": ({"name": ["shop"]}, "'shop'. is no plain name"),
 }
 
 
@@ -243,7 +252,10 @@ def test_pairs_are_put_in_order():
 
 def test_operators_ids(tmp_path):
     """They stand in the folder, and everything that names a user or an item speaks them."""
-    ids = {"user_ids": ["ann", "007", "", "zoë", "a\u00a0b \U0001f468\u200d\U0001f469"], "item_ids": [f"B0{i}" for i in range(7)]}
+    ids = {
+        "user_ids": ["ann", "007", "", "zoë", "a\u00a0b \U0001f468\u200d\U0001f469"],
+        "item_ids": [f"B0{i}" for i in range(7)],
+    }
     dataset = small_dataset().replace(**ids)
     read = read_dataset(write_dataset(dataset, tmp_path / "small"))
     assert_same(read, dataset)

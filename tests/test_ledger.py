@@ -48,7 +48,16 @@ def test_every_change_is_noticed(tmp_path, case):
         ledger.read(tmp_path)
 
 
-@pytest.mark.parametrize("line", ["", "[]", "x", "1", "[" * 100_000, "null"])
+def line_of(**changed):
+    return json.dumps({"event": "unlearned", "time": "2026-01-01T00:00:00+00:00", **changed})
+
+
+NO_ENTRIES = ["", "[]", "x", "1", "[" * 100_000, "null", "{}", line_of(time=1), line_of(event=None), line_of(model=3)]
+NO_ENTRIES += [line_of(seed=float("nan")), line_of(seed=0).replace(": 0", ": 1e999"), line_of(method="\ud800")]
+NO_ENTRIES += [line_of(forgotten={"users": "2"}), line_of(forgotten=[2]), line_of(verdict={"outside": 1, "checked": 2})]
+
+
+@pytest.mark.parametrize("line", NO_ENTRIES)
 def test_lines_that_are_no_entry(tmp_path, line):
     ledger.write(tmp_path, entries_of())
     with (tmp_path / ledger.FILE).open("a") as out:
@@ -69,9 +78,10 @@ def test_a_kept_request_is_found_by_its_digest_alone(tmp_path):
         with pytest.raises(InputError, match="no entry of the ledger answers this request"):
             ledger.answering(entries, path)
     assert ledger.request_digest(ledger.new_salt(), request) != digest  # nobody without the salt finds it by trial
-    path.write_text("[]")
-    with pytest.raises(InputError, match="is no request kept by"):
-        ledger.answering(entries, path)
+    for text in ("[]", "{}", '{"request": 1}', '{"request": "\\ud800", "salt": ""}'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="is no request kept by"):
+            ledger.answering(entries, path)
 
 
 def test_lines_for_people():

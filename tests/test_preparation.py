@@ -719,6 +719,15 @@ def test_what_is_no_file(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.csv", tmp_path / "shop")
 
 
+def test_what_is_refused_leaves_no_folder(tmp_path):
+    """Nor one that was made to hold it."""
+    write(tmp_path / "a.csv", table())
+    np.save(tmp_path / "image.npy", np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"no such file; image\.npy needs it"):
+        prepare(tmp_path / "a.csv", tmp_path / "new" / "deep" / "shop", features={"image": tmp_path / "image.npy"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "image.npy"]
+
+
 def test_names_that_polars_would_take_for_patterns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(Path("other.csv"), "user,item\nx,y\n")

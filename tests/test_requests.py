@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import functools
 import json
 
 import numpy as np
@@ -309,6 +310,23 @@ def test_request_that_leaves_nothing(words):
 def test_ids_that_are_no_ids(request_):
     """A request may be built directly; 1.5 must not forget user 1."""
     assert "of ids" in refusal(resolve, request_, small_dataset())
+
+
+def test_what_is_too_large_to_be_written():
+    """Numbers of thousands of digits, and lists that are deep in one another."""
+    deep = functools.reduce(lambda inner, _: [inner], range(5000), [])
+    words = parse([f"users:{'9' * 5000}"])
+    for request in (words, Request(items=[10**5000]), Request(pairs=deep), Request(users=[1], seed=10**5000)):
+        with pytest.raises(InputError) as caught:
+            resolve(request, small_dataset())
+        assert len(str(caught.value)) <= 600
+
+
+def test_numbers_of_files_are_finite(tmp_path):
+    for number in ("NaN", "-Infinity", "1e999"):
+        (tmp_path / "request.json").write_text(f'{{"users": [{number}]}}')
+        with pytest.raises(InputError, match=f"not valid JSON .{number} is no finite number"):
+            read_request(tmp_path / "request.json")
 
 
 def test_ids_may_be_arrays():
