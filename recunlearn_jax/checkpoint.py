@@ -72,6 +72,8 @@ def check_tree(path: Path) -> None:
     if not path.is_dir():
         raise InputError(f"{path}: no checkpoint there; train first, or check the folder")
     written = read_json(path / DIGESTS)
+    if not isinstance(written, dict):
+        raise InputError(f"{path / DIGESTS}: holds no list of files; restore it, or make the model anew")
     with unreadable(path):
         found = _digests(path)
     wrong = [name for name in sorted({*written, *found}) if written.get(name) != found.get(name)]

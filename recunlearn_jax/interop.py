@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import regular
+from recunlearn_jax.files import as_float32, regular
 from recunlearn_jax.recommender import Recommender, Setup, recommender, shapes
 from recunlearn_jax.settings import shown
 
@@ -72,9 +72,10 @@ class _Entries:
             raise InputError(
                 f"state dict: {name!r} is {array.dtype}{list(array.shape)}; a {kind} of floats is expected"
             )
+        array = as_float32(array)
         if not np.isfinite(array).all():
-            raise InputError(f"state dict: {name!r} holds NaN or inf; only finite parameters are allowed")
-        return jnp.asarray(array, jnp.float32)
+            raise InputError(f"state dict: {name!r} holds NaN or inf (as float32); only finite parameters are allowed")
+        return jnp.asarray(array)
 
     def dense(self, name: str, bias: bool = True) -> dict[str, Any]:
         layer = {"kernel": self.take(f"{name}.weight").T}

@@ -117,7 +117,7 @@ def info_nce(
         float scalar.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ; TypeError: an argument that is no array of numbers.
 
     Reference: arXiv 2308.03588, contrastive loss; arXiv 1807.03748, eq. 4.
 
@@ -166,7 +166,7 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
         float scalar, to be multiplied by the regularisation weight.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ; TypeError: an argument that is no array of numbers.
 
     Reference: arXiv 2308.03588, final objective, as in MMRec's implementation.
 
@@ -194,7 +194,7 @@ def table_norms(*tables: jax.Array, weights: jax.Array | None = None) -> jax.Arr
         float scalar, to be multiplied by the regularisation weight.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ; TypeError: an argument that is no array of numbers.
 
     Reference: the regulariser of VBPR and others in MMRec (arXiv 2302.04473).
 
@@ -253,7 +253,7 @@ def scores(views: Views) -> tuple[jax.Array, jax.Array]:
     """s_up and s_un of a batch, float [B] each: inner products of output rows.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ; TypeError: an argument that is no array of numbers.
     """
     _check_tables(user=views.user, positive=views.positive, negative=views.negative)
     return jnp.sum(views.user * views.positive, axis=-1), jnp.sum(views.user * views.negative, axis=-1)
@@ -389,7 +389,7 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
         float scalar, >= 0.
 
     Raises:
-        ValueError: shapes that differ.
+        ValueError: shapes that differ; TypeError: an argument that is no array of numbers.
 
     Reference: arXiv 2405.15328, the paper's replacement for KL divergence in sparse data.
 
@@ -401,9 +401,18 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
     return _mean(jnp.square(_counted(scores_a, weights) - _counted(scores_b, weights)), weights)
 
 
+def _shape(name: str, array: jax.Array) -> tuple[int, ...]:
+    """Of an argument, which must be an array of numbers. Checked while tracing, so it costs nothing at run time."""
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+        kind = f"an array of {dtype}" if dtype is not None else f"a {type(array).__name__}"
+        raise TypeError(f"{name} is {kind}; an array of numbers is allowed")
+    return array.shape
+
+
 def _check_vectors(**arrays: jax.Array | None) -> None:
-    """Every array given is [B]. Checked while tracing, so it costs nothing at run time."""
-    given = {name: jnp.shape(array) for name, array in arrays.items() if array is not None}
+    """Every array given is [B]."""
+    given = {name: _shape(name, array) for name, array in arrays.items() if array is not None}
     first, shape = next(iter(given.items()))
     for name, other in given.items():
         if len(other) != 1 or other != shape:
@@ -412,7 +421,7 @@ def _check_vectors(**arrays: jax.Array | None) -> None:
 
 def _check_tables(**arrays: jax.Array) -> None:
     """Every array is [B, d]."""
-    shapes = {name: jnp.shape(array) for name, array in arrays.items()}
+    shapes = {name: _shape(name, array) for name, array in arrays.items()}
     first, shape = next(iter(shapes.items()))
     for name, other in shapes.items():
         if len(other) != 2 or other != shape:
@@ -424,10 +433,8 @@ def _check_tables(**arrays: jax.Array) -> None:
 def _check_rows(table: jax.Array, **arrays: jax.Array | None) -> None:
     """Every array given has one entry a row of the table."""
     for name, array in arrays.items():
-        if array is not None and jnp.shape(array) != jnp.shape(table)[:1]:
-            raise ValueError(
-                f"{name} has shape {list(jnp.shape(array))}; [{jnp.shape(table)[0]}] is allowed, one a row"
-            )
+        if array is not None and _shape(name, array) != table.shape[:1]:
+            raise ValueError(f"{name} has shape {list(array.shape)}; [{table.shape[0]}] is allowed, one a row")
 
 
 def _check_views(views: Views, weights: jax.Array | None) -> None:

@@ -64,7 +64,7 @@ def read_removed_ids(folder: Path) -> RemovedIds:
             raise ValueError
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged; a salt and a list of digests, hexadecimal, are expected") from error
-    return RemovedIds(salt, digests)
+    return RemovedIds(salt, digests) if digests else RemovedIds()
 
 
 def write_removed_ids(folder: Path, removed: RemovedIds) -> None:

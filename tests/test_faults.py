@@ -221,7 +221,10 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-DAMAGE = {"cut": cut, "one bit": flip, "lost": Path.unlink, "empty": lambda path: path.write_bytes(b"")}
+DAMAGE = {
+    **{"cut": cut, "one bit": flip, "lost": Path.unlink},
+    **{"empty": lambda path: path.write_bytes(b""), "null": lambda path: path.write_text("null")},
+}
 
 
 @pytest.mark.parametrize("how", DAMAGE)

@@ -645,3 +645,20 @@ print(float(losses.row_l2(jnp.array([[3.0, 4.0]]))))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "12.5"
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1.0, 2.0], ["a", "b"], np.array(["a", "b"]), np.array([None, 1]), "ab", 1.0, {"a": 1}]
+)
+def test_arguments_that_are_no_arrays_of_numbers_are_named(wrong):
+    right, table = jnp.ones(2), jnp.ones((2, 3))
+    calls = {
+        "negative_scores": lambda: losses.bpr(right, wrong),
+        "forget_scores": lambda: losses.reverse_bpr(wrong, right),
+        "weights": lambda: losses.info_nce(table, table, weights=wrong),
+        r"tables\[1\]": lambda: losses.row_l2(table, wrong),
+        "scores_b": lambda: losses.bpr_divergence(right, wrong),
+    }
+    for name, call in calls.items():
+        with pytest.raises(TypeError, match=f"^{name} is an? .*; an array of numbers is allowed"):
+            call()
