@@ -248,12 +248,12 @@ def left_alone(bench: Bench, name: str) -> Command:
     return Command(COMMANDS[name], made_in(place), ended.seconds, len(list(below(place))), changes)
 
 
-def moment(command: Command, draw: random.Random) -> Moment:
-    """When to kill. Every other change is one of the last, where finished work takes its place."""
+def moment(command: Command, draw: random.Random, share: float) -> Moment:
+    """When to kill, within a share of what is to be done. Every other change is one of the last, where finished work takes its place."""
     kind = draw.choice(["change", "change", "time", "file"])
     if kind == "time":
-        return Moment(kind, draw.uniform(0, command.seconds))
-    latest = max(1, command.changes if kind == "change" else command.files)
+        return Moment(kind, draw.uniform(0, share * command.seconds))
+    latest = max(1, round(share * (command.changes if kind == "change" else command.files)))
     earliest = max(1, latest - 20) if kind == "change" and draw.random() < 0.5 else 1
     return Moment(kind, draw.randint(earliest, latest))
 
@@ -261,9 +261,12 @@ def moment(command: Command, draw: random.Random) -> Moment:
 def trial(bench: Bench, command: Command, draw: random.Random, most: int) -> dict[str, Any]:
     """Kill a command, run it again until it ends by itself, and say what became of it."""
     place, moments = bench.place(), []
-    while len(moments) < most and (not moments or draw.random() < 0.4):
-        chosen = moment(command, draw)
-        if killed(bench, place, command.words, chosen).code != -signal.SIGKILL:
+    while len(moments) < most and (not moments or draw.random() < 0.5):
+        chosen = moment(command, draw, draw.random() if moments else 1.0)  # what is left takes less
+        ended = killed(bench, place, command.words, chosen)
+        if ended.code not in (-signal.SIGKILL, 0, 2):
+            return {"moments": moments, "became": "crashes", "told": ended.told, "place": str(place)}
+        if ended.code != -signal.SIGKILL:
             break
         moments.append(f"{chosen.kind} {chosen.at:.4g}")
     return {"moments": moments} | outcome(bench, command, place)

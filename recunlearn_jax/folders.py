@@ -58,27 +58,35 @@ def working(folder: Path, *marks: str) -> Iterator[Path]:
 def new(folder: Path) -> Iterator[Path]:
     """A place to write a new folder in: `FOLDER.writing`, which becomes the folder when the work is done, and is removed when it fails.
 
-    What a killed process left there is removed, what others put there is not.
+    What a killed process left there is removed, what others put there is not. The lock goes last, so that whenever the process is killed
+    it is known which of the two it is.
 
     Raises:
         InputError: at once, where the folder exists, its place cannot be written to, or another process is writing it.
     """
     with unreadable(folder):
-        if os.path.lexists(folder):
-            raise InputError(f"{folder}: exists already; choose another folder, so that nothing is overwritten")
+        _check_new(folder)
         beside = folder.with_name(folder.name + ".writing")
         if os.path.lexists(beside) and (beside.is_symlink() or not holds_only_ours(beside)):
             raise InputError(f"{beside}: was not made by this program and stands where {folder.name} would be written")
     with working(beside):
         try:
+            _check_new(folder)  # another process may just have finished it
             _empty(beside)
             yield beside
             with unreadable(folder):
-                (beside / LOCK).unlink(missing_ok=True)
                 beside.rename(folder)
+                (folder / LOCK).unlink(missing_ok=True)
         except BaseException:
+            with contextlib.suppress(OSError):
+                _empty(beside)
             shutil.rmtree(beside, ignore_errors=True)
             raise
+
+
+def _check_new(folder: Path) -> None:
+    if os.path.lexists(folder):
+        raise InputError(f"{folder}: exists already; choose another folder, so that nothing is overwritten")
 
 
 def holds_only_ours(folder: Path) -> bool:

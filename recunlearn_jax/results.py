@@ -31,6 +31,14 @@ def digest_of(results: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(json.loads(json.dumps(written)))).hexdigest()
 
 
+def is_whole(found: Mapping[str, Any]) -> bool:
+    """Whether what was read is what was written, by its digest."""
+    try:
+        return found.get("digest") == digest_of(found)
+    except ValueError:  # a text that is no Unicode
+        return False
+
+
 def read(path: Path) -> dict[str, Any]:
     """Results from a file.
 
@@ -45,11 +53,7 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; make the results anew"
         )
-    try:
-        whole = found.get("digest") == digest_of(found)
-    except ValueError:  # a text that is no Unicode
-        whole = False
-    if not whole:
+    if not is_whole(found):
         raise InputError(f"{path}: is not as it was written (changed or damaged); make the results anew")
     return found
 

@@ -20,20 +20,19 @@ import jax
 import numpy as np
 
 from recunlearn_jax import checkpoint, folders, ledger
+from recunlearn_jax import manifest as manifests
 from recunlearn_jax.backbones.base import Params, Sizes, flat
 from recunlearn_jax.config import Config, config_from_dict, config_to_dict
 from recunlearn_jax.data import put_dataset, read_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import read_json, write_json
 from recunlearn_jax.recommender import Recommender, Setup, recommender, set_up, shapes
 from recunlearn_jax.requests import ForgetSet, to_json
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.unlearn.driver import find
 
-SCHEMA_VERSION = 3
-MANIFEST, DATA = "manifest.json", "data"
+SCHEMA_VERSION, MANIFEST, DATA = manifests.SCHEMA_VERSION, manifests.FILE, "data"
 
 
 def begin(
@@ -54,7 +53,6 @@ def begin(
         InputError: the folder holds a run of other data, settings or seed, or something else.
     """
     manifest = {
-        "schema_version": SCHEMA_VERSION,
         "kind": "trained",
         "data": str(folder.absolute()),
         "data_checksum": dataset.checksum,
@@ -69,7 +67,7 @@ def begin(
         different = _differences(earlier, manifest, ("kind", "data_checksum", "config", "seed", *(facts or {})))
         if not different:
             if earlier.get("data") != manifest["data"]:
-                write_json(run / MANIFEST, earlier | {"data": manifest["data"]})
+                manifests.write(run, earlier | {"data": manifest["data"]})
             return
         if finished(run) or checkpoint.saved_epochs(run):
             raise InputError(
@@ -77,7 +75,7 @@ def begin(
             )
     elif not folders.unclaimed(run, MANIFEST):
         raise InputError(f"{run}: is not empty and holds no run; choose a new folder")
-    write_json(run / MANIFEST, manifest | {"data_salt": ledger.new_salt(), "environment": environment()})
+    manifests.write(run, manifest | {"data_salt": ledger.new_salt(), "environment": environment()})
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
@@ -107,7 +105,7 @@ def finish(run: Path, trained: Recommender, outcome: dict[str, Any], entries: Se
     manifest = manifest_of(run) | {"best": trained.best, "outcome": outcome} | _made(trained)
     event = "grown" if manifest.get("grown_from") else "trained"
     _record(run, manifest, entries, event, {"from_model": manifest.get("grown_from")})
-    write_json(run / MANIFEST, manifest)
+    manifests.write(run, manifest)
 
 
 def finished(run: Path) -> bool:
@@ -136,7 +134,7 @@ def save(
     _record(
         run, manifest, entries, manifest["kind"], {key: value for key, value in made_from.items() if value is not None}
     )
-    write_json(run / MANIFEST, manifest)
+    manifests.write(run, manifest)
     return manifest
 
 
@@ -207,7 +205,6 @@ def digest(params: Params) -> str:
 
 def _described(model: Recommender, data: str) -> dict[str, Any]:
     return {
-        "schema_version": SCHEMA_VERSION,
         "data": data,
         "data_checksum": model.dataset.checksum,
         "data_salt": ledger.new_salt(),
@@ -242,16 +239,9 @@ def manifest_of(run: str | Path) -> dict[str, Any]:
     """The manifest of a folder.
 
     Raises:
-        InputError: there is none, or one of another version.
+        InputError: there is none, one of another version, or one that was changed.
     """
-    path = Path(run) / MANIFEST
-    manifest = read_json(path, "; is this the folder of a run?")
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; make the model anew"
-        )
-    return manifest
+    return manifests.read(Path(run))
 
 
 def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None) -> Recommender:
@@ -294,5 +284,5 @@ def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: Path 
             f"{manifest['data_checksum'][:12]}); restore it, name the right one, or train again"
         )
     if folder.absolute() != recorded.absolute():
-        write_json(run / MANIFEST, manifest | {"data": str(folder.absolute())})
+        manifests.write(run, manifest | {"data": str(folder.absolute())})
     return set_up(dataset, config, Sizes(**manifest["sizes"]))

@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from toys import small_dataset
 
 from recunlearn_jax import ledger, losses
+from recunlearn_jax import manifest as manifests
 from recunlearn_jax.audit.checks import judged_figures
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.cli import main
@@ -460,7 +461,7 @@ def recunlearn(*words: str) -> str:
             code: Any = main(words)
         except SystemExit as stop:  # of the parser of options, which has its own way to tell
             code = f"parser {stop.code}"
-    told = err.getvalue().splitlines()
+    told = [line for line in err.getvalue().splitlines() if line] or [""]
     if "Traceback" in out.getvalue() + err.getvalue() or code not in (0, 1, 2, "parser 0", "parser 2"):
         frames = re.findall(r'recunlearn_jax/(\S+\.py)", line \d+, in (\S+)', err.getvalue())
         raise Violation(f"{told[-1].partition(':')[0]} in {':'.join(frames[-1])}", told[-1][:300])
@@ -847,12 +848,12 @@ def make_models(root: Path) -> None:
         answer = ["unlearn", "run", "users:u3", "--out", "release", "--method", "surgery"]
         recunlearn(*answer, "--keep-request", "kept.json")
         manifest = json.loads(Path("run/manifest.json").read_text()) | {"data": "../shop"}
-        write_json(Path("run/manifest.json"), manifest)
+        manifests.write(Path("run"), manifest)
         shutil.copytree("run", "begun")
         shutil.rmtree("begun/model")
         Path("begun/ledger.jsonl").unlink()
         of_end = {"best", "outcome", "model_digest", "sizes", "history", "info", "seconds"}
-        write_json(Path("begun/manifest.json"), {k: v for k, v in manifest.items() if k not in of_end})
+        manifests.write(Path("begun"), {k: v for k, v in manifest.items() if k not in of_end})
 
 
 def _all(*commands: Sequence[str]) -> None:
@@ -880,7 +881,7 @@ def run_models(root: Path, edited: Collection[str]) -> None:
 def settle_training(root: Path) -> None:
     """The data stands where the run says, so that nothing has to be recorded anew."""
     manifest = json.loads((root / "begun" / "manifest.json").read_text())
-    write_json(root / "begun" / "manifest.json", manifest | {"data": str(root / "shop")})
+    manifests.write(root / "begun", manifest | {"data": str(root / "shop")})
 
 
 def run_training(root: Path, edited: Collection[str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from recunlearn_jax import comparison, runs
+from recunlearn_jax import manifest as manifests
 from recunlearn_jax.audit import CHECKS, Check, register
 from recunlearn_jax.cli import main
 from recunlearn_jax.config import PRESETS
@@ -480,8 +481,7 @@ def test_changed_data_is_noticed(folder, tmp_path, capsys):
     run.mkdir()
     for name in ("model",):
         (run / name).symlink_to(folder / "run" / name)
-    manifest = read(folder / "run" / "manifest.json")
-    (run / "manifest.json").write_text(json.dumps(manifest | {"data_checksum": "0" * 64}))
+    manifests.write(run, manifests.read(folder / "run") | {"data_checksum": "0" * 64})
     assert main(["evaluate", str(run)]) == 2
     assert "is not the data" in capsys.readouterr().err
 
@@ -503,7 +503,7 @@ def test_a_run_begun_before_a_setting_existed_is_resumed(tmp_path):
     runs.begin(tmp_path / "run", dataset, tmp_path, config, 0)
     manifest = read(tmp_path / "run" / "manifest.json")
     del manifest["config"]["train"]["precision"]
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    manifests.write(tmp_path / "run", manifest)
     runs.begin(tmp_path / "run", dataset, tmp_path, config, 0)
 
 

@@ -118,6 +118,45 @@ def test_rest_of_a_cut_off_writing_is_replaced(tmp_path):
     assert os.listdir(tmp_path) == ["small"]
 
 
+KILLS = """
+import os, shutil, sys
+from pathlib import Path
+from toys import small_dataset
+from recunlearn_jax.data import read_dataset, write_dataset
+
+dataset, root, changes = small_dataset(1), Path(sys.argv[1]), {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+for moment in range(1, 1000):
+    child = os.fork()
+    if not child:
+        count = 0
+        def watch(event, given):
+            global count
+            count += event in changes or (event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR) > 0)
+            if count == moment:
+                os.kill(os.getpid(), 9)
+        sys.addaudithook(watch)
+        write_dataset(dataset, root / "small")
+        os._exit(0)
+    killed = os.waitpid(child, 0)[1]
+    if not (root / "small").exists():
+        write_dataset(dataset, root / "small")
+    assert read_dataset(root / "small").checksum == dataset.checksum
+    assert os.listdir(root) == ["small"]
+    shutil.rmtree(root / "small")
+    if not killed:
+        break
+print(moment)
+"""
+
+
+def test_writing_may_be_killed_before_any_of_its_changes(tmp_path):
+    """What is left then is no obstacle to the same call."""
+    command = [sys.executable, "-c", KILLS, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert 10 < int(ended.stdout) < 999
+
+
 # The checksum
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from recunlearn_jax import ledger, runs
+from recunlearn_jax import manifest as manifests
 from recunlearn_jax.cli import main
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.folders import LOCK
@@ -63,7 +64,7 @@ def own(shop, tmp_path):
     shutil.copytree(shop / "run", tmp_path / "run")
     shutil.copytree(shop / "data", tmp_path / "data")
     manifest = runs.manifest_of(tmp_path / "run")
-    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest | {"data": str(tmp_path / "data")}))
+    manifests.write(tmp_path / "run", manifest | {"data": str(tmp_path / "data")})
     return tmp_path
 
 
@@ -231,6 +232,7 @@ DAMAGE = {
 def test_a_damaged_model_is_noticed(own, how):
     """Each file of it."""
     files = [p for p in (own / "run" / "model").rglob("*") if p.is_file() and p.stat().st_size]
+    files.append(own / "run" / "manifest.json")
     assert len(files) > 5
     for path in files:
         before = path.read_bytes()
@@ -260,7 +262,7 @@ def test_a_log_that_is_longer_or_shorter_than_the_checkpoint(shop, tmp_path):
         manifest = runs.manifest_of(out)
         begun = {key: manifest[key] for key in ("schema_version", "kind", "data", "data_checksum", "config", "seed")}
         salt = {"data_salt": manifest["data_salt"], "environment": manifest["environment"]}
-        (out / "manifest.json").write_text(json.dumps(begun | salt))
+        manifests.write(out, begun | salt)
         shutil.rmtree(out / "model")
         (out / "log.jsonl").write_text(change((out / "log.jsonl").read_text()))
         done(*words, "--out", out)

@@ -24,6 +24,7 @@ ORDER = (
     "ledger",
     "settings",
     "results",
+    "manifest",
     "verdict",
     "report",
     "evidence",

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import tyro
 
+from recunlearn_jax import manifest
 from recunlearn_jax.commands.options import Settings, console, devices, progress
 from recunlearn_jax.errors import InputError
 
-AUDIT, MANIFEST = "audit.json", "manifest.json"
+AUDIT = "audit.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Audit:
         from recunlearn_jax import folders, ledger, report, results
         from recunlearn_jax.auditing import audit_runs, verdict_of
 
-        with folders.working(self.model, MANIFEST):
+        with folders.working(self.model, manifest.FILE):
             entries = ledger.read(self.model)
             found = audit_runs(
                 self.model, self.original, self.gold, coupled=self.coupled, sequence=self.sequence, data=self.data
@@ -141,20 +142,19 @@ class Report:
     """Folder for what is written; beside the results where it is not named."""
 
     def run(self) -> None:
-        if self.folder.is_dir() and (self.folder / MANIFEST).exists():
+        if self.folder.is_dir() and (self.folder / manifest.FILE).exists():
             self._evidence()
         else:
             self._tables()
 
     def _evidence(self) -> None:
         from recunlearn_jax import evidence, ledger, results
-        from recunlearn_jax.files import read_json
 
-        manifest, entries = read_json(self.folder / MANIFEST), ledger.read(self.folder)
-        if not isinstance(manifest, dict) or manifest.get("kind") != "unlearned":
+        about, entries = manifest.read(self.folder), ledger.read(self.folder)
+        if about["kind"] != "unlearned":
             raise InputError(f"{self.folder}: holds no answer to a request, so there is nothing to give evidence of")
         audit = self.folder / AUDIT
-        page = evidence.page(manifest, entries, results.read(audit) if audit.exists() else None)
+        page = evidence.page(about, entries, results.read(audit) if audit.exists() else None)
         path = (self.out or self.folder) / "evidence.html"
         evidence.write(path, page)
         print(f"wrote {path}")
