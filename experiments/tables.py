@@ -232,20 +232,14 @@ def forgetting(begins: str = "") -> str:
         models, golds = result["models"], [result["models"][name] for name in result["golds"]]
         aims = {
             figure: np.mean([row["figures"][figure] for row in golds])
-            for figure in (
-                "canary median rank",
-                "canary lowest tenth",
-                "forget recall@20",
-                "valid recall@20",
-                "test recall@20",
-            )
+            for figure in ("forget recall@20", "valid recall@20", "test recall@20")
         }
         inside = [figure_of(row, "membership AUC") for row in golds]
         alarms = result["false_alarms"]
         rows.append(
             (
                 *(f"**{case}**", f"Gold, mean of {len(golds)}", "1 / 0", "1 / 0", "1 / 0", "1 / 0", "1"),
-                f"{aims['canary median rank']:.0f} ({aims['canary lowest tenth']:.0f})",
+                canaries(golds),
                 f"{aims['forget recall@20']:.4f}",
                 "-" if None in inside else f"{np.mean([x for x in inside if x is not None]):.3f}",
                 "100 / 100",
@@ -257,7 +251,6 @@ def forgetting(begins: str = "") -> str:
             if name.endswith("original"):
                 continue
             row = models[name]
-            ranks = [figure_of(row, f"canary {what}") for what in ("median rank", "lowest tenth")]
             overlap, member = figure_of(row, "overlap@20 with coupled Gold"), figure_of(row, "membership AUC")
             kept = [figure_of(row, f"{split} recall@20") for split in ("valid", "test")]
             rows.append(
@@ -268,7 +261,7 @@ def forgetting(begins: str = "") -> str:
                         for probe in ("similarities", "affected scores", "other scores", "forgotten pairs")
                     ),
                     "-" if overlap is None else f"{overlap:.3f}",
-                    "-" if None in ranks else f"{ranks[0]:.0f} ({ranks[1]:.0f})",
+                    canaries([row]),
                     f"{figure_of(row, 'forget recall@20'):.4f}",
                     "-" if member is None else f"{member:.3f}",
                     " / ".join(
@@ -281,6 +274,15 @@ def forgetting(begins: str = "") -> str:
                 )
             )
     return written(header, rows)
+
+
+def canaries(rows: Sequence[dict[str, Any]]) -> str:
+    """Median rank of the canaries, and the lowest tenth, as means of some models; a dash where none were planted."""
+    ranks = [[figure_of(row, f"canary {what}") for what in ("median rank", "lowest tenth")] for row in rows]
+    if any(None in of for of in ranks):
+        return "-"
+    median, tenth = np.mean(np.array(ranks, float), axis=0)
+    return f"{median:.0f} ({tenth:.0f})"
 
 
 def replay() -> str:
