@@ -81,7 +81,7 @@ def reverse_bpr(
         >>> round(float(reverse_bpr(jnp.array([2.0]), jnp.array([0.0]))), 4)
         2.1269
     """
-    if form not in {"swap", "ascent"}:
+    if form not in ("swap", "ascent"):
         raise ValueError(f"form {form!r} is not one of 'swap', 'ascent'")
     _check_vectors(forget_scores=forget_scores, negative_scores=negative_scores, weights=weights)
     margin = _counted(forget_scores, weights) - _counted(negative_scores, weights)
@@ -239,6 +239,7 @@ def contrast(views: Views, *, temperature: float = 0.2, weights: jax.Array | Non
 
     Reference: arXiv 2308.03588, contrastive loss.
     """
+    _check_kind(views)
     pairs = (views.positive_side, views.positive_content, views.user_side, views.user_content)
     if any(rows is None for rows in pairs):
         raise ValueError("views without side and content rows have no contrast; set its weight to a Python 0")
@@ -255,6 +256,7 @@ def scores(views: Views) -> tuple[jax.Array, jax.Array]:
     Raises:
         ValueError: shapes that differ; TypeError: an argument that is no array of numbers.
     """
+    _check_kind(views)
     _check_tables(user=views.user, positive=views.positive, negative=views.negative)
     return jnp.sum(views.user * views.positive, axis=-1), jnp.sum(views.user * views.negative, axis=-1)
 
@@ -401,10 +403,13 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
     return _mean(jnp.square(_counted(scores_a, weights) - _counted(scores_b, weights)), weights)
 
 
-def _shape(name: str, array: jax.Array) -> tuple[int, ...]:
+_OPTIONAL = ("weights", "ids")  # arguments that may be None
+
+
+def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
     """Of an argument, which must be an array of numbers. Checked while tracing, so it costs nothing at run time."""
     dtype = getattr(array, "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+    if array is None or dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
         kind = f"an array of {dtype}" if dtype is not None else f"a {type(array).__name__}"
         raise TypeError(f"{name} is {kind}; an array of numbers is allowed")
     return array.shape
@@ -412,7 +417,7 @@ def _shape(name: str, array: jax.Array) -> tuple[int, ...]:
 
 def _check_vectors(**arrays: jax.Array | None) -> None:
     """Every array given is [B]."""
-    given = {name: _shape(name, array) for name, array in arrays.items() if array is not None}
+    given = {name: _shape(name, array) for name, array in arrays.items() if array is not None or name not in _OPTIONAL}
     first, shape = next(iter(given.items()))
     for name, other in given.items():
         if len(other) != 1 or other != shape:
@@ -433,12 +438,21 @@ def _check_tables(**arrays: jax.Array) -> None:
 def _check_rows(table: jax.Array, **arrays: jax.Array | None) -> None:
     """Every array given has one entry a row of the table."""
     for name, array in arrays.items():
-        if array is not None and _shape(name, array) != table.shape[:1]:
-            raise ValueError(f"{name} has shape {list(array.shape)}; [{table.shape[0]}] is allowed, one a row")
+        if array is None and name in _OPTIONAL:
+            continue
+        shape = _shape(name, array)
+        if shape != table.shape[:1]:
+            raise ValueError(f"{name} has shape {list(shape)}; [{table.shape[0]}] is allowed, one a row")
+
+
+def _check_kind(views: Views) -> None:
+    if not isinstance(views, Views):
+        raise TypeError(f"views is a {type(views).__name__}; Views are expected")
 
 
 def _check_views(views: Views, weights: jax.Array | None) -> None:
     """Every array of a batch is [B, d], and ids and weights are [B]."""
+    _check_kind(views)
     tables = {name: rows for name, rows in views._asdict().items() if rows is not None}
     ids = {name: tables.pop(name) for name in ("user_ids", "positive_ids") if name in tables}
     _check_tables(**tables)

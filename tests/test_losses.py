@@ -662,3 +662,16 @@ def test_arguments_that_are_no_arrays_of_numbers_are_named(wrong):
     for name, call in calls.items():
         with pytest.raises(TypeError, match=f"^{name} is an? .*; an array of numbers is allowed"):
             call()
+
+
+def test_what_is_missing_or_of_another_kind_is_named():
+    right, table = jnp.ones(2), jnp.ones((2, 3))
+    with pytest.raises(TypeError, match="positive_scores is a NoneType"):
+        losses.bpr(None, right)
+    with pytest.raises(TypeError, match=r"tables\[0\] is a NoneType"):
+        losses.row_l2(None)
+    with pytest.raises(ValueError, match=r"form \['swap'\] is not one of"):
+        losses.reverse_bpr(right, right, form=["swap"])
+    for call in (losses.scores, losses.contrast, losses.mgcn):
+        with pytest.raises(TypeError, match=r"views is a (str|tuple); Views are expected"):
+            call("views" if call is losses.scores else (table, table, table))
