@@ -1005,7 +1005,7 @@ def _check_loss(name: str, given: dict[str, Any]) -> None:
         word
         for key, value in loss_arguments()[name].items()
         for word in (key, *(value if isinstance(value, dict) else ()))
-    }
+    } | {"weights", "views"}  # as a part of a sum calls them
     try:
         found = _loss(name, given, _on_device)
     except (ValueError, TypeError) as error:
