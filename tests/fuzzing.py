@@ -828,6 +828,8 @@ def make_names(root: Path) -> None:
 
 def run_names(root: Path, edited: Collection[str]) -> None:
     folder, modality = ((_words(root / name) or [""])[0] for name in ("folder.txt", "modality.txt"))
+    if "\0" not in folder and not Path(os.path.normpath(root / folder)).is_relative_to(root):
+        return  # a place elsewhere that was asked for by its path
     made = prepare(Path("orders.csv"), root / folder, Options(), {modality: Path("image.csv")})
     check_dataset(made.dataset)
 
@@ -1004,7 +1006,7 @@ def _check_loss(name: str, given: dict[str, Any]) -> None:
     known = {
         word
         for key, value in loss_arguments()[name].items()
-        for word in (key, *(value if isinstance(value, dict) else ()))
+        for word in (key, *(("views", *value) if isinstance(value, dict) else ()))
     } | {"weights", "views"}  # as a part of a sum calls them
     try:
         found = _loss(name, given, _on_device)
