@@ -127,6 +127,7 @@ def info_nce(
     """
     _check_tables(x=x, y=y)
     _check_rows(x, weights=weights, ids=ids)
+    _check_numbers(temperature=temperature)
     columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights
     x, y = _counted(x, weights), _counted(y, weights)
     if ids is not None:
@@ -289,6 +290,7 @@ def mgcn(
     Reference: arXiv 2308.03588, final objective.
     """
     _check_views(views, weights)
+    _check_numbers(contrast_weight=contrast_weight, l2_weight=l2_weight, temperature=temperature)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     loss = bpr(*scores(views), weights=weights)
     loss += l2_weight * row_l2(views.user, views.positive, views.negative, batch_size=batch_size, weights=weights)
@@ -336,6 +338,7 @@ def mmrecun(
     """
     _check_views(retain, retain_weights)
     _check_views(forget, forget_weights)
+    _check_numbers(alpha=alpha, retain_contrast=retain_contrast, forget_contrast=forget_contrast)
     shared = {"alpha": alpha, "l2_weight": l2_weight, "temperature": temperature}
     keep = mmrecun_retain(retain, contrast_weight=retain_contrast, weights=retain_weights, **shared)
     return keep + mmrecun_forget(
@@ -403,16 +406,24 @@ def bpr_divergence(scores_a: jax.Array, scores_b: jax.Array, *, weights: jax.Arr
     return _mean(jnp.square(_counted(scores_a, weights) - _counted(scores_b, weights)), weights)
 
 
+_REAL = (jnp.floating, jnp.integer, jnp.bool_)
 _OPTIONAL = ("weights", "ids")  # arguments that may be None
 
 
 def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
     """Of an argument, which must be an array of numbers. Checked while tracing, so it costs nothing at run time."""
     dtype = getattr(array, "dtype", None)
-    if array is None or dtype is None or not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+    if array is None or dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in _REAL):
         kind = f"an array of {dtype}" if dtype is not None else f"a {type(array).__name__}"
         raise TypeError(f"{name} is {kind}; an array of numbers is allowed")
     return array.shape
+
+
+def _check_numbers(**values: float | jax.Array) -> None:
+    """Every value is one number, of Python or of jax."""
+    for name, value in values.items():
+        if not isinstance(value, (int, float)) and getattr(value, "shape", None) != ():
+            raise TypeError(f"{name} is a {type(value).__name__}; one number is allowed")
 
 
 def _check_vectors(**arrays: jax.Array | None) -> None:

@@ -648,7 +648,8 @@ print(float(losses.row_l2(jnp.array([[3.0, 4.0]]))))
 
 
 @pytest.mark.parametrize(
-    "wrong", [[1.0, 2.0], ["a", "b"], np.array(["a", "b"]), np.array([None, 1]), "ab", 1.0, {"a": 1}]
+    "wrong",
+    [[1.0, 2.0], ["a", "b"], np.array(["a", "b"]), np.array([None, 1]), np.ones(2, complex), "ab", 1.0, {"a": 1}],
 )
 def test_arguments_that_are_no_arrays_of_numbers_are_named(wrong):
     right, table = jnp.ones(2), jnp.ones((2, 3))
@@ -670,6 +671,9 @@ def test_what_is_missing_or_of_another_kind_is_named():
         losses.bpr(None, right)
     with pytest.raises(TypeError, match=r"tables\[0\] is a NoneType"):
         losses.row_l2(None)
+    for wrong in ([0.2], "0.2", jnp.ones(1), None):
+        with pytest.raises(TypeError, match=r"temperature is an? \w+; one number is allowed"):
+            losses.info_nce(table, table, temperature=wrong)
     with pytest.raises(ValueError, match=r"form \['swap'\] is not one of"):
         losses.reverse_bpr(right, right, form=["swap"])
     for call in (losses.scores, losses.contrast, losses.mgcn):
