@@ -436,7 +436,9 @@ def _check_vectors(**arrays: jax.Array | None) -> None:
 
 
 def _check_tables(**arrays: jax.Array) -> None:
-    """Every array is [B, d]."""
+    """Every array is [B, d], and there is one."""
+    if not arrays:
+        raise TypeError("no tables are given; at least one is needed")
     shapes = {name: _shape(name, array) for name, array in arrays.items()}
     first, shape = next(iter(shapes.items()))
     for name, other in shapes.items():

@@ -674,6 +674,8 @@ def test_what_is_missing_or_of_another_kind_is_named():
     for wrong in ([0.2], "0.2", jnp.ones(1), None):
         with pytest.raises(TypeError, match=r"temperature is an? \w+; one number is allowed"):
             losses.info_nce(table, table, temperature=wrong)
+    with pytest.raises(TypeError, match="no tables are given"):
+        losses.row_l2()
     with pytest.raises(ValueError, match=r"form \['swap'\] is not one of"):
         losses.reverse_bpr(right, right, form=["swap"])
     for call in (losses.scores, losses.contrast, losses.mgcn):
