@@ -1016,6 +1016,8 @@ def _check_loss(name: str, given: dict[str, Any]) -> None:
         raise
     for value in jax.tree.leaves(found):
         _whole(jnp.issubdtype(value.dtype, jnp.floating), f"{name} is {value.dtype}")
+    if any(isinstance(x, np.ndarray) and x.dtype not in (np.float32, np.float64) for x in jax.tree.leaves(given)):
+        return  # narrower numbers have sums of their own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         same = _loss(name, given, lambda x: jnp.asarray(x, jnp.float32) if isinstance(x, np.ndarray) else x)
