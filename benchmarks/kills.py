@@ -265,7 +265,7 @@ def trial(bench: Bench, command: Command, draw: random.Random, most: int) -> dic
         chosen = moment(command, draw, draw.random() if moments else 1.0)  # what is left takes less
         ended = killed(bench, place, command.words, chosen)
         if ended.code not in (-signal.SIGKILL, 0, 2):
-            return {"moments": moments, "became": "crashes", "told": ended.told, "place": str(place)}
+            return {"moments": moments, "became": "crashes", "told": ended.told.replace(f"{place}/", "")}
         if ended.code != -signal.SIGKILL:
             break
         moments.append(f"{chosen.kind} {chosen.at:.4g}")
@@ -288,7 +288,7 @@ def outcome(bench: Bench, command: Command, place: Path) -> dict[str, Any]:
         became = "different"
     else:
         became = "refused, then identical" if refused and before is None else "identical"
-    told = {"became": became, "code": ended.code, "told": ended.told, "place": str(place)}
+    told = {"became": became, "code": ended.code, "told": ended.told.replace(f"{place}/", "")}
     if became in GOOD:
         shutil.rmtree(place)
     return told
@@ -318,9 +318,8 @@ def two_at_once(bench: Bench, command: Command, stopped: bool) -> dict[str, Any]
         shutil.rmtree(place)
     return {
         "codes": codes,
-        "told": refusal,
+        "told": refusal.replace(f"{place}/", ""),
         "became": "identical" if good and same else "violation",
-        "place": str(place),
     }
 
 

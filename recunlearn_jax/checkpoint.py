@@ -18,7 +18,7 @@ import numpy as np
 from orbax.checkpoint import v1 as orbax
 
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import digest_of, read_json, unreadable, write_json
+from recunlearn_jax.files import digest_of, read_json, unreadable, write_json, write_text
 from recunlearn_jax.mesh import devices_in_use, row_sharding
 
 LOG, MODEL, STATE, DIGESTS, HISTORY = "log.jsonl", "model", "state", "digests.json", "history.json"
@@ -132,9 +132,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 def write_log(run: Path, entries: Iterable[dict[str, Any]]) -> None:
     """Replace a run's log."""
-    beside = run / (LOG + ".writing")
-    beside.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    beside.rename(run / LOG)
+    write_text(run / LOG, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def append_log(run: Path, entry: dict[str, Any]) -> None:

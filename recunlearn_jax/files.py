@@ -115,11 +115,15 @@ def write_text(path: Path, text: str) -> None:
     with unreadable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".writing")
-        with beside.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.rename(path)
+        try:
+            with beside.open("w", encoding="utf-8") as out:
+                out.write(text)
+                out.flush()
+                os.fsync(out.fileno())
+            beside.rename(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
 
 
 def load_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
