@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
@@ -200,7 +201,9 @@ def main() -> int:
     parser.add_argument("--surface", nargs="+", choices=list(fuzzing.SURFACES), default=list(fuzzing.SURFACES))
     words = parser.parse_args()
     tally = Tally(words.out, words.seed)
-    fuzz(tally, words.surface, 60 * words.minutes, words.seed)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:  # of children that are killed, too
+        os.environ["TMPDIR"] = scratch
+        fuzz(tally, words.surface, 60 * words.minutes, words.seed)
     tally.write()
     for name, counts in tally.found["surfaces"].items():
         print(f"{name:16}" + ", ".join(f"{count} {what}" for what, count in counts.items()))

@@ -307,9 +307,9 @@ def _ids(given: Sequence[str] | np.ndarray, size: int, name: str) -> np.ndarray:
         return _no_ids()
     if len(given) != size:
         raise InputError(f"{name}: {len(given)} ids; {size} are expected")
-    bad = next((i for i in given if not isinstance(i, str) or NOT_IN_IDS.search(i)), None)
-    if bad is not None:
-        raise InputError(f"{name}: {shown(bad)} is no id; text without control characters is allowed")
+    bad = [i for i in given if not isinstance(i, str) or NOT_IN_IDS.search(i)]
+    if bad:
+        raise InputError(f"{name}: {shown(bad[0])} is no id; text without control characters is allowed")
     named = [i for i in given if i]
     if len(set(named)) != len(named):
         raise InputError(f"{name}: an id stands there twice; each id once is allowed")

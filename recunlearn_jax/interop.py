@@ -66,7 +66,10 @@ class _Entries:
     def take(self, name: str, axes: int = 2):
         if name not in self.left:
             raise InputError(f"state dict: entry {name!r} is missing; it has {', '.join(self.names)}")
-        array = np.asarray(self.left.pop(name))
+        try:
+            array = np.asarray(self.left.pop(name))
+        except ValueError as error:
+            raise InputError(f"state dict: {name!r} is no array ({error})") from error
         if array.ndim != axes or array.dtype.kind != "f":
             kind = "matrix" if axes == 2 else "vector"
             raise InputError(
@@ -134,7 +137,8 @@ def _vbpr(entries: _Entries, widths: Mapping[str, int]) -> dict[str, Any]:
     order = [m for m in reversed(MODALITIES) if m in widths]
     if sum(widths.values()) != len(layer["kernel"]) or len(order) != len(widths):
         raise InputError(
-            f"widths {dict(widths)}: modalities among {', '.join(MODALITIES)} with {len(layer['kernel'])} columns together are expected"
+            f"widths {shown(dict(widths))}: modalities among {', '.join(MODALITIES)} with {len(layer['kernel'])} columns together are "
+            "expected"
         )
     parts = jnp.split(layer["kernel"], np.cumsum([widths[m] for m in order])[:-1])
     return {

@@ -263,7 +263,7 @@ def _entry(array: np.ndarray, edit: Edit) -> np.ndarray:
 
 
 def _cast(array: np.ndarray, edit: Edit) -> np.ndarray:
-    with contextlib.suppress(ValueError, TypeError), np.errstate(all="ignore"), warnings.catch_warnings():
+    with contextlib.suppress(Exception), np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return array.astype(DTYPES[edit.other % len(DTYPES)])
     return array
@@ -345,8 +345,9 @@ def _json_lines(path: Path) -> list[Any]:
 def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return safetensors.numpy.load_file(path)
-    content = np.load(path)
-    return content if isinstance(content, np.ndarray) else dict(content)
+    with path.open("rb") as file:  # closed also where numpy finds the file damaged
+        content = np.load(file)
+        return content if isinstance(content, np.ndarray) else dict(content)
 
 
 def _save(path: Path, tree: Any) -> None:

@@ -268,6 +268,7 @@ BAD_CONTENT = {
     "no graphs": ({"similarities": None}, "similarities: a NoneType"),
     "a dense graph": ({"similarities": {"audio": np.eye(7)}}, "similarities of 'audio': a ndarray"),
     "removed modalities in a word": ({"removed_modalities": "text"}, "removed_modalities is 'text'"),
+    "no id in the place of one": ({"user_ids": ["a", None, "c", "d", "e"]}, "user_ids: None is no id"),
     "ids in a word": ({"user_ids": "abcde"}, "user_ids is 'abcde'"),
     "removed ids in a list": ({"removed_ids": ["ann"]}, "removed_ids is .'ann'"),
     "a size of thousands of digits": ({"num_items": 10**5000}, "num_items is a int too large to show"),
