@@ -5,8 +5,9 @@
 Processes that hold one model each take turns: epoch, epoch, evaluation, evaluation, and again; ratios are taken pair by pair, and sampling
 is included on both sides. The reference knows the modalities image and text: the data set's two modalities take these places. With
 --widths the features are replaced by random ones of these sizes, to time a data set whose features are not at hand. The reference is no
-part of this project; --mmrec names a checkout of https://github.com/enoche/MMRec. It runs twice: as it comes, and with the allocator
-setting of `recunlearn_jax.process.keep_freed_memory`, which our command line uses too.
+part of this project; --mmrec names a checkout of https://github.com/enoche/MMRec, and --python an interpreter that has torch, numpy, scipy,
+pandas and pyyaml. It runs twice: as it comes, and with the allocator setting of `recunlearn_jax.process.keep_freed_memory`, which our
+command line uses too.
 """
 # The reference and torch are found by the other interpreter only.
 # pyright: reportMissingImports=false
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from recunlearn_jax.process import keep_freed_memory
 
 RATIO_OF = ("epoch", "evaluation")
+WORKERS = ("reference", "reference_kept_memory", "ours", "ours_frozen")
 
 
 def reference(checkout: Path, folder: Path, seed: int = 999) -> dict:
@@ -49,7 +51,9 @@ def reference(checkout: Path, folder: Path, seed: int = 999) -> dict:
     unused = types.ModuleType("utils.data_utils")
     for name in ("ImageResize", "ImagePad", "image_to_tensor", "load_decompress_img_from_lmdb_value"):
         setattr(unused, name, None)
-    sys.modules[unused.__name__] = unused
+    # Imported beside what is used: a reader of raw images and a plotter.
+    for module in (unused, *map(types.ModuleType, ("lmdb", "matplotlib", "matplotlib.pyplot"))):
+        sys.modules[module.__name__] = module
     from common.trainer import Trainer
     from models.mgcn import MGCN
     from utils.configurator import Config
@@ -78,7 +82,8 @@ def reference(checkout: Path, folder: Path, seed: int = 999) -> dict:
     train_data = TrainDataLoader(config, train, batch_size=config["train_batch_size"], shuffle=True)
     valid_data = EvalDataLoader(config, valid, additional_dataset=train, batch_size=config["eval_batch_size"])
     train_data.pretrain_setup()
-    trainer = Trainer(config, MGCN(config, train_data))
+    # The model leaves its tables and layers on the CPU; the reference's own main program moves them like this.
+    trainer = Trainer(config, MGCN(config, train_data).to(config["device"]))
 
     def epoch():
         trainer._train_epoch(train_data, 0)
@@ -90,12 +95,18 @@ def reference(checkout: Path, folder: Path, seed: int = 999) -> dict:
         "epoch": epoch,
         "evaluation": lambda: trainer.evaluate(valid_data),
         "steps": len(train_data),
-        "versions": {"torch": torch.__version__, "threads": torch.get_num_threads()},
+        "versions": {
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "threads": torch.get_num_threads(),
+        },
     }
 
 
 def ours(folder: Path, trainable: bool) -> dict:
     """The same of ours."""
+    # All workers share one GPU, of which jax would take three quarters at once.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
     from recunlearn_jax.backbones import mgcn
@@ -145,7 +156,8 @@ class Worker:
         for line in self.process.stdout:
             if line.startswith(start) and (start or line[:1].isdigit()):
                 return line
-        raise RuntimeError(f"{self.process.args} ended without an answer")
+        code = self.process.wait()
+        raise RuntimeError(f"{self.process.args} ended without an answer, exit code {code}; it says why above")
 
     def seconds(self, what: str) -> float:
         assert self.process.stdin is not None
@@ -184,15 +196,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--widths", type=int, nargs="+")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", nargs="+", choices=WORKERS, default=WORKERS)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = prepared(words.data, words.widths, Path(place))
         theirs = (words.python, __file__, "--serve-reference", str(words.mmrec.absolute()), str(folder))
+        own = (sys.executable, __file__, "--serve-ours", str(folder))
+        commands = [(*theirs, "plain"), (*theirs, "kept"), (*own, "trainable"), (*own, "frozen")]
         workers = {
-            "reference": Worker(*theirs, "plain"),
-            "reference_kept_memory": Worker(*theirs, "kept"),
-            "ours": Worker(sys.executable, __file__, "--serve-ours", str(folder), "trainable"),
-            "ours_frozen": Worker(sys.executable, __file__, "--serve-ours", str(folder), "frozen"),
+            name: Worker(*command) for name, command in zip(WORKERS, commands, strict=True) if name in words.workers
         }
         samples = {name: {what: [] for what in RATIO_OF} for name in workers}
         for turn in range(words.rounds + 1):
@@ -211,6 +223,7 @@ def main() -> None:
                 for what in RATIO_OF
             }
             for name in ("ours", "ours_frozen")
+            if {base, name} <= samples.keys()
         }
     words.out.parent.mkdir(parents=True, exist_ok=True)
     words.out.write_text(json.dumps(result, indent=1) + "\n")

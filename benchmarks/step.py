@@ -77,13 +77,24 @@ def _operations(jaxpr, choices: list[int]) -> float:
         inner = [_operations(getattr(part, "jaxpr", part), choices) for part in _inner(equation.params)]
         count = sum(inner)  # everything that an equation holds is run, but of branches one
         if equation.primitive.name == "cond":
-            count = inner[choices.pop(0)] if len(set(inner)) > 1 else inner[0]
+            count = inner[_taken(equation.params, choices)] if len(set(inner)) > 1 else inner[0]
         total += count * equation.params.get("length", 1)
     return total
 
 
+def _taken(parameters: dict[str, Any], choices: list[int]) -> int:
+    """The branch for this platform, where there is one for each, else the next of the choices."""
+    platforms = parameters.get("branches_platforms")
+    if not platforms:
+        return choices.pop(0)
+    own = jax.default_backend()
+    return next(i for i, names in enumerate(platforms) if names is None or own in names)
+
+
 def contrast_choices(batch: tuple[jax.Array, ...]) -> list[int]:
-    """Which of InfoNCE's compiled sizes a batch of triplets takes, for its items and for its users."""
+    """Which of InfoNCE's compiled sizes a batch of triplets takes on a CPU, for its items and for its users."""
+    if jax.default_backend() != "cpu":
+        return []
     users, positives, _, _ = batch
     sizes = losses.distinct_sizes(len(users))
     return [int(np.searchsorted(sizes, len(np.unique(ids)))) for ids in (positives, users)]

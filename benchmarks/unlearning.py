@@ -86,7 +86,12 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["delta"])
     parser.add_argument("--preset", default="faithful")
     parser.add_argument("--set", nargs="*", default=[], help="single settings, such as train.batch_size=512")
-    parser.add_argument("--processes", type=int, default=PROCESSES)
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=PROCESSES,
+        help="new ones, cold and warm each; 0 measures the steady seconds alone",
+    )
     parser.add_argument("--run", type=Path, help="folder of the original, trained there where it holds none")
     words = parser.parse_args()
     done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"requests": {}}
@@ -171,10 +176,12 @@ def row(
                     seen = in_new_process([str(run), str(path), method], Path(place) / f"{method}-{i}")
                     sample = rows["gold"]["steady"] + seen["compiling"] if method == "gold" else seen["total"]
                     rows[method].setdefault(f"{kind}_samples", []).append(sample)
-            for kind in ("cold", "warm"):
-                rows[method][kind] = statistics.median(rows[method][f"{kind}_samples"])
+            if processes:
+                for kind in ("cold", "warm"):
+                    rows[method][kind] = statistics.median(rows[method][f"{kind}_samples"])
+    kinds = ("cold", "warm", "steady") if processes else ("steady",)
     for method in methods:
-        rows[method]["speed_up"] = {k: rows["gold"][k] / rows[method][k] for k in ("cold", "warm", "steady")}
+        rows[method]["speed_up"] = {k: rows["gold"][k] / rows[method][k] for k in kinds}
     planted = {"canary": canaries} if canaries else {}
     case = Case(original.dataset, forget_set, retained(original.dataset, forget_set), planted, original, {"gold": gold})
     for name, figures in examine(case, subjects, ["utility", "forgetting", "canary"])["figures"].items():

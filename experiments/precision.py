@@ -83,7 +83,16 @@ def _apply(equation, inputs: list, round_: Callable, inner: Callable) -> list:
         tested, looped = settings["cond_nconsts"], settings["body_nconsts"]
         test, body = inner(settings["cond_jaxpr"]), inner(settings["body_jaxpr"])
         for_test, for_body, carry = inputs[:tested], inputs[tested : tested + looped], inputs[tested + looped :]
-        return jax.lax.while_loop(lambda c: test(*for_test, *c)[0], lambda c: body(*for_body, *c), carry)
+
+        def turn_while(carry):
+            going, moved = test(*for_test, *carry)[0], body(*for_body, *carry)
+            if not going.ndim:
+                return moved
+            # Under vmap each goes on for as long as it would alone.
+            masks = [going.reshape(going.shape + (1,) * (new.ndim - going.ndim)) for new in moved]
+            return [jnp.where(mask, new, old) for mask, new, old in zip(masks, moved, carry, strict=True)]
+
+        return jax.lax.while_loop(lambda c: jnp.any(test(*for_test, *c)[0]), turn_while, carry)
     if any(" dot_general[" in str(part) for part in settings.values()):
         raise ValueError(f"{name!r} holds matrix products, which would stay unrounded")
     results = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))

@@ -207,6 +207,35 @@ def against_reference() -> str:
     return written(header, rows)
 
 
+def gpu() -> str:
+    """What an H100 takes at the size of Amazon Baby, the reference beside it."""
+    reference, answers, probes = (
+        read_json(BENCHMARKS / "h100" / f"{name}.json") for name in ("reference", "unlearning", "probes")
+    )
+    times, ratio, row = reference["seconds"], reference["ratio"]["ours"], answers["requests"]["users:5%"]
+    gold, delta = row["gold"], row["delta"]
+    evaluation = {name: 1e3 * float(np.median(of["evaluation"])) for name, of in times.items()}
+    step = reference["step_ms"]
+    before, now = probes["before"][0], probes["quiet"][0]
+    rows = [
+        ("training step", f"{step['reference']:.1f} ms", f"{step['ours']:.2f} ms", f"{ratio['epoch']:.1f}"),
+        (
+            *("evaluation of valid pairs", f"{evaluation['reference']:.0f} ms", f"{evaluation['ours']:.1f} ms"),
+            f"{ratio['evaluation']:.0f}",
+        ),
+        ("Gold, to its early stop", "-", f"{gold['steady']:.1f} s ({gold['info']['epochs']} epochs)", "-"),
+        (
+            *("delta, users:5%, steady", "-", f"{delta['steady']:.2f} s"),
+            f"{delta['speed_up']['steady']:.0f} (than our Gold)",
+        ),
+        (
+            *(f"step on data of {now['data']}", "-", f"{now['step_ms']:.2f} ms"),
+            f"{before['step_ms'] / now['step_ms']:.1f} (than before)",
+        ),
+    ]
+    return written((answers["environment"]["device"], "MMRec in PyTorch", "ours", "times faster"), rows)
+
+
 def _pair(row: dict[str, Any], probe: str) -> str:
     """Progress / collateral of a model on a set of probes."""
     found = [figure_of(row, f"{part} {probe}") for part in ("progress", "collateral")]
@@ -458,6 +487,7 @@ def demo() -> str:
 
 
 TABLES = {
+    "gpu": gpu,
     "demo": demo,
     "alpha": alpha,
     "claims": claims,

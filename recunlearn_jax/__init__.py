@@ -23,6 +23,8 @@ _HOMES = {
     "retained": "requests",
     "Recommender": "recommender",
     "fit": "train",
+    "train_stacked": "stacked",
+    "set_up": "recommender",
     "grow": "growth",
     "merged": "growth",
     "METHODS": "unlearn",

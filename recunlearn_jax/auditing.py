@@ -97,7 +97,7 @@ def audit_runs(
 
 def verdict_of(found: dict[str, Any]) -> dict[str, Any]:
     """What the ledger says of an audit: the model, its verdict, and a digest of all figures."""
-    (name,) = [name for name in found["models"] if name not in {"original", *found["golds"], *found["coupled"]}]
+    (name,) = [name for name in results.methods_of(found) if name != "original"]
     outside = [figure for figure, said in found["verdicts"].get(name, {}).items() if said["verdict"] != results.INSIDE]
     return {
         "method": name,

@@ -38,8 +38,9 @@ def save_tree(path: Path, tree: Any, history: Iterable[dict[str, Any]] | None = 
     path = path.absolute()
     beside = path.with_name(path.name + ".writing")
     with unreadable(path):
-        shutil.rmtree(beside, ignore_errors=True)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{beside.name}*"):  # by a killed process: Orbax writes beside this place itself
+            shutil.rmtree(left, ignore_errors=True)
         try:
             orbax.save(str(beside), tree)
         except (ValueError, RuntimeError) as error:  # what the store says of a full disk, among other things

@@ -117,70 +117,55 @@ def compare(
     }
     with folders.working(out, CLAIM):
         _claim(out, identity)
-        return _compared(case, identity, config, chosen, numbers, checks, shadows, seed, out, tell, on_epoch)
+        tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
+        place = _place(out, case, config)
 
-
-def _compared(
-    case: Case,
-    identity: dict[str, Any],
-    config: Config,
-    chosen: Mapping[str, Any],
-    numbers: Mapping[str, int],
-    checks: Sequence[str],
-    shadows: int,
-    seed: int,
-    out: Path,
-    tell: Callable[[str], None],
-    on_epoch: Callable[[dict[str, Any]], None],
-) -> dict[str, Any]:
-    """`compare` in a folder that this process holds."""
-    tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
-    place = _place(out, case, config)
-
-    original = trained(place, seed, on_epoch)
-    tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")
-    parts: dict[str, Part] = {"original": Part(original, place.commit("original"))}
-    for name, settings in chosen.items():
-        parts |= answered(place, name, Attempt(name, settings, seed + 1), original)
-        spent = parts[name].model.seconds
-        tell(f"{name}: {spent.running:.2f} s and {spent.compiling:.1f} s compiling")
-    retrained = {}
-    for i in range(1, numbers["independent"] + 1):
-        name = f"gold-{i}"
-        retrained |= answered(place, name, Attempt("gold", METHODS["gold"].Settings(), seed + 100 * i), original)
-        made = retrained[name].model
-        tell(f"gold {i} of {numbers['independent']}: best epoch {made.info['best_epoch']}, {made.seconds.total:.1f} s")
-    replays, coupled = {}, {}
-    for i in range(numbers["coupled"]):
-        name = f"coupled-{i + 1}"
-        before = trained(place, seed + i, on_epoch, f"original-{i + 1}") if i else original
-        coupled |= answered(place, name, Attempt("coupled", METHODS["coupled"].Settings(), seed), before)
-        replays[name] = Replay(before, coupled[name].model)
-        tell(f"coupled Gold {i + 1} of {numbers['coupled']}: {coupled[name].model.seconds.total:.1f} s")
-    parts |= coupled
-    golds_made = {name: part.model for name, part in retrained.items()}
-    case = case._replace(original=original, golds=golds_made, replays=replays)
-    subjects = [Subject(name, part.model, part.attempt) for name, part in parts.items()]
-    found = examine(case, subjects, checks, _kept_in(out / PARTS, case), tell)
-    figures = found.pop("figures")
-    every = {**parts, **retrained}
-    gold_seconds = float(np.mean([part.model.seconds.running for part in retrained.values()]))
-    outcome = {
-        **identity,
-        "forgotten": case.forget_set.counts(),
-        "forget_checksum": case.forget_set.checksum,
-        "summary": case.dataset.summary(),
-        "settings": {name: dataclasses.asdict(settings) for name, settings in chosen.items()},
-        "shadows": shadows,
-        "environment": environment(),
-        "time": time.strftime("%Y-%m-%d"),
-        "models": {name: _row(part, figures[name], gold_seconds) for name, part in every.items()},
-        "golds": list(retrained),
-        "coupled": list(coupled),
-        "curves": {name: curve for name, part in every.items() if (curve := _curve(part.model))},
-        **found,
-    }
-    return results.write(out / "results.json", outcome)
+        original = trained(place, seed, on_epoch)
+        tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")
+        parts: dict[str, Part] = {"original": Part(original, place.commit("original"))}
+        for name, settings in chosen.items():
+            parts |= answered(place, name, Attempt(name, settings, seed + 1), original)
+            spent = parts[name].model.seconds
+            tell(f"{name}: {spent.running:.2f} s and {spent.compiling:.1f} s compiling")
+        retrained = {}
+        for i in range(1, numbers["independent"] + 1):
+            name = f"gold-{i}"
+            retrained |= answered(place, name, Attempt("gold", METHODS["gold"].Settings(), seed + 100 * i), original)
+            made = retrained[name].model
+            tell(
+                f"gold {i} of {numbers['independent']}: best epoch {made.info['best_epoch']}, {made.seconds.total:.1f} s"
+            )
+        replays, coupled = {}, {}
+        for i in range(numbers["coupled"]):
+            name = f"coupled-{i + 1}"
+            before = trained(place, seed + i, on_epoch, f"original-{i + 1}") if i else original
+            coupled |= answered(place, name, Attempt("coupled", METHODS["coupled"].Settings(), seed), before)
+            replays[name] = Replay(before, coupled[name].model)
+            tell(f"coupled Gold {i + 1} of {numbers['coupled']}: {coupled[name].model.seconds.total:.1f} s")
+        parts |= coupled
+        golds_made = {name: part.model for name, part in retrained.items()}
+        case = case._replace(original=original, golds=golds_made, replays=replays)
+        subjects = [Subject(name, part.model, part.attempt) for name, part in parts.items()]
+        found = examine(case, subjects, checks, _kept_in(out / PARTS, case), tell)
+        figures = found.pop("figures")
+        every = {**parts, **retrained}
+        gold_seconds = float(np.mean([part.model.seconds.running for part in retrained.values()]))
+        outcome = {
+            **identity,
+            "forgotten": case.forget_set.counts(),
+            "forget_checksum": case.forget_set.checksum,
+            "summary": case.dataset.summary(),
+            "settings": {name: dataclasses.asdict(settings) for name, settings in chosen.items()},
+            "shadows": shadows,
+            "environment": environment(),
+            "time": time.strftime("%Y-%m-%d"),
+            "models": {name: _row(part, figures[name], gold_seconds) for name, part in every.items()},
+            "golds": list(retrained),
+            "coupled": list(coupled),
+            "curves": {name: curve for name, part in every.items() if (curve := _curve(part.model))},
+            **found,
+        }
+        return results.write(out / "results.json", outcome)
 
 
 def _with_settings(methods: Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:

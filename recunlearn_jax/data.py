@@ -18,11 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recunlearn_jax import folders
+from recunlearn_jax.arrays import as_float32, load_arrays
 from recunlearn_jax.dataset import MAX_ID, SPLITS, Dataset
 from recunlearn_jax.errors import InputError, Note
 from recunlearn_jax.files import (
-    as_float32,
-    load_arrays,
     read_json,
     read_text,
     regular,

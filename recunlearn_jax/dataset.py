@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.sparse
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.arrays import as_float32
+from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.removed_ids import RemovedIds
-from recunlearn_jax.settings import shown
 
 SPLITS = ("train", "valid", "test")
 MAX_ID = 2**31 - 2  # sizes are int32, too
@@ -229,31 +229,30 @@ def _pairs(given: object, num_users: int, num_items: int, split: str) -> np.ndar
         if len(bad):
             raise InputError(f"{split}: pair {bad[0]} has {kind} {pairs[bad[0], column]}; allowed are 0 to {size - 1}")
     pairs = np.ascontiguousarray(pairs, np.int32)
-    steps = np.diff(_keys(pairs, num_items))
+    steps = np.diff(pair_keys(pairs, num_items))
     if (steps < 0).any():
         pairs = pairs[np.lexsort(pairs.T[::-1])]
-        steps = np.diff(_keys(pairs, num_items))
+        steps = np.diff(pair_keys(pairs, num_items))
     if (steps == 0).any():
         twice = pairs[np.flatnonzero(steps == 0)[0]]
         raise InputError(f"{split}: the pair {tuple(twice.tolist())} stands there twice; each pair once is allowed")
     return pairs
 
 
-def _keys(pairs: np.ndarray, num_items: int) -> np.ndarray:
+def pair_keys(pairs: np.ndarray, num_items: int) -> np.ndarray:
+    """One number for each pair, int64 [n], that no other pair of so many items has; in the order of the pairs."""
     return pairs[:, 0].astype(np.int64) * num_items + pairs[:, 1]
 
 
 def _check_disjoint(dataset: Dataset) -> None:
-    keys = {split: _keys(getattr(dataset, split), dataset.num_items) for split in SPLITS}
+    keys = {split: pair_keys(getattr(dataset, split), dataset.num_items) for split in SPLITS}
     if not len(keys["train"]):
         raise InputError("train: no pair; at least one is needed")
     for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
-        at = np.searchsorted(keys[first], keys[second])
-        both = (
-            np.flatnonzero(keys[first][np.minimum(at, len(keys[first]) - 1)] == keys[second])
-            if len(keys[first])
-            else at[:0]
-        )
+        if not len(keys[first]):
+            continue
+        at = np.minimum(np.searchsorted(keys[first], keys[second]), len(keys[first]) - 1)
+        both = np.flatnonzero(keys[first][at] == keys[second])
         if len(both):
             pair = tuple(getattr(dataset, second)[both[0]].tolist())
             raise InputError(f"the pair {pair} is in both {first} and {second}; the splits must not overlap")
@@ -270,7 +269,8 @@ def _check_removed(dataset: Dataset) -> None:
                     f"{kind} {pair[column]} was removed by an earlier request, and {split} holds the pair {pair}"
                 )
     for modality, rows in dataset.features.items():
-        back = np.flatnonzero(dataset.removed_items & rows.any(axis=1))
+        gone = np.flatnonzero(dataset.removed_items)
+        back = gone[rows[gone].any(axis=1)]
         if len(back):
             raise InputError(
                 f"item {back[0]} was removed by an earlier request, and its row of features {modality!r} is not zero"
@@ -283,8 +283,7 @@ def _features(given: object, num_items: int, modality: str) -> np.ndarray:
         raise InputError(
             f"features of {modality!r}: shape {array.shape}, dtype {array.dtype}; numbers [{num_items}, width] are allowed"
         )
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
+    array = as_float32(array)
     if not np.isfinite(array).all():
         row = np.flatnonzero(~np.isfinite(array).all(axis=1))[0]
         raise InputError(

@@ -34,6 +34,14 @@ def commit() -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "changed": None if status is None else bool(status)}
 
 
+def _version(package: str) -> str | None:
+    """Of a package; None where it is not installed, as this one is not where it runs from a checkout."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _processor() -> str:
     """Model, family and widest vector instructions where Linux tells them: one name may stand for machines of very different speed."""
     try:
@@ -53,7 +61,7 @@ def environment() -> dict[str, Any]:
     return {
         **commit(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(terse=True),
         "processor": _processor(),
         "device": jax.devices()[0].device_kind,

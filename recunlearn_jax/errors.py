@@ -27,3 +27,27 @@ def readable(text: str, longest: int = LONGEST) -> str:
     line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
     half = (longest - 5) // 2
     return line if len(line) <= longest else f"{line[:half]} ... {line[-half:]}"
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: control characters escaped, at most 60 characters.
+
+    Examples:
+        >>> shown("a\\nb")
+        "'a\\\\nb'"
+    """
+    try:
+        text = repr(value[:60] if isinstance(value, str | bytes) else value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, or lists too deep in one another
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def counted(n: int, name: str) -> str:
+    """A number of things.
+
+    Examples:
+        >>> counted(1, "figure"), counted(2979, "user")
+        ('1 figure', '2,979 users')
+    """
+    return f"{n:,} {name}{'' if n == 1 else 's'}"

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import DAMAGE, as_float32, load_arrays, regular
+from recunlearn_jax.arrays import DAMAGE, as_float32, load_arrays
+from recunlearn_jax.errors import InputError, shown
+from recunlearn_jax.files import regular
 from recunlearn_jax.tables import (
     cells,
     check_names,
@@ -32,7 +33,6 @@ from recunlearn_jax.tables import (
     opened,
     scan_parquet,
     scan_text,
-    shown,
     text_form,
 )
 

@@ -1,29 +1,15 @@
-"""Files: JSON that is never half written, and reading that never hangs, never unpickles and trusts nothing. Imports no jax."""
+"""Text and JSON files: never half written, and reading that never hangs and trusts nothing. Imports no jax."""
 
 import contextlib
 import hashlib
 import json
-import lzma
 import math
 import os
-import struct
-import tokenize
-import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recunlearn_jax.errors import InputError
-
-# What numpy and the zip reader raise on a damaged file, depending on the byte that is wrong.
-DAMAGE = (
-    *(ValueError, TypeError, LookupError, ArithmeticError, OSError, EOFError, MemoryError, RuntimeError, SyntaxError),
-    *(struct.error, tokenize.TokenError, lzma.LZMAError, zipfile.BadZipFile, zlib.error),
-)
 
 
 def regular(path: Path, hint: str = "") -> Path:
@@ -124,30 +110,6 @@ def write_text(path: Path, text: str) -> None:
         except OSError:
             beside.unlink(missing_ok=True)
             raise
-
-
-def load_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
-    """The array in an .npy, or name -> array of an .npz.
-
-    Raises:
-        ValueError: whatever is wrong with the file.
-        InputError: it is missing, or no file.
-    """
-    regular(path)
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd header that can be read all the same; what it leads to is checked
-            content = np.load(file, allow_pickle=False)
-            return content if isinstance(content, np.ndarray) else dict(content)
-    except DAMAGE as error:
-        # Not the error's own text, which recommends to unpickle.
-        raise ValueError("unreadable or truncated, or an object array, which would have to be unpickled") from error
-
-
-def as_float32(array: np.ndarray) -> np.ndarray:
-    """The same numbers as float32; what is beyond them becomes inf, which readers refuse."""
-    with np.errstate(over="ignore"):
-        return array.astype(np.float32)
 
 
 def digest_of(path: Path) -> str:

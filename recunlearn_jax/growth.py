@@ -6,15 +6,16 @@ What the model knows keeps its number and its trained rows; what is new gets the
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from recunlearn_jax.backbones.base import Params, flat
-from recunlearn_jax.dataset import SPLITS, Dataset, as_ids
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.backbones.base import Params
+from recunlearn_jax.dataset import SPLITS, Dataset, as_ids, pair_keys
+from recunlearn_jax.errors import InputError, counted
 from recunlearn_jax.recommender import Recommender, set_up
+from recunlearn_jax.removed_ids import RemovedIds
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import initial_params, train
 
@@ -70,9 +71,16 @@ def grown_params(model: Recommender, fresh: Params) -> Params:
         old = model.params[name]
         kept = jnp.asarray(np.flatnonzero(~removed[rows]))
         grown[name] = table.at[kept].set(old[kept])
-    if {name: x.dtype for name, x in flat(grown).items()} != {name: x.dtype for name, x in flat(fresh).items()}:
-        raise InputError("the model's parameters do not fit the grown data")
     return grown
+
+
+class Placed(NamedTuple):
+    """Users or items of grown data in the numbers of the model."""
+
+    places: np.ndarray  # int64, number of each of the grown data's; -1 for an id that nothing stands by
+    ids: np.ndarray  # str, of all numbers; empty where numbers are all there is
+    removed: np.ndarray  # bool, by number
+    removed_ids: RemovedIds
 
 
 def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple[Dataset, list[str]]:
@@ -88,82 +96,83 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
         the id space.
 
     Raises:
-        InputError: a removed user or item is in the grown data, or one of the two sets has ids and the other has not.
+        InputError: a removed user, item or modality is in the grown data, or one of the two sets has ids and the other has not.
     """
     let_in = _readmitted(readmit)
-    removed_ids, places, ids, removed, notes = known.removed_ids, {}, {}, {}, []
-    for kind in KINDS:
-        old, new = (getattr(data, f"{kind}_ids") for data in (known, grown))
-        if bool(len(old)) != bool(len(new)):
-            raise InputError(
-                f"one of the data sets has {kind} ids of the operator's, the other has not; they must speak the same"
-            )
-        count = {data: getattr(data, f"num_{kind}s") for data in (known, grown)}
-        gone, occurring = getattr(known, f"removed_{kind}s"), _occurring(grown, kind)
-        if len(old):
-            back = removed_ids.among(kind, [new[i] for i in np.flatnonzero(occurring)])
-            _refuse(kind, [word for word in back if word not in let_in[kind]])
-            removed_ids = removed_ids.without(kind, let_in[kind])
-            numbers = {name: i for i, name in enumerate(old) if name}
-            unknown = [name for name in new if name and name not in numbers]
-            numbers |= {name: count[known] + i for i, name in enumerate(unknown)}
-            places[kind] = np.array([numbers.get(name, -1) for name in new])
-            ids[kind] = as_ids([*old, *unknown])
-            removed[kind] = np.pad(gone, (0, len(unknown)))
-        else:
-            size = max(count.values())
-            back = [str(i) for i in np.flatnonzero(gone) if i < count[grown] and occurring[i]]
-            _refuse(kind, [word for word in back if word not in let_in[kind]])
-            places[kind], ids[kind] = np.arange(count[grown]), np.zeros(0, object)
-            removed[kind] = np.pad(gone, (0, size - count[known]))
-            removed[kind][[int(word) for word in let_in[kind] if word in back]] = False
-        notes.append(_counted(len(removed[kind]) - count[known], f"new {kind}"))
-    size = {kind: len(removed[kind]) for kind in KINDS}
-    splits = {
-        split: np.stack([places[kind][getattr(grown, split)[:, column]] for column, kind in enumerate(KINDS)], axis=1)
-        for split in SPLITS
-    }
-    features = {}
-    for modality, rows in grown.features.items():
-        table = np.zeros((size["item"], rows.shape[1]), np.float32)
-        here = places["item"] >= 0
-        table[places["item"][here]] = rows[here]
-        table[removed["item"]] = 0
+    for modality in grown.modalities:
         if modality in known.removed_modalities:
             raise InputError(f"modality {modality} was removed by an earlier request, and the grown data holds it")
-        features[modality] = table
+    users = _placed("user", known, grown, let_in["user"], known.removed_ids)
+    items = _placed("item", known, grown, let_in["item"], users.removed_ids)
+    splits = {}
+    for split in SPLITS:
+        pairs = getattr(grown, split)
+        splits[split] = np.stack([users.places[pairs[:, 0]], items.places[pairs[:, 1]]], axis=1)
+    features, here = {}, items.places >= 0
+    for modality, rows in grown.features.items():
+        features[modality] = np.zeros((len(items.removed), rows.shape[1]), np.float32)
+        features[modality][items.places[here]] = rows[here]
     dataset = Dataset(
         name=known.name,
-        num_users=size["user"],
-        num_items=size["item"],
+        num_users=len(users.removed),
+        num_items=len(items.removed),
         train=splits["train"],
         valid=splits["valid"],
         test=splits["test"],
         features=features,
-        removed_users=removed["user"],
-        removed_items=removed["item"],
+        removed_users=users.removed,
+        removed_items=items.removed,
         removed_modalities=known.removed_modalities,
-        user_ids=ids["user"],
-        item_ids=ids["item"],
-        removed_ids=removed_ids,
+        user_ids=users.ids,
+        item_ids=items.ids,
+        removed_ids=items.removed_ids,
     )
-    before, now = (_keys(data, size["item"]) for data in (known, dataset))
-    notes.append(_counted(np.isin(now, before, invert=True).sum(), "new interaction"))
-    lost = np.isin(before, now, invert=True).sum()
+    return dataset, _about(known, dataset)
+
+
+def _placed(kind: str, known: Dataset, grown: Dataset, let_in: set[str], removed_ids: RemovedIds) -> Placed:
+    old, new = (getattr(data, f"{kind}_ids") for data in (known, grown))
+    gone, occurring = getattr(known, f"removed_{kind}s"), _occurring(grown, kind)
+    if bool(len(old)) != bool(len(new)):
+        raise InputError(
+            f"one of the data sets has {kind} ids of the operator's, the other has not; they must speak the same"
+        )
+    if not len(old):
+        places = np.arange(len(occurring))
+        removed = np.pad(gone, (0, max(len(occurring) - len(gone), 0)))
+        back = np.flatnonzero(removed[places] & occurring).astype(str).tolist()
+        _refuse(kind, [word for word in back if word not in let_in])
+        removed[[int(word) for word in back]] = False
+        return Placed(places, old, removed, removed_ids)
+    back = set(removed_ids.among(kind, new)) - let_in
+    _refuse(kind, [word for word, there in zip(new, occurring, strict=True) if there and word in back])
+    numbers = {name: i for i, name in enumerate(old) if name}
+    unknown = [name for name in new if name and name not in numbers and name not in back]
+    numbers |= {name: len(old) + i for i, name in enumerate(unknown)}
+    return Placed(
+        np.array([numbers.get(name, -1) for name in new]),
+        as_ids([*old, *unknown]),
+        np.pad(gone, (0, len(unknown))),
+        removed_ids.without(kind, let_in),
+    )
+
+
+def _about(known: Dataset, dataset: Dataset) -> list[str]:
+    """What is new in the merged data, and what is no longer there."""
+    before, now = (
+        np.concatenate([pair_keys(getattr(data, split), dataset.num_items) for split in SPLITS])
+        for data in (known, dataset)
+    )
+    notes = [
+        counted(dataset.num_users - known.num_users, "new user"),
+        counted(dataset.num_items - known.num_items, "new item"),
+        counted(int(np.isin(now, before, invert=True).sum()), "new interaction"),
+    ]
+    lost = int(np.isin(before, now, invert=True).sum())
     if lost:
-        gone = _counted(lost, "interaction")
+        gone = counted(lost, "interaction")
         notes.append(f"no longer there: {gone} of the model's data; training alone does not forget what it has learned")
-    return dataset, notes
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _keys(dataset: Dataset, num_items: int) -> np.ndarray:
-    """int64 [n], one number for each pair of any split."""
-    pairs = np.concatenate([getattr(dataset, split) for split in SPLITS]).astype(np.int64)
-    return pairs[:, 0] * num_items + pairs[:, 1]
+    return notes
 
 
 def _occurring(dataset: Dataset, kind: str) -> np.ndarray:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
+from recunlearn_jax.arrays import as_float32
 from recunlearn_jax.backbones.base import flat
-from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import as_float32, regular
+from recunlearn_jax.errors import InputError, shown
+from recunlearn_jax.files import regular
 from recunlearn_jax.recommender import Recommender, Setup, recommender, shapes
-from recunlearn_jax.settings import shown
 
 MODALITIES = ("image", "text")  # that MMRec knows
 _PURIFIERS = {"image": "gate_v", "text": "gate_t"}

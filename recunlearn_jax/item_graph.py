@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
+from recunlearn_jax.arrays import as_float32, load_arrays
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import as_float32, load_arrays
 
 FORM = re.compile(r"(.+)_knn\d+_adj\.npz")
 SIMILARITIES = "similarities"  # beside the matrix in an npz: its weights are the s_ij, as they were in memory

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 _SMALLEST_BOUNDED_TEMPERATURE = 0.03
-_BLOCK = 512  # rows of InfoNCE's exponentials at a time
+_BLOCK, _LARGE_BLOCK = 512, 8192  # rows of InfoNCE's exponentials at a time, on a CPU and elsewhere
 _DISTINCT_SHARES = (3 / 8, 3 / 4, 1)  # of a batch, see `distinct_sizes`; more of them take longer to compile
 _EPS = 1e-12  # inside the norm: a zero row (a user without edges) keeps a zero value and a finite gradient
 
@@ -102,9 +102,9 @@ def info_nce(
     computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or
     more no B x B matrix is ever held; below, or traced, one is, for its row maxima.
 
-    In a batch of pairs a busy user and a popular item stand many times. With `ids` each is computed once and weighs as often as it
-    stands: the same value, for a fraction of the products. The gradient of equal rows stands at one of them, which makes no difference
-    to the table they were taken from. (Under vmap every compiled number of rows is computed; leave ids out there.)
+    In a batch of pairs a busy user and a popular item stand many times. With `ids` a CPU computes each once, and it weighs as often as it
+    stands: the same value, for a fraction of the products. The gradient of equal rows stands at one of them then, which makes no
+    difference to the table they were taken from. (On a CPU under vmap every compiled number of rows is computed; leave ids out there.)
 
     Args:
         x: float [B, d], anchors.
@@ -128,21 +128,15 @@ def info_nce(
     _check_tables(x=x, y=y)
     _check_rows(x, weights=weights, ids=ids)
     _check_numbers(temperature=temperature)
-    columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights
+    columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights.astype(x.dtype)
     x, y = _counted(x, weights), _counted(y, weights)
-    if ids is not None:
-        first, columns = _distinct(ids, columns)
-        x, y = x[first], y[first]
-    total = jnp.sum(columns)
-    share = columns / jnp.where(total > 0, total, 1)  # of each row in the mean
     x, y = _unit(x) / temperature, _unit(y)
     # Cosines are at most 1, so 1 / tau bounds every logit: while exp(-2 / tau) is a normal float32 no row maximum is needed, and the
     # passes over the B x B matrix that it costs are saved.
     bounded = isinstance(temperature, (int, float)) and temperature >= _SMALLEST_BOUNDED_TEMPERATURE
     shift = jnp.full(x.shape[0], 1 / temperature, x.dtype) if bounded else _row_maxima(x, y, columns)
-    sizes = (x.shape[0],) if ids is None else distinct_sizes(x.shape[0])
-    spread = cast(jax.Array, _log_sum_exp(sizes, x, y, share, columns, shift))
-    return spread - jnp.sum(share * jnp.sum(x * y, axis=-1))
+    spread = cast(jax.Array, _log_sum_exp(x, y, columns, shift, ids))
+    return spread - jnp.sum(_shares(columns) * jnp.sum(x * y, axis=-1))
 
 
 def distinct_sizes(rows: int) -> tuple[int, ...]:
@@ -177,11 +171,12 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
     """
     _check_tables(**{f"tables[{i}]": table for i, table in enumerate(tables)})
     _check_rows(tables[0], weights=weights)
+    _check_batch_size(batch_size)
     squares = jnp.asarray(sum(jnp.sum(jnp.square(_counted(table, weights)), axis=-1) for table in tables))
     if batch_size is None:
         return 0.5 * _mean(squares, weights)
     total = jnp.sum(squares if weights is None else squares * weights)
-    return 0.5 * total / batch_size
+    return 0.5 * total / jnp.asarray(batch_size, total.dtype)
 
 
 def table_norms(*tables: jax.Array, weights: jax.Array | None = None) -> jax.Array:
@@ -336,9 +331,9 @@ def mmrecun(
 
     Reference: arXiv 2405.15328, objective; the place of alpha and of the weights is our reading.
     """
-    _check_views(retain, retain_weights)
-    _check_views(forget, forget_weights)
-    _check_numbers(alpha=alpha, retain_contrast=retain_contrast, forget_contrast=forget_contrast)
+    _check_views(retain, retain_weights, "retain")
+    _check_views(forget, forget_weights, "forget")
+    _check_numbers(retain_contrast=retain_contrast, forget_contrast=forget_contrast)
     shared = {"alpha": alpha, "l2_weight": l2_weight, "temperature": temperature}
     keep = mmrecun_retain(retain, contrast_weight=retain_contrast, weights=retain_weights, **shared)
     return keep + mmrecun_forget(
@@ -358,6 +353,7 @@ def mmrecun_retain(
     """The part of `mmrecun` that reads the retain batch: alpha [BPR(D_r) + cl CL(D_r)] + reg L2 over its rows; arguments as
     there."""
     _check_views(views, weights)
+    _check_numbers(alpha=alpha, contrast_weight=contrast_weight, l2_weight=l2_weight, temperature=temperature)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     keep = mgcn(views, contrast_weight=contrast_weight, l2_weight=0.0, temperature=temperature, weights=weights)
     return alpha * keep + l2_weight * row_l2(views.user, views.positive, views.negative, weights=weights)
@@ -376,6 +372,7 @@ def mmrecun_forget(
     """The part of `mmrecun` that reads the forget batch: (1 - alpha) [RBPR(D_f) - cl_f CL(D_f)] + reg L2 over its rows; arguments as
     there."""
     _check_views(views, weights)
+    _check_numbers(alpha=alpha, contrast_weight=contrast_weight, l2_weight=l2_weight, temperature=temperature)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
     lose = reverse_bpr(*scores(views), form=reverse, weights=weights)
     if not (isinstance(contrast_weight, (int, float)) and contrast_weight == 0):
@@ -412,8 +409,8 @@ _OPTIONAL = ("weights", "ids")  # arguments that may be None
 
 def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
     """Of an argument, which must be an array of numbers. Checked while tracing, so it costs nothing at run time."""
-    dtype = getattr(array, "dtype", None)
-    if array is None or dtype is None or not any(jnp.issubdtype(dtype, kind) for kind in _REAL):
+    if array is None or not _is_real(array):
+        dtype = getattr(array, "dtype", None)
         kind = f"an array of {dtype}" if dtype is not None else f"a {type(array).__name__}"
         raise TypeError(f"{name} is {kind}; an array of numbers is allowed")
     return array.shape
@@ -422,8 +419,26 @@ def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
 def _check_numbers(**values: float | jax.Array) -> None:
     """Every value is one number, of Python or of jax."""
     for name, value in values.items():
-        if not isinstance(value, (int, float)) and getattr(value, "shape", None) != ():
+        if not isinstance(value, (int, float)) and (getattr(value, "shape", None) != () or not _is_real(value)):
             raise TypeError(f"{name} is a {type(value).__name__}; one number is allowed")
+        if isinstance(value, int) and abs(value) >= 2**31:
+            raise ValueError(
+                f"{name} is a whole number of {len(str(abs(value)))} digits; those below 2^31, and floats, are allowed"
+            )
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    """A number to divide by, or None."""
+    if batch_size is None:
+        return
+    _check_numbers(batch_size=batch_size)
+    if isinstance(batch_size, (int, float)) and not batch_size > 0:
+        raise ValueError(f"batch_size is {batch_size}; a number above 0, or None, is allowed")
+
+
+def _is_real(value: object) -> bool:
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and any(jnp.issubdtype(dtype, kind) for kind in _REAL)
 
 
 def _check_vectors(**arrays: jax.Array | None) -> None:
@@ -458,18 +473,25 @@ def _check_rows(table: jax.Array, **arrays: jax.Array | None) -> None:
             raise ValueError(f"{name} has shape {list(shape)}; [{table.shape[0]}] is allowed, one a row")
 
 
-def _check_kind(views: Views) -> None:
+def _check_kind(views: Views, name: str = "views") -> None:
     if not isinstance(views, Views):
-        raise TypeError(f"views is a {type(views).__name__}; Views are expected")
+        raise TypeError(f"{name} is a {type(views).__name__}; Views are expected")
 
 
-def _check_views(views: Views, weights: jax.Array | None) -> None:
-    """Every array of a batch is [B, d], and ids and weights are [B]."""
-    _check_kind(views)
+def _check_views(views: Views, weights: jax.Array | None, of: str = "") -> None:
+    """Every array of a batch is [B, d], and ids and weights are [B].
+
+    Args:
+        of: the argument, where there are several: `of` itself, and its weights `of`_weights.
+    """
+    _check_kind(views, of or "views")
     tables = {name: rows for name, rows in views._asdict().items() if rows is not None}
     ids = {name: tables.pop(name) for name in ("user_ids", "positive_ids") if name in tables}
-    _check_tables(**tables)
-    _check_rows(views.user, **ids, weights=weights)
+    before, own = (f"{of}.", f"{of}_weights") if of else ("", "weights")
+    _check_tables(**{before + name: rows for name, rows in tables.items()})
+    _check_rows(views.user, **{before + name: rows for name, rows in ids.items()})
+    if weights is not None:
+        _check_rows(views.user, **{own: weights})
 
 
 def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
@@ -513,36 +535,56 @@ def _distinct(ids: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]
     return jnp.zeros_like(order).at[group].set(order), jnp.zeros_like(weights).at[group].add(weights[order])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _log_sum_exp(
-    sizes: tuple[int, ...], x: jax.Array, y: jax.Array, share: jax.Array, columns: jax.Array, shift: jax.Array
-) -> jax.Array:
-    """sum_i share_i log sum_j columns_j exp(x_i.y_j), scalar; shift [B] keeps the exponentials in range. Differentiable in x and y.
-
-    The smallest of `sizes` behind which no row counts is the number of rows and columns computed; the last must be B.
-    """
-    return _log_sum_exp_forward(sizes, x, y, share, columns, shift)[0]
+def _shares(columns: jax.Array) -> jax.Array:
+    """The weight of each row in the mean over all, [B]; 0 where no row counts."""
+    total = jnp.sum(columns)
+    return columns / jnp.where(total > 0, total, 1)
 
 
-def _log_sum_exp_forward(sizes, x, y, share, columns, shift):
-    counted = jnp.max(jnp.where(columns > 0, 1 + jnp.arange(len(columns)), 0))
-    choice = jnp.sum(counted > jnp.asarray(sizes[:-1], counted.dtype))
-    programs = [functools.partial(_first_rows, size) for size in sizes]
-    return jax.lax.switch(choice, programs, x, y, share, columns, shift)
+@jax.custom_vjp
+def _log_sum_exp(x: jax.Array, y: jax.Array, columns: jax.Array, shift: jax.Array, ids: jax.Array | None) -> jax.Array:
+    """sum_i share_i log sum_j columns_j exp(x_i.y_j), scalar; shift [B] keeps the exponentials in range. Differentiable in x and y."""
+    return _log_sum_exp_forward(x, y, columns, shift, ids)[0]
 
 
-def _first_rows(size, x, y, share, columns, shift):
-    """Value and gradients of `_log_sum_exp`, from the first `size` rows."""
+def _log_sum_exp_forward(x, y, columns, shift, ids):
+    on_a_cpu = _all_rows if ids is None else functools.partial(_distinct_rows, ids)
+    # WHY not everywhere: a GPU is done with all rows before it has found the distinct ones.
+    return jax.lax.platform_dependent(
+        x, y, columns, shift, cpu=on_a_cpu, default=functools.partial(_first_rows, x.shape[0], _LARGE_BLOCK)
+    )
+
+
+def _all_rows(x, y, columns, shift):
+    return _first_rows(x.shape[0], _BLOCK, x, y, columns, shift)
+
+
+def _distinct_rows(ids, x, y, columns, shift):
+    """Value and gradients of `_log_sum_exp` from one row of each id; its row has the gradient of all."""
+    rows = x.shape[0]
+    first, columns = _distinct(ids, columns)
+    sizes = distinct_sizes(rows)
+    # The smallest number of rows behind which none counts; all of them are the last.
+    choice = jnp.sum(jnp.sum(columns > 0) > jnp.asarray(sizes[:-1]))
+    programs = [functools.partial(_first_rows, size, _BLOCK) for size in sizes]
+    value, gradients = jax.lax.switch(choice, programs, x[first], y[first], columns, shift[first])
+    place = jnp.where(columns > 0, first, rows)
+    return value, tuple(jnp.zeros_like(x).at[place].set(g, mode="drop") for g in gradients)
+
+
+def _first_rows(size, block, x, y, columns, shift):
+    """Value and gradients of `_log_sum_exp`, from the first `size` rows, `block` of them at a time."""
     beyond = x.shape[0] - size
-    x, y, share, columns, shift = (rows[:size] for rows in (x, y, share, columns, shift))
+    x, y, columns, shift = (rows[:size] for rows in (x, y, columns, shift))
+    share = _shares(columns)
     # WHY blocks: half a thousand rows of exponentials stay in a CPU's cache between the three products that read them.
-    blocks = -(-size // _BLOCK)
+    blocks = -(-size // block)
     padding = -size % blocks
     cut = [jnp.pad(rows, ((0, padding),) + ((0, 0),) * (rows.ndim - 1)) for rows in (x, share, shift)]
     weighted = columns[:, None] * y
 
-    def one_block(to_y, block):
-        x, share, shift = block
+    def one_block(to_y, some):
+        x, share, shift = some
         # No counted logit lies above its shift; a padded one may, and must not overflow.
         exponentials = jnp.exp(jnp.minimum(x @ y.T - shift[:, None], 0))
         total = exponentials @ columns
@@ -560,7 +602,7 @@ def _first_rows(size, x, y, share, columns, shift):
     return jnp.sum(values), tuple(jnp.pad(rows, ((0, beyond), (0, 0))) for rows in gradients)
 
 
-def _log_sum_exp_backward(_sizes, gradients, g):
+def _log_sum_exp_backward(gradients, g):
     to_x, to_y = gradients
     return g * to_x, g * to_y, None, None, None
 

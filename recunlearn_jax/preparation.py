@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,11 +18,11 @@ import polars as pl
 from recunlearn_jax import folders
 from recunlearn_jax.data import put_dataset
 from recunlearn_jax.dataset import NOT_IN_IDS, Dataset, as_ids, check_plain_name
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, counted, shown
 from recunlearn_jax.features import aligned, read_features
 from recunlearn_jax.files import regular
+from recunlearn_jax.settings import Checked, CountFromZero
 from recunlearn_jax.sources import Format, Source, Wanted, read_interactions
-from recunlearn_jax.tables import shown
 
 Split = Literal["random", "leave_one_out", "time"]
 Duplicates = Literal["first", "last", "refuse"]
@@ -30,7 +30,7 @@ TRAIN, VALID, TEST = range(3)
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Checked):
     """How interactions are read, cleaned and split."""
 
     format: Format = "auto"
@@ -47,11 +47,11 @@ class Options:
     """Interactions with a lower rating are dropped, after the duplicates."""
     duplicates: Duplicates = "first"
     """Which interaction of a user with an item is kept, by time where the split reads it, else by place in the file; or refuse any."""
-    k_core: int = 0
+    k_core: CountFromZero = 0
     """Drop users and items with fewer interactions, again and again until there are none."""
     split: Split = "random"
     """random: 80/10/10 % of all pairs; leave_one_out: each user's last to test, the one before to valid; time: 80/10/10 % by time."""
-    seed: int = 0
+    seed: CountFromZero = 0
     """Of the random split."""
 
 
@@ -83,7 +83,6 @@ def prepare(
     """
     interactions, folder = Path(interactions), Path(folder)
     features = {name: Path(path) for name, path in features.items()}
-    _check(options)
     for name in (folder.name, *features):
         check_plain_name(name)
     for path in (interactions, *features.values()):
@@ -99,7 +98,7 @@ def _prepared(interactions: Path, name: str, options: Options, features: Mapping
     rows, notes = clean(source, options, interactions)
     kept = k_core(rows["user"].rank("dense").to_numpy(), rows["item"].rank("dense").to_numpy(), options.k_core)
     if len(kept) < len(rows):
-        notes.append(f"{_count(len(rows) - len(kept), 'interaction')} dropped by the {options.k_core}-core")
+        notes.append(f"{counted(len(rows) - len(kept), 'interaction')} dropped by the {options.k_core}-core")
     if not len(kept):
         raise InputError(f"{interactions}: no interaction is left ({'; '.join(notes)})")
     rows = rows[kept]
@@ -113,34 +112,19 @@ def _prepared(interactions: Path, name: str, options: Options, features: Mapping
         tables[modality], lacking, over = aligned(read_features(path, options.item_column), item_ids.tolist(), path)
         notes.append(f"{modality}: {lacking:,} of {len(item_ids):,} items lack the feature")
         if over:
-            notes.append(f"{modality}: {_count(over, 'row')} left out, of no item")
+            notes.append(f"{modality}: {counted(over, 'row')} left out, of no item")
     dataset = Dataset(
         name=name,
         num_users=len(user_ids),
         num_items=len(item_ids),
-        train=_sorted(pairs[labels == TRAIN]),
-        valid=_sorted(pairs[labels == VALID]),
-        test=_sorted(pairs[labels == TEST]),
+        train=pairs[labels == TRAIN],
+        valid=pairs[labels == VALID],
+        test=pairs[labels == TEST],
         features=tables,
         user_ids=user_ids,
         item_ids=item_ids,
     )
     return Report(dataset, notes)
-
-
-def _check(options: Options) -> None:
-    for name, value, allowed in (
-        ("format", options.format, get_args(Format)),
-        ("split", options.split, get_args(Split)),
-        ("duplicates", options.duplicates, get_args(Duplicates)),
-    ):
-        if value not in allowed:
-            raise InputError(f"{name} is {shown(value)}; one of {', '.join(allowed)} is allowed")
-    for name in ("k_core", "seed"):
-        if getattr(options, name) < 0:
-            raise InputError(f"{name} is {getattr(options, name)}; a whole number of at least 0 is allowed")
-    if options.min_rating is not None and not math.isfinite(options.min_rating):
-        raise InputError(f"min_rating is {options.min_rating}; a finite number is allowed")
 
 
 def _wanted(options: Options) -> Wanted:
@@ -162,13 +146,13 @@ def clean(source: Source, options: Options, path: Path) -> tuple[pl.DataFrame, l
         InputError: an id holds control characters, or a pair stands twice and that is to be refused.
     """
     found = ", ".join(f"{kind} {shown(name)}" for kind, name in source.columns.items())
-    notes = [f"{_count(len(source.rows), 'row')} read from {path.name}; the columns are {found}"]
+    notes = [f"{counted(len(source.rows), 'row')} read from {path.name}; the columns are {found}"]
     missing = pl.any_horizontal(pl.all().is_null())
     dropped, rows = source.rows.filter(missing), source.rows.filter(~missing)
     if len(dropped):
         kinds = " or ".join(source.columns)
         notes.append(
-            f"{_count(len(dropped), 'row')} dropped without {kinds}; the first is {source.unit} {dropped['row'][0]}"
+            f"{counted(len(dropped), 'row')} dropped without {kinds}; the first is {source.unit} {dropped['row'][0]}"
         )
     for kind in ("user", "item"):
         _check_ids(rows, kind, source.unit, path)
@@ -177,18 +161,14 @@ def clean(source: Source, options: Options, path: Path) -> tuple[pl.DataFrame, l
     distinct = _distinct(rows, options, source.unit, path)
     if len(distinct) < len(rows):
         notes.append(
-            f"{_count(len(rows) - len(distinct), 'row')} dropped as duplicates; the {options.duplicates} of a pair is kept"
+            f"{counted(len(rows) - len(distinct), 'row')} dropped as duplicates; the {options.duplicates} of a pair is kept"
         )
     rated = distinct if options.min_rating is None else distinct.filter(pl.col("rating") >= options.min_rating)
     if len(rated) < len(distinct):
         notes.append(
-            f"{_count(len(distinct) - len(rated), 'interaction')} dropped with a rating below {options.min_rating:g}"
+            f"{counted(len(distinct) - len(rated), 'interaction')} dropped with a rating below {options.min_rating:g}"
         )
     return rated, notes
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _check_ids(rows: pl.DataFrame, kind: str, unit: str, path: Path) -> None:
@@ -298,9 +278,7 @@ def _about_split(pairs: np.ndarray, labels: np.ndarray, times: np.ndarray | None
     train, held_out = pairs[labels == TRAIN], pairs[labels != TRAIN]
     cold = ~(np.isin(held_out[:, 0], train[:, 0]) & np.isin(held_out[:, 1], train[:, 1]))
     if cold.any():
-        notes.append(f"{_count(int(cold.sum()), 'held-out pair')} kept although the user or the item has no train pair")
+        notes.append(
+            f"{counted(int(cold.sum()), 'held-out pair')} kept although the user or the item has no train pair"
+        )
     return notes
-
-
-def _sorted(pairs: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(pairs[np.lexsort(pairs.T[::-1])], np.int32)

@@ -1,15 +1,19 @@
 """Graph propagation on the device: y_i = sum_j w_ij x_j, one function for every layout.
 
-Two layouts answer `propagate`:
+Three layouts answer `propagate`:
 
 - jraph.GraphsTuple: gather along senders, segment_sum over receivers. The reference; it exports to every platform.
 - CompressedRows: the matrix and its transpose in compressed sparse rows. Its backward pass is another product with the transpose instead
   of the scatter that autodiff would make of the gather; on CPU both run in a native kernel and are several times faster.
+- GatheredRows: the same two as trees of small sums. Nothing is scattered, so a GPU gives the same bits in every run, where a segment_sum
+  adds in the order in which its threads arrive.
 
 The graph is always an argument of a compiled function, never a constant in it: another request must not recompile, and a forgotten edge
 must not survive in a compilation cache.
 """
 
+import functools
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import jax
@@ -35,7 +39,29 @@ class CompressedRows(NamedTuple):
     transposed_weights: jax.Array
 
 
-Graph = jraph.GraphsTuple | CompressedRows
+class SumTree(NamedTuple):
+    """A weight matrix W [N, M] as sums of `_WIDE` rows: of edges first, then of the sums before, until each row is one of them.
+
+    The last row of each level is empty, so its sum is 0.
+    """
+
+    edges: jax.Array  # int32 [n, _WIDE], place of an edge in the order of the rows; their capacity where there is none
+    senders: jax.Array  # int32 [n, _WIDE], its column in W
+    weights: jax.Array  # float32 [n, _WIDE]; 0 where there is none
+    sums: tuple[
+        jax.Array, ...
+    ]  # of each further level, int32 [n', _WIDE], rows of the level before; its last one where there is none
+    places: jax.Array  # int32 [N, levels], where row i of W stands in each level; the last row but for one level
+
+
+class GatheredRows(NamedTuple):
+    """A weight matrix W [N, M] and its transpose as trees of sums."""
+
+    product: SumTree
+    transposed: SumTree
+
+
+Graph = jraph.GraphsTuple | CompressedRows | GatheredRows
 
 
 def propagate(graph: Graph, x: Float[Array, "M d"], rows: int | None = None) -> Float[Array, "N d"]:
@@ -51,6 +77,8 @@ def propagate(graph: Graph, x: Float[Array, "M d"], rows: int | None = None) -> 
     """
     if isinstance(graph, CompressedRows):
         return _compressed(graph, x)
+    if isinstance(graph, GatheredRows):
+        return _gathered(graph, x)
     weights, senders, receivers = (jnp.asarray(part) for part in (graph.edges, graph.senders, graph.receivers))
     return jraph.segment_sum(
         weights[:, None] * x[senders], receivers, len(x) if rows is None else rows, indices_are_sorted=True
@@ -66,7 +94,15 @@ def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
     """
     if isinstance(graph, CompressedRows):
         return graph._replace(weights=weights, transposed_weights=weights)
+    if isinstance(graph, GatheredRows):
+        tree = graph.product._replace(weights=jnp.append(weights, 0)[graph.product.edges])
+        return GatheredRows(tree, tree)
     return graph._replace(edges=weights)
+
+
+Layout = Literal["auto", "segment", "csr", "gather"]
+_FASTEST: dict[str, Layout] = {"cpu": "csr"}
+_WIDE = 16  # rows of a sum; more of them are more empty places, fewer are more levels
 
 
 @jax.custom_vjp
@@ -91,23 +127,54 @@ def _product(pointers, columns, weights, x):
     return sparse.BCSR((weights.astype(x.dtype), columns, pointers), shape=(len(pointers) - 1, len(x))) @ x
 
 
-def layout(
-    matrix: scipy.sparse.csr_array, kind: Literal["auto", "segment", "csr"] = "auto", capacity: int | None = None
-) -> Graph:
+@jax.custom_vjp
+def _gathered(graph: GatheredRows, x: jax.Array) -> jax.Array:
+    return _sum_up(graph.product, x)
+
+
+def _gathered_forward(graph, x):
+    return _gathered(graph, x), graph
+
+
+def _gathered_backward(graph, g):
+    return None, _gathered(GatheredRows(graph.transposed, graph.product), g)
+
+
+_gathered.defvjp(_gathered_forward, _gathered_backward)
+
+
+def _sum_up(tree: SumTree, x: jax.Array) -> jax.Array:
+    # WHY sums spelled out: XLA makes one kernel of them, and none of a gather to [n, _WIDE, d].
+    terms = zip(tree.weights.T.astype(x.dtype), tree.senders.T, strict=True)
+    level = _sum(jnp.where(w[:, None] != 0, w[:, None] * x[senders], 0) for w, senders in terms)
+    total = level[tree.places[:, 0]]
+    for rows, places in zip(tree.sums, tree.places.T[1:], strict=True):
+        level = _sum(level[row] for row in rows.T)
+        total = total + level[places]
+    return total
+
+
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
+
+
+def layout(matrix: scipy.sparse.csr_array, kind: Layout = "auto", capacity: int | None = None) -> Graph:
     """Put a host matrix into the layout for this device.
 
     Args:
         matrix: float32 [N, M].
-        kind: "segment" (GraphsTuple), "csr" (CompressedRows), or "auto": csr on one CPU, where it is native, else segment.
+        kind: "segment" (GraphsTuple), "csr" (CompressedRows), "gather" (GatheredRows), or "auto": csr on one CPU, where it is native,
+            gather on one GPU, where it is exact to the bit, else segment.
         capacity: edges to pad to.
     """
     if kind == "auto":
-        native = (
-            jax.default_backend() == "cpu" and devices_in_use() == 1
-        )  # the compiler cannot spread the kernel over a mesh
-        kind = "csr" if native else "segment"
+        # The compiler cannot spread the others over a mesh.
+        kind = _FASTEST.get(jax.default_backend(), "segment") if devices_in_use() == 1 else "segment"
     if kind == "segment":
         return host_graph.to_jraph(matrix, capacity)
+    if kind == "gather":
+        transposed = matrix.T.tocsr()
+        return GatheredRows(_sum_tree(matrix, capacity), _sum_tree(transposed, capacity))
     return CompressedRows(*_compress(matrix, capacity), *_compress(matrix.T.tocsr(), capacity))
 
 
@@ -120,3 +187,31 @@ def _compress(matrix, capacity):
         np.pad(matrix.data, padding),
     )
     return tuple(map(jnp.asarray, arrays))
+
+
+def _sum_tree(matrix, capacity):
+    """The sizes of its arrays follow the shape and the capacity alone, so that an edited matrix runs in the same program."""
+    matrix.sort_indices()
+    rows, columns = matrix.shape
+    capacity = max(capacity or matrix.nnz, 1)
+    # Of each row: the rows of the level before that make it up; at first these are its edges.
+    counts, members = np.diff(matrix.indptr), np.arange(matrix.nnz)
+    levels, places, empty = [], [], capacity
+    while not levels or _WIDE ** len(levels) < columns:
+        groups = -(-counts // _WIDE)
+        first = np.cumsum(groups) - groups
+        owner = np.repeat(np.arange(rows), counts)
+        at = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        size = capacity // _WIDE ** max(len(levels), 1) + (1 if levels else rows + 1)
+        level = np.full((size, _WIDE), empty, np.int32)
+        level[first[owner] + at // _WIDE, at % _WIDE] = members
+        levels.append(level)
+        empty = size - 1
+        places.append(np.where(groups == 1, first, empty))
+        counts = np.where(groups > 1, groups, 0)
+        members = np.repeat(first, counts) + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    edges, *sums = levels
+    behind = (0, capacity + 1 - matrix.nnz)
+    senders, weights = (np.pad(part, behind)[edges] for part in (matrix.indices.astype(np.int32), matrix.data))
+    arrays = edges, senders, weights, tuple(sums), np.column_stack(places).astype(np.int32)
+    return SumTree(*jax.tree.map(jnp.asarray, arrays))

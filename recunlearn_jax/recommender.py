@@ -17,6 +17,7 @@ from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import Note
 from recunlearn_jax.mesh import place
+from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import build_sampler
 from recunlearn_jax.serving import recommend
 from recunlearn_jax.stopwatch import Seconds
@@ -32,7 +33,7 @@ class Setup(NamedTuple):
     sizes: Sizes
 
 
-def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None) -> Setup:
+def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before: Setup | None = None) -> Setup:
     """Make a data set ready: complete it, choose the backbone for its shape, and put it on the device (over the mesh where one is set).
 
     A user who has every item among the train pairs is named in a note: there is no negative to train with.
@@ -41,6 +42,7 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None) -> Setu
         dataset: to train on or to serve.
         config: names the backbone.
         sizes: array sizes to keep, of the larger data set that this one was edited from; its own where None.
+        before: what this one was edited from; feature tables that are the same arrays are not put on the device once more.
     """
     kind = backbone_kind(config.backbone)
     dataset = kind.complete(dataset, config.model)
@@ -51,13 +53,19 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None) -> Setu
     sampler = build_sampler(
         train, train, dataset.num_users, dataset.num_items, capacity=sizes.pairs, history_capacity=sizes.pairs
     )
-    features = {m: jnp.asarray(dataset.features[m]) for m in backbone.modalities}
+    known = before.data.features if before else {}
+
+    def table(m: str) -> Features:
+        same = before is not None and before.dataset.features.get(m) is dataset.features[m]
+        return known[m] if same and m in known else jnp.asarray(dataset.features[m])
+
+    features = {m: table(m) for m in backbone.modalities}
     data = place(Data(backbone.graphs(dataset, sizes), features, sampler))
     return Setup(config, backbone, dataset, data, sizes)
 
 
 def _tell_full_users(dataset: Dataset) -> None:
-    most = len(np.unique(dataset.train[:, 1]))
+    most = np.count_nonzero(np.bincount(dataset.train[:, 1]))
     full = np.flatnonzero(np.bincount(dataset.train[:, 0]) == most)
     if len(full):
         others = f" and {len(full) - 1} others" if len(full) > 1 else ""

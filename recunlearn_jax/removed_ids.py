@@ -26,8 +26,8 @@ class RemovedIds(NamedTuple):
         """The same with some ids of a kind; the salt is drawn with the first of them.
 
         Args:
-            kind: "user", "item" or "pair".
-            words: ids; those of a pair joined by a tab.
+            kind: "user" or "item".
+            words: ids.
         """
         words = list(words)
         if not words:

@@ -368,11 +368,14 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
     features, similarities, removed_modalities = {}, {}, []
     for modality in dataset.modalities:
         gone = forget_set.items | forget_set.features.get(modality, False)
-        kept_rows = np.where(gone[:, None], np.float32(0), dataset.features[modality])
-        if gone.any() and dataset.features[modality].any() and not kept_rows.any():
-            removed_modalities.append(modality)
-            continue
-        features[modality] = kept_rows
+        rows = dataset.features[modality]
+        if gone.any():  # else the same array: it may be large, and stands on the device already
+            kept_rows = np.where(gone[:, None], np.float32(0), rows)
+            if rows.any() and not kept_rows.any():
+                removed_modalities.append(modality)
+                continue
+            rows = kept_rows
+        features[modality] = rows
         if modality in dataset.similarities:
             similarities[modality] = keep_items(dataset.similarities[modality], ~gone)
     return dataset.replace(

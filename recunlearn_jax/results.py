@@ -3,15 +3,12 @@
 `docs/results.md` describes every key.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recunlearn_jax import sealed
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import read_json, write_json
-from recunlearn_jax.ledger import canonical
 
 SCHEMA_VERSION = 3
 INSIDE = "inside"  # the verdict on a figure that is no miss
@@ -19,24 +16,7 @@ INSIDE = "inside"  # the verdict on a figure that is no miss
 
 def write(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
     """Write results beside, then rename; returns them with their schema version and digest."""
-    versioned = {**results, "schema_version": SCHEMA_VERSION}
-    versioned = {"schema_version": SCHEMA_VERSION, "digest": digest_of(versioned), **versioned}
-    write_json(path, versioned)
-    return versioned
-
-
-def digest_of(results: Mapping[str, Any]) -> str:
-    """SHA-256 of results without their digest, as they are once they were written."""
-    written = {key: value for key, value in results.items() if key != "digest"}
-    return hashlib.sha256(canonical(json.loads(json.dumps(written)))).hexdigest()
-
-
-def is_whole(found: Mapping[str, Any]) -> bool:
-    """Whether what was read is what was written, by its digest."""
-    try:
-        return found.get("digest") == digest_of(found)
-    except ValueError:  # a text that is no Unicode
-        return False
+    return sealed.write(path, results, SCHEMA_VERSION)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -45,16 +25,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no results, those of another schema, or not as they were written.
     """
-    found = read_json(path)
-    if not isinstance(found, dict) or "models" not in found:
+    found = sealed.read(path, SCHEMA_VERSION, "results")
+    if "models" not in found:
         raise InputError(f"{path}: holds no results of a comparison or an audit")
-    version = str(found.get("schema_version"))[:20]
-    if version != str(SCHEMA_VERSION):
-        raise InputError(
-            f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}; make the results anew"
-        )
-    if not is_whole(found):
-        raise InputError(f"{path}: is not as it was written (changed or damaged); make the results anew")
     return found
 
 

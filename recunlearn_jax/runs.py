@@ -257,7 +257,7 @@ def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None)
     """
     run = Path(run)
     manifest = manifest_of(run)
-    if not finished(run):
+    if "info" not in manifest:
         raise InputError(f"{run}: training has not finished; run the same train command again to resume it")
     config = config_from_dict(manifest["config"], str(run / MANIFEST))
     fitting = (s for s in known if s.config == config and s.dataset.checksum == manifest["data_checksum"])

@@ -13,6 +13,7 @@ import math
 import operator
 import re
 import tomllib
+import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.files import read_text
 
 _LARGEST = 2**31 - 1  # of int32
@@ -118,6 +119,10 @@ def suggestion(word: str, known: Iterable[str], title: str) -> str:
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
     bounds: list[Any] = []
+    if typing.get_origin(hint) is types.UnionType:  # a kind, or None
+        if value is None:
+            return value
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     if typing.get_origin(hint) is Annotated:
         hint, *bounds = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
@@ -144,15 +149,6 @@ def _allowed(hint: type, bounds: Sequence[Any]) -> str:
     )
     said = [f"{_BOUNDS[type(bound)][2]} {getattr(bound, _BOUNDS[type(bound)][0])}" for bound in bounds]
     return f"{kind} {'of ' if bounds and isinstance(bounds[0], (Ge, Le)) else ''}{' and '.join(said)}".strip()
-
-
-def shown(value: Any) -> str:
-    """A value for a message, at most 60 characters of it."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists too deep in one another
-        text = f"a {type(value).__name__} too large to show"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def read_file(path: str | Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import polars as pl
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.files import regular
 from recunlearn_jax.tables import (
     TextForm,
@@ -36,7 +36,6 @@ from recunlearn_jax.tables import (
     opened,
     scan_parquet,
     scan_text,
-    shown,
     text_form,
 )
 

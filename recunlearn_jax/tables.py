@@ -18,7 +18,7 @@ from typing import BinaryIO, NamedTuple, NoReturn
 import polars as pl
 from polars import selectors
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.files import regular, unreadable
 
 BLOCK = 2**20  # the first line must end within it
@@ -37,17 +37,6 @@ class TextForm(NamedTuple):
     separator: str = ","
     quote: str | None = '"'
     header: bool = True
-
-
-def shown(value: object) -> str:
-    """A value as a message quotes it: control characters escaped, at most 60 characters.
-
-    Examples:
-        >>> shown("a\\tb")
-        "'a\\\\tb'"
-    """
-    text = repr(value[:60] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def listed(names: Sequence[object]) -> str:

@@ -27,7 +27,8 @@ from recunlearn_jax.stopwatch import Seconds, stopwatch
 
 VALID_METRIC = "recall@20"
 OPTIMIZER = optax.scale_by_adam()  # betas 0.9 and 0.999, eps 1e-8, as PyTorch's
-_EPOCH_DATA = 2**31 - 1  # folded into an epoch's key for what the backbone draws; steps fold in 1, 2, ...
+_DRAWN_AT_ONCE = 64  # batches, so that what drawing needs beside its result stays small
+_EPOCH_DATA = 2**31 - 1  # folded into an epoch's key for what the backbone draws; batches fold in 1, 2, ...
 
 
 class TrainState(NamedTuple):
@@ -61,18 +62,47 @@ def _behind(gradients: Any, learning_rate: float | jax.Array) -> jax.Array:
     return jnp.where(some > jnp.inf, 0, learning_rate)
 
 
-def epoch_plan(
-    epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Order of the places in an epoch, int32 [capacity + B], its learning rate and its number of steps.
+class EpochPlan(NamedTuple):
+    """The batches of an epoch, drawn before its first step."""
 
-    The number of steps follows the data at run time, so data sets of any smaller size share one compiled program.
+    rows: jax.Array  # int32 [batches, B], of the pairs in `data.sampler.pairs`
+    negatives: jax.Array  # int32 [batches, B]
+    weights: (
+        jax.Array
+    )  # float32 [batches, B]; 0 behind the last place, at an empty one, or of a user who has no negative
+    learning_rate: jax.Array  # float32 scalar
+    steps: (
+        jax.Array
+    )  # int32 scalar, batches to train on; it follows the data at run time, so that smaller data shares one program
+
+
+def epoch_plan(epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig) -> EpochPlan:
+    """Draw the batches of an epoch: a random order of its places, and one negative a pair.
+
+    Args:
+        epoch: int32 scalar, epochs done.
+        data: of the data set.
+        key: of the epoch.
+        config: of training.
     """
-    order = draw_order(jax.random.fold_in(jax.random.fold_in(key, epoch), 0), data.sampler)
-    size = batch_size_of(data, config)
-    order = jnp.pad(order, (0, size))
+    sampler, size = data.sampler, batch_size_of(data, config)
+    batches = -(-len(sampler.places) // size)
+    order = draw_order(jax.random.fold_in(key, 0), sampler)
+    order = jnp.pad(order, (0, batches * size - len(order))).reshape(batches, size)
+    rows = sampler.places[order]
+    real = (jnp.arange(batches * size).reshape(batches, size) < sampler.num_places) & (rows >= 0)
+    rows = jnp.maximum(rows, 0)
+    users = sampler.pairs[rows, 0]
+
+    def negatives_of(batch):
+        i, users = batch
+        return draw_negatives(jax.random.fold_in(key, i + 1), sampler, users), has_negative(sampler, users)
+
+    # WHY not in each step: a loop that ends by what it finds makes a GPU wait for its host.
+    negatives, there = jax.lax.map(negatives_of, (jnp.arange(batches), users), batch_size=_DRAWN_AT_ONCE)
+    weights = (real & there).astype(jnp.float32)
     learning_rate = config.learning_rate * config.decay ** (epoch.astype(jnp.float32) / config.decay_epochs)
-    return order, learning_rate, (data.sampler.num_places + size - 1) // size
+    return EpochPlan(rows, negatives, weights, learning_rate, (sampler.num_places + size - 1) // size)
 
 
 def batch_size_of(data: Data, config: TrainConfig) -> int:
@@ -81,38 +111,15 @@ def batch_size_of(data: Data, config: TrainConfig) -> int:
 
 
 def train_step(
-    params: Any,
-    opt_state: Any,
-    i: jax.Array,
-    order: jax.Array,
-    data: Data,
-    key: jax.Array,
-    learning_rate: jax.Array,
-    backbone: Backbone,
-    config: TrainConfig,
-) -> tuple[Any, Any, jax.Array, jax.Array]:
-    """Step i of an epoch, see `train_epoch`.
-
-    Args:
-        order, learning_rate: from `epoch_plan`.
-        key: of the epoch.
-
-    Returns:
-        Parameters, optimizer state, the batch's loss, and the rows of its pairs, int32 [B]; those behind the last place, at an empty one,
-        or of a user who has no negative, have no weight.
-    """
-    size = batch_size_of(data, config)
-    rows = data.sampler.places[jax.lax.dynamic_slice(order, (i * size,), (size,))]
-    real = (i * size + jnp.arange(size) < data.sampler.num_places) & (rows >= 0)
-    rows = jnp.maximum(rows, 0)
-    users, positives = data.sampler.pairs[rows].T
-    weights = (real & has_negative(data.sampler, users)).astype(jnp.float32)
-    negatives = draw_negatives(jax.random.fold_in(key, i + 1), data.sampler, users)
-    batch = spread((users, positives, negatives, weights))
+    params: Any, opt_state: Any, i: jax.Array, plan: EpochPlan, data: Data, backbone: Backbone, config: TrainConfig
+) -> tuple[Any, Any, jax.Array]:
+    """Step i of an epoch: parameters, optimizer state and the batch's loss."""
+    users, positives = data.sampler.pairs[plan.rows[i]].T
+    batch = spread((users, positives, plan.negatives[i], plan.weights[i]))
     with products_in(config.precision):
         loss, gradients = jax.value_and_grad(backbone.loss)(params, data, batch, config.batch_size)
-    params, opt_state = descend(gradients, opt_state, params, learning_rate)
-    return params, opt_state, loss, rows
+    params, opt_state = descend(gradients, opt_state, params, plan.learning_rate)
+    return params, opt_state, loss
 
 
 @functools.partial(jax.jit, static_argnames=("backbone", "config"), donate_argnames="state")
@@ -129,17 +136,17 @@ def train_epoch(
     Returns:
         The new state and the mean loss of the epoch's batches, float scalar.
     """
-    order, learning_rate, steps = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
+    plan = epoch_plan(state.epoch, data, key, config)
     data = epoch_data(key, data, backbone)
 
     def step(i, carry):
         params, opt_state, total = carry
-        params, opt_state, loss, _ = train_step(params, opt_state, i, order, data, key, learning_rate, backbone, config)
+        params, opt_state, loss = train_step(params, opt_state, i, plan, data, backbone, config)
         return params, opt_state, total + loss
 
-    params, opt_state, total = jax.lax.fori_loop(0, steps, step, (state.params, state.opt_state, jnp.float32(0)))
-    return TrainState(params, opt_state, state.epoch + 1), total / steps.astype(jnp.float32)
+    params, opt_state, total = jax.lax.fori_loop(0, plan.steps, step, (state.params, state.opt_state, jnp.float32(0)))
+    return TrainState(params, opt_state, state.epoch + 1), total / plan.steps.astype(jnp.float32)
 
 
 def epoch_data(key: jax.Array, data: Data, backbone: Backbone) -> Data:
@@ -248,11 +255,20 @@ def _epoch(state, setup: Setup, key, task: RankingTask | None) -> tuple[TrainSta
             entry[VALID_METRIC] = ranking_metrics(embed(state.params, setup.data, backbone=backbone), task, (20,))[
                 VALID_METRIC
             ]
+    check_finite(entry, config)
+    return state, entry | {"seconds": round(seconds.total, 4), "compile_seconds": round(seconds.compiling, 4)}
+
+
+def check_finite(entry: dict[str, Any], config: TrainConfig) -> None:
+    """Whether an epoch's loss is a number.
+
+    Raises:
+        InputError: it is not.
+    """
     if not math.isfinite(entry["loss"]):
         raise InputError(
             f"epoch {entry['epoch']}: the loss is {entry['loss']}; training diverged, a learning rate below {config.learning_rate} may help"
         )
-    return state, entry | {"seconds": round(seconds.total, 4), "compile_seconds": round(seconds.compiling, 4)}
 
 
 def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[dict[str, Any]]]:

@@ -51,6 +51,7 @@ def suite(environment, tmp_path_factory):
     """The accelerator suite on the smallest data, run once: folder of its results, and what it printed."""
     out = tmp_path_factory.mktemp("accelerator")
     small = {"USERS": "150", "ITEMS": "320", "WIDTH": "8", "MODALITIES": "image", "CANARIES": "2", "PRESET": "toy"}
+    small |= {"MODELS": "2", "STACKED": f"--data {out / 'data'}"}
     command = ["bash", str(BENCHMARKS / "accelerator.sh"), str(out)]
     chosen = environment | small | {"PYTHON": sys.executable, "SET": " ".join([*SMALL, SHORT])}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=chosen)
@@ -61,7 +62,8 @@ def suite(environment, tmp_path_factory):
 
 def test_the_accelerator_suite_runs_in_one_call(suite):
     folder, printed = suite
-    assert {path.name for path in folder.glob("*.json")} == {"step.json", "step_frozen.json", "unlearning.json"}
+    parts = {"step", "step_frozen", "unlearning", "stacked", "deterministic"}
+    assert {path.stem for path in folder.glob("*.json")} == parts
     assert "no reference" in printed
 
 
@@ -75,6 +77,17 @@ def test_step(suite, name):
         floor["flops"] / floor["gemm_flops_per_second"] + floor["bytes"] / floor["bytes_per_second"]
     )
     assert {"propagation", "info_nce", "gradient", "evaluation", "environment", "peak_memory_bytes"} <= set(result)
+
+
+def test_stacked(suite):
+    result = json.loads((suite[0] / "stacked.json").read_text())
+    assert set(result["layouts"]) == {"segment", "gather"}
+    for row in result["layouts"].values():
+        assert row["same_bits"]  # a CPU's sums are always in one order
+        assert row["times_one"] == row["stacked_epoch"]["median"] / row["epoch"]["median"] > 0
+    alone = json.loads((suite[0] / "deterministic.json").read_text())
+    assert "deterministic" in alone["xla_flags"]
+    assert all("stacked_epoch" not in row for row in alone["layouts"].values())
 
 
 def test_unlearning(suite, bench):

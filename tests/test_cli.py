@@ -462,7 +462,7 @@ def test_report_draws_tables_from_results_alone(compared, tmp_path):
         ),
         (["compare", "--data", "DATA", "--request", "users:5%", "--out", "NEW", "--golds", "0"], "at least 1 Gold"),
         (["report", "DATA"], "holds no manifest.json, no results.json and no audit.json"),
-        (["report", "SETTINGS"], "holds no results of a comparison or an audit"),
+        (["report", "SETTINGS"], "holds no results"),
     ],
 )
 def test_mistakes_end_with_one_sentence_and_leave_nothing(folder, capsys, words, message):

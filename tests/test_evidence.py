@@ -19,6 +19,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evidence import words
 from recunlearn_jax.evidence.drawing import WIDTH, drawing
 from recunlearn_jax.evidence.readings import readings
+from recunlearn_jax.files import write_text
 from recunlearn_jax.ledger import FIRST, canonical, hash_of, read
 from recunlearn_jax.unlearn import METHODS, answer
 from recunlearn_jax.verdict import MISSES, Figure, Measured, judgement
@@ -303,7 +304,7 @@ def page():
 
 def test_the_same_input_gives_the_same_bytes(page, tmp_path):
     assert page == page_of(audit({"membership AUC": 0.9}))
-    evidence.write(tmp_path / "reports" / "evidence.html", page)
+    write_text(tmp_path / "reports" / "evidence.html", page)
     assert (tmp_path / "reports" / "evidence.html").read_text(encoding="utf-8") == page
     assert [path.name for path in (tmp_path / "reports").iterdir()] == ["evidence.html"]
 
@@ -421,7 +422,7 @@ onload = () => {
 
 def test_a_browser_shows_it_as_it_is_meant(page, browser, tmp_path):
     path = tmp_path / "evidence.html"
-    evidence.write(path, page)
+    write_text(path, page)
     shown = browser.run(path, "--dump-dom")
     assert told(shown) == told(page)
     for width in (1200, 390):

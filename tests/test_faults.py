@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -171,6 +170,21 @@ def test_nothing_they_already_have(shop):
 # Folders
 
 
+def test_a_kept_request_is_taken_up_again_by_the_same_call_alone(shop, tmp_path):
+    """A call that was cut off before its folder had a name leaves the file; nothing else may be overwritten."""
+    kept, words = tmp_path / "kept.json", ["unlearn", shop / "run", "users:3", "--method", "surgery"]
+    done(*words, "--out", tmp_path / "a", "--keep-request", kept)
+    content = kept.read_text()
+    shutil.rmtree(tmp_path / "a")
+    done(*words, "--out", tmp_path / "a", "--keep-request", kept)
+    assert kept.read_text() == content
+    assert "entry 2 answers the request" in done("ledger", tmp_path / "a", "--request", kept).stdout
+    for other in (content.replace("3", "4"), "[]", "{}", "mine"):
+        kept.write_text(other)
+        refused(*words, "--out", tmp_path / "b", "--keep-request", kept, rule="kept.json: ")
+        assert kept.read_text() == other
+
+
 def test_out_is_tested_before_the_work(shop, tmp_path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
@@ -290,7 +304,6 @@ cli.entry()
     assert "recunlearn: " in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "a").exists()
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 700
 
 
 def test_a_reader_who_has_seen_enough(shop):

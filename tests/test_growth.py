@@ -100,6 +100,9 @@ def test_what_was_removed_stays_removed():
     assert dataset.user_ids.tolist() == ["", "bob", "cem", "dee", "eve", "ann"]
     assert dataset.removed_ids.among("user", ["ann"]) == []
     assert dataset.removed_ids.among("item", ["B5"]) == ["B5"]
+    # an id that was removed and that nothing stands by gets no number, and is written nowhere
+    beside = clean.replace(num_users=clean.num_users + 1, user_ids=[*clean.user_ids, "ann"], removed_users=[])
+    assert "ann" not in merged(release.dataset, beside)[0].user_ids
     with pytest.raises(InputError, match=r"readmit 'ann': expected user:ID or item:ID"):
         merged(release.dataset, clean, ["ann"])
 

@@ -681,3 +681,33 @@ def test_what_is_missing_or_of_another_kind_is_named():
     for call in (losses.scores, losses.contrast, losses.mgcn):
         with pytest.raises(TypeError, match=r"views is a (str|tuple); Views are expected"):
             call("views" if call is losses.scores else (table, table, table))
+
+
+def test_numbers_that_are_none_are_told():
+    table = jnp.ones((2, 3))
+    views = losses.Views(table, table, table, table, table, table, table)
+    with pytest.raises(ValueError, match="temperature is a whole number of 10 digits; those below 2"):
+        losses.info_nce(table, table, temperature=2**31)
+    with pytest.raises(ValueError, match="alpha is a whole number of 401 digits"):
+        losses.mmrecun_retain(views, alpha=10**400)
+    for wrong in ("8", [8], jnp.ones(2), np.array("8")):
+        with pytest.raises(TypeError, match=r"batch_size is an? .*; one number is allowed"):
+            losses.row_l2(table, batch_size=wrong)
+    for wrong in (0, -3, float("nan")):
+        with pytest.raises(ValueError, match=r"batch_size is .*; a number above 0"):
+            losses.mgcn(views, batch_size=wrong)
+    assert float(losses.row_l2(table, batch_size=3)) == 1.0
+    assert float(jax.jit(losses.row_l2)(table, batch_size=jnp.int32(3))) == 1.0
+
+
+def test_the_argument_at_fault_is_named_where_there_are_two_batches():
+    right, wrong, views = jnp.ones((2, 3)), jnp.ones((2, 4)), losses.Views
+    good = views(right, right, right, right, right, right, right)
+    with pytest.raises(ValueError, match=r"forget.negative has shape \[2, 4\]; .* the shape of forget.user"):
+        losses.mmrecun(good, good._replace(negative=wrong))
+    with pytest.raises(ValueError, match=r"retain_weights has shape \[3\]"):
+        losses.mmrecun(good, good, retain_weights=jnp.ones(3))
+    with pytest.raises(ValueError, match=r"forget.user_ids has shape \[5\]"):
+        losses.mmrecun(good, good._replace(user_ids=jnp.arange(5)))
+    with pytest.raises(TypeError, match="forget is a tuple; Views are expected"):
+        losses.mmrecun(good, (right, right, right))

@@ -55,7 +55,7 @@ class Reference(NamedTuple):
     gradient: Callable  # the same with the loss's gradient: ((loss, views), gradient)
 
 
-@pytest.fixture(scope="module", params=["segment", "csr"])
+@pytest.fixture(scope="module", params=["segment", "csr", "gather"])
 def setting(request, dataset):
     setup = set_up(dataset, Config(model=Settings(embedding_size=CONFIG["embedding_size"], layout=request.param)))
 

@@ -1,4 +1,4 @@
-"""Both layouts of graph propagation against dense products, and what they must not compile again for."""
+"""All layouts of graph propagation against dense products, and what they must not compile again for."""
 
 import functools
 
@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from recunlearn_jax.propagate import CompressedRows, layout, propagate
+from recunlearn_jax.propagate import CompressedRows, GatheredRows, layout, propagate
 from recunlearn_jax.stopwatch import stopwatch
 
 NODES, WIDTH, CAPACITY = 8, 3, 64
-KINDS = ("segment", "csr")
+KINDS = ("segment", "csr", "gather")
 every_layout = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -114,8 +114,34 @@ def test_layouts():
     matrix = random_matrix(10)
     assert isinstance(layout(matrix, "segment"), jraph.GraphsTuple)
     assert isinstance(layout(matrix, "csr"), CompressedRows)
-    on_cpu = jax.default_backend() == "cpu"
-    assert isinstance(layout(matrix), CompressedRows if on_cpu else jraph.GraphsTuple)
+    assert isinstance(layout(matrix, "gather"), GatheredRows)
+    auto = {"cpu": CompressedRows, "gpu": GatheredRows}.get(jax.default_backend(), jraph.GraphsTuple)
+    assert isinstance(layout(matrix), auto)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 15, 16, 17, 255, 256, 257, 4095, 4096, 4097])
+def test_gathered_rows_of_any_degree(degree):
+    """Around each number of edges at which another level of sums begins; one row among short ones."""
+    rng = np.random.default_rng(degree)
+    dense = np.zeros((40, 5000), np.float32)
+    dense[7, rng.permutation(5000)[:degree]] = 1 + rng.random(degree, np.float32)
+    dense[8:30, :3] = rng.normal(size=(22, 3))
+    x, g = rng.normal(size=(5000, WIDTH)).astype(np.float32), rng.normal(size=(40, WIDTH)).astype(np.float32)
+    graph = layout(scipy.sparse.csr_array(dense), "gather", 4200)
+    y, back = forward_and_backward(graph, x, g)
+    np.testing.assert_allclose(y, dense.astype(np.float64) @ x, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(back, dense.T.astype(np.float64) @ g, rtol=1e-4, atol=1e-4)
+
+
+def test_an_empty_place_reads_nothing():
+    """Where there is no edge, not even what is no number comes in."""
+    matrix = random_matrix(2)
+    x = random_rows(3)[0]
+    x[0] = np.nan
+    touched = (matrix.toarray() != 0)[:, 0]
+    y = np.asarray(propagate(layout(matrix, "gather", CAPACITY), jnp.asarray(x)))
+    assert np.isnan(y[touched]).all()
+    assert np.isfinite(y[~touched]).all()
 
 
 @settings(deadline=None, max_examples=40, database=None)

@@ -21,9 +21,10 @@ from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.recommender import init_params, set_up
+from recunlearn_jax.stacked import train_stacked
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import batch_size_of, best_entry, epoch_plan, fit, init_state, should_stop, train_epoch
+from recunlearn_jax.train import batch_size_of, best_entry, epoch_plan, fit, init_state, should_stop, train, train_epoch
 
 pytestmark = pytest.mark.slow
 
@@ -228,6 +229,39 @@ def test_a_batch_is_at_most_the_data(dataset):
     for size in (7, pairs, 2**20):
         config = dataclasses.replace(CONFIG.train, batch_size=size)
         assert batch_size_of(setup.data, config) == min(size, pairs)
-        order, _, steps = epoch_plan(jnp.int32(0), setup.data, jax.random.key(0), config)
-        assert len(order) == pairs + min(size, pairs)
-        assert int(steps) == -(-pairs // min(size, pairs))
+        plan = epoch_plan(jnp.int32(0), setup.data, jax.random.key(0), config)
+        assert plan.rows.shape == (-(-pairs // min(size, pairs)), min(size, pairs))
+        assert int(plan.steps) == len(plan.rows)
+        drawn = np.asarray(plan.rows)[np.asarray(plan.weights) > 0]
+        assert sorted(drawn) == list(range(pairs))  # each pair once
+
+
+@pytest.mark.parametrize("layout", ["csr", "gather"])
+def test_stacked_trainings_are_those_of_their_seeds(dataset, layout):
+    """Each as if it were alone: its parameters to rounding, and its own stop and best epoch."""
+    model = dataclasses.replace(CONFIG.model, layout=layout)
+    setup = set_up(dataset, Config(model=model, train=dataclasses.replace(CONFIG.train, max_epochs=14, patience=2)))
+    told = []
+    stacked = train_stacked(setup, [3, 4, 5], on_epoch=told.append)
+    alone = [train(setup, seed) for seed in (3, 4, 5)]
+    for ours, theirs in zip(stacked, alone, strict=True):
+        assert ours.info == theirs.info
+        assert [entry["epoch"] for entry in ours.history] == [entry["epoch"] for entry in theirs.history]
+        losses = [[entry["loss"] for entry in model.history] for model in (ours, theirs)]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+        for a, b in zip(jax.tree.leaves(ours.params), jax.tree.leaves(theirs.params), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert len({model.info["epochs"] for model in alone}) > 1  # or nothing would be told of who stops when
+    assert told == list(range(1, max(model.info["epochs"] for model in alone) + 1))
+
+
+def test_stacked_trainings_without_valid_pairs_end_at_the_last_epoch(dataset):
+    nothing = dataset.replace(valid=dataset.valid[:0])
+    setup = set_up(nothing, dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, max_epochs=2)))
+    assert [model.info["best_epoch"] for model in train_stacked(setup, [0, 1])] == [2, 2]
+
+
+def test_a_stacked_training_that_diverges_is_told(dataset):
+    setup = set_up(dataset, dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, learning_rate=1e30)))
+    with pytest.raises(InputError, match="a learning rate below"):
+        train_stacked(setup, [0, 1])

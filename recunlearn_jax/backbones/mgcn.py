@@ -7,7 +7,7 @@ fuser, 7 output (Yu et al. 2023, arXiv 2308.03588).
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -19,10 +19,9 @@ from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import HostGraphs, host_graphs, with_item_graphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features, constant, feature_product
-from recunlearn_jax.propagate import Graph, layout, propagate
+from recunlearn_jax.propagate import Graph, Layout, layout, propagate
 from recunlearn_jax.settings import Checked, Count, Layers, NotNegative, Positive, Width
 
-Layout = Literal["auto", "segment", "csr"]
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
 
 
@@ -45,7 +44,7 @@ class Settings(Checked):
     """Weight of the InfoNCE terms."""
     temperature: Positive = 0.2
     layout: Layout = "auto"
-    """How graphs are propagated: jraph's segment_sum or compressed rows; auto takes csr on CPU, else segment."""
+    """How graphs are propagated, see `propagate.layout`."""
 
 
 class Graphs(NamedTuple):

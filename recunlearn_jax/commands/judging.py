@@ -119,7 +119,8 @@ class Audit:
                 self.model, self.original, self.gold, coupled=self.coupled, sequence=self.sequence, data=self.data
             )
             found = results.write(self.model / AUDIT, found)
-            ledger.write(self.model, ledger.extended(entries, "audited", verdict_of(found)))
+            facts = verdict_of(found)
+            ledger.write(self.model, ledger.extended(entries, "audited", facts))
         if self.out is not None:
             results.write(self.out / AUDIT, found)
             report.write(found, self.out)
@@ -127,8 +128,7 @@ class Audit:
             console().print(report.effect_table(found))
         console().print(report.audit_table(found))
         # A model that is not finite is judged by nothing, and is no model that has passed.
-        judged = [name for name in found["models"] if name != "original" and name not in found["golds"]]
-        return int(any(name in found["not_finite"] or found["misses"][name] for name in judged))
+        return int(bool(facts["verdict"]["outside"]) or not facts["verdict"]["finite"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +149,7 @@ class Report:
 
     def _evidence(self) -> None:
         from recunlearn_jax import evidence, ledger, results
+        from recunlearn_jax.files import write_text
 
         about, entries = manifest.read(self.folder), ledger.read(self.folder)
         if about["kind"] != "unlearned":
@@ -156,7 +157,7 @@ class Report:
         audit = self.folder / AUDIT
         page = evidence.page(about, entries, results.read(audit) if audit.exists() else None)
         path = (self.out or self.folder) / "evidence.html"
-        evidence.write(path, page)
+        write_text(path, page)
         print(f"wrote {path}")
 
     def _tables(self) -> None:

@@ -12,6 +12,7 @@ from recunlearn_jax.errors import InputError
 
 if TYPE_CHECKING:
     from recunlearn_jax.recommender import Recommender
+    from recunlearn_jax.requests import Request
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,10 +161,8 @@ class Unlearn:
 
         defaults = {self.method: settings.to_dict(find(self.method, None)[1])}
         _, chosen = find(self.method, settings.override(defaults, self.set)[self.method])
-        salt = ledger.new_salt()
         with folders.new(self.out) as beside, devices(self.devices):
-            if self.keep_request is not None and self.keep_request.exists():
-                raise InputError(f"{self.keep_request}: exists already; choose another file for the request")
+            salt = ledger.new_salt() if self.keep_request is None else self._salt(self.keep_request, request)
             original, entries = runs.load(self.model, data=self.data), ledger.read(self.model)
             forget_set = resolve(request, original.dataset)
             for note in forget_set.notes(original.dataset):
@@ -171,15 +170,30 @@ class Unlearn:
             answered = answer(original, forget_set, self.method, chosen, seed=self.seed)
             found = outcome(original, answered, forget_set)
             facts = runs.answer_facts(original, forget_set, self.method, chosen, self.seed, salt)
-            runs.release(beside, answered, facts | {"outcome": found}, entries)
             if self.keep_request is not None:
                 kept = {"request": to_json(request), "salt": salt, "digest": facts["request_digest"]}
                 write_json(self.keep_request, kept)
+            runs.release(beside, answered, facts | {"outcome": found}, entries)
         forgotten = ", ".join(f"{n:,} {what}" for what, n in forget_set.counts().items() if n)
         print(f"{self.method} forgot {forgotten or 'nothing'}; model in {self.out}")
         gone = [m for m in original.dataset.modalities if m not in answered.dataset.modalities]
         for line in signatures(found["before"], found["after"], answered.seconds.total, gone):
             print(f"  {line}")
+
+    @staticmethod
+    def _salt(file: Path, request: "Request") -> str:
+        """Key of the request's digest: a new one, or that of the same request, kept by a call that was cut off before there was a model."""
+        from recunlearn_jax import ledger
+        from recunlearn_jax.files import read_json
+        from recunlearn_jax.requests import to_json
+
+        if not file.exists():
+            return ledger.new_salt()
+        kept = read_json(file)
+        asked = {"request": to_json(request)}
+        if not isinstance(kept, dict) or kept != {**kept, **asked} or not isinstance(kept.get("salt"), str):
+            raise InputError(f"{file}: exists already; choose another file for the request")
+        return kept["salt"]
 
 
 def held_out_report(model: "Recommender") -> dict[str, dict[str, float]]:

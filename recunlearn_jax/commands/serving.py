@@ -30,6 +30,7 @@ class Evaluate:
         import numpy as np
 
         from recunlearn_jax import runs
+        from recunlearn_jax.dataset import pair_keys
         from recunlearn_jax.evaluate import forget_task, held_out_task, report
 
         if not self.k or min(self.k) < 1:
@@ -40,7 +41,7 @@ class Evaluate:
             before = runs.load(self.original).dataset
             if (before.num_users, before.num_items) != (model.dataset.num_users, model.dataset.num_items):
                 raise InputError(f"{self.original}: is no original of {self.model}; its ids run over another range")
-            had, has = (d.train[:, 0].astype(np.int64) * d.num_items + d.train[:, 1] for d in (before, model.dataset))
+            had, has = (pair_keys(d.train, d.num_items) for d in (before, model.dataset))
             tasks["forget"] = forget_task(model.dataset, before.train[~np.isin(had, has)])
         metrics = report(model.rows, tasks, self.k)
         if self.json:

@@ -16,7 +16,6 @@ from recunlearn_jax.evidence import text, words
 from recunlearn_jax.evidence.checks import absent, answers, unnoticed, without_verdict
 from recunlearn_jax.evidence.conclusion import conclusion
 from recunlearn_jax.evidence.readings import blind, judged, readings
-from recunlearn_jax.files import write_text
 from recunlearn_jax.ledger import Entry, canonical
 from recunlearn_jax.verdict import LEVEL
 
@@ -59,15 +58,6 @@ def page(manifest: Mapping[str, Any], entries: Sequence[Entry], audit: Mapping[s
         level=LEVEL,
         words=words,
     )
-
-
-def write(path: Path, html: str) -> None:
-    """Write the page beside, then rename.
-
-    Raises:
-        InputError: the place cannot be written to.
-    """
-    write_text(path, html)
 
 
 def _recorded(manifest: Mapping[str, Any], entries: Sequence[Entry]) -> tuple[int, Entry | None]:

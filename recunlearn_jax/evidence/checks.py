@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from recunlearn_jax.errors import counted
 from recunlearn_jax.evidence.drawing import Drawing, drawing
 from recunlearn_jax.evidence.readings import Reading, judged, question_of, with_status
-from recunlearn_jax.evidence.text import capital, counted, listed
+from recunlearn_jax.evidence.text import capital, listed
 from recunlearn_jax.evidence.words import DOES, GROUPS, PROBES, QUESTIONS, STATUS_WORDS, Question, Status
 from recunlearn_jax.results import figure_of
 

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from recunlearn_jax.errors import counted
 from recunlearn_jax.evidence.readings import Reading, blind, judged, looking, question_of, with_status
-from recunlearn_jax.evidence.text import counted, listed
+from recunlearn_jax.evidence.text import listed
 from recunlearn_jax.evidence.words import DOES, RETRAINED
 from recunlearn_jax.results import golds_of
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from recunlearn_jax.errors import counted
 from recunlearn_jax.evidence.words import Form
 
 
@@ -18,16 +19,6 @@ def number(value: float, form: Form) -> str:
     if form == "steps":
         return f"{value:.0f}"
     return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
-
-
-def counted(n: int, name: str) -> str:
-    """A number of things.
-
-    Examples:
-        >>> counted(1, "figure"), counted(2979, "user")
-        ('1 figure', '2,979 users')
-    """
-    return f"{n:,} {name}{'' if n == 1 else 's'}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -97,20 +97,20 @@ def recorded_epoch(
     state: TrainState, data: Data, key: jax.Array, *, backbone: Backbone, config: TrainConfig, steps: int
 ) -> tuple[TrainState, tuple[dict[str, jax.Array], jax.Array]]:
     """`train.train_epoch` that keeps each batch's updates of the id tables and its rows."""
-    order, learning_rate, _ = epoch_plan(state.epoch, data, key, config)
     key = jax.random.fold_in(key, state.epoch)
+    plan = epoch_plan(state.epoch, data, key, config)
     data = epoch_data(key, data, backbone)
 
     def step(carry, i):
         before, opt_state = carry
-        params, opt_state, _, rows = train_step(before, opt_state, i, order, data, key, learning_rate, backbone, config)
+        params, opt_state, _ = train_step(before, opt_state, i, plan, data, backbone, config)
         added = {name: params[name] - table for name, table in id_tables(before, backbone).items()}
-        return (params, opt_state), (added, rows)
+        return (params, opt_state), added
 
     (params, opt_state), record = jax.lax.scan(
         step, (state.params, state.opt_state), jnp.arange(steps, dtype=jnp.int32)
     )
-    return TrainState(params, opt_state, state.epoch + 1), record
+    return TrainState(params, opt_state, state.epoch + 1), (record, plan.rows[:steps])
 
 
 METHOD = Method(Settings, amnesiac, prepare, source="arXiv 2010.10981")

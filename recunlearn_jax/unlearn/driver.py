@@ -78,7 +78,7 @@ def answer(
     memory = memory or prepare(original, method, settings, seed=seed, work=work)
     served = memory.original
     with stopwatch() as seconds:
-        retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes)
+        retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes, served.setup)
         problem = Problem(served, forget_set, retain, memory.record, work)
         params, info = chosen.forget(forget_key, problem, settings)
         params = jax.block_until_ready(remove(removal_key, params, served, retain, method))

@@ -1,0 +1,122 @@
+"""Several trainings of one data set side by side, in one program: Golds of one request, or other seeds.
+
+A step of a small model leaves most of a GPU idle, so many take little longer than one. On a CPU, which one training fills, train one after
+the other.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
+from recunlearn_jax.config import TrainConfig
+from recunlearn_jax.evaluate import METRICS, RankingTask, held_out_task, rank
+from recunlearn_jax.precision import check_precision
+from recunlearn_jax.recommender import Recommender, Setup, embed, recommender
+from recunlearn_jax.settings import check_seed
+from recunlearn_jax.stopwatch import Seconds, stopwatch
+from recunlearn_jax.train import (
+    VALID_METRIC,
+    TrainState,
+    best_entry,
+    check_finite,
+    init_state,
+    initial_params,
+    should_stop,
+    train_epoch,
+)
+
+_RANKED_AT_ONCE = 4  # models whose scores are in memory together
+
+
+def train_stacked(
+    setup: Setup, seeds: Sequence[int], *, on_epoch: Callable[[int], None] = lambda epoch: None
+) -> list[Recommender]:
+    """What `train` gives for each seed, to rounding; each stops by its own valid Recall@20, and waits for the others.
+
+    Args:
+        setup: of the data.
+        seeds: one a training.
+        on_epoch: is called with the number of each epoch that is done.
+
+    Returns:
+        A recommender a seed; its `seconds` are its share of all.
+
+    Raises:
+        InputError: a loss is not finite, or this device lacks the precision asked for.
+    """
+    check_precision(setup.config.train.precision)
+    backbone, config = setup.backbone, setup.config.train
+    task = held_out_task(setup.dataset, "valid")
+    histories: list[list[dict[str, Any]]] = [[] for _ in seeds]
+    with stopwatch() as seconds:
+        states, keys = starts(setup, seeds)
+        best, epoch = jax.tree.map(jnp.copy, states.params), 0
+        while not all(should_stop(history, config) for history in histories):
+            states, losses = stacked_epochs(states, setup.data, keys, backbone=backbone, config=config.of_an_epoch)
+            recalls = None if task is None else np.asarray(_recalls(states.params, setup.data, task, backbone=backbone))
+            epoch += 1
+            improved = np.zeros(len(seeds), bool)
+            for i, history in enumerate(histories):
+                if should_stop(history, config):
+                    continue
+                entry: dict[str, Any] = {"epoch": epoch, "loss": float(losses[i])}
+                if recalls is not None:
+                    entry[VALID_METRIC] = float(recalls[i])
+                check_finite(entry, config)
+                history.append(entry)
+                improved[i] = best_entry(history) is entry
+            best = _replaced(best, states.params, jnp.asarray(improved))
+            on_epoch(epoch)
+        best = jax.block_until_ready(best)
+    share = Seconds(seconds.total / len(seeds), seconds.compiling / len(seeds), seconds.programs)
+    return [
+        recommender(
+            setup,
+            jax.tree.map(lambda leaf, i=i: leaf[i], best),
+            history=tuple(history),
+            info={"epochs": len(history), "best_epoch": best_entry(history)["epoch"], "seed": seed},
+            seconds=share,
+        )
+        for i, (seed, history) in enumerate(zip(seeds, histories, strict=True))
+    ]
+
+
+def starts(setup: Setup, seeds: Sequence[int]) -> tuple[TrainState, jax.Array]:
+    """The stacked states before the first epoch, and the keys of the trainings, [models]."""
+    states = [init_state(initial_params(setup, check_seed(seed))) for seed in seeds]
+    keys = [jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), jnp.stack(keys)
+
+
+@functools.partial(jax.jit, static_argnames=("backbone", "config"), donate_argnames="states")
+def stacked_epochs(
+    states: TrainState, data: Data, key: jax.Array, *, backbone: Backbone, config: TrainConfig
+) -> tuple[TrainState, Float[Array, "models"]]:
+    """`train.train_epoch` of every model.
+
+    Args:
+        states: stacked along the first axis, donated.
+        data: of all.
+        key: one a model, [models].
+    """
+    return jax.vmap(lambda state, own: train_epoch(state, data, own, backbone=backbone, config=config))(states, key)
+
+
+@functools.partial(jax.jit, static_argnames="backbone")
+def _recalls(params: Params, data: Data, task: RankingTask, *, backbone: Backbone) -> Float[Array, "models"]:
+    def one(own):
+        return rank(embed(own, data, backbone=backbone), task, jnp.asarray([20]))[METRICS.index("recall"), 0]
+
+    return jax.lax.map(one, params, batch_size=_RANKED_AT_ONCE)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _replaced(best: Params, params: Params, improved: Bool[Array, "models"]) -> Params:
+    return jax.tree.map(lambda b, p: jnp.where(improved.reshape(-1, *[1] * (p.ndim - 1)), p, b), best, params)
