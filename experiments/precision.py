@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import quality
 from jax.extend.core import Literal
 
