@@ -81,8 +81,9 @@ def reverse_bpr(
         >>> round(float(reverse_bpr(jnp.array([2.0]), jnp.array([0.0]))), 4)
         2.1269
     """
-    if form not in ("swap", "ascent"):
-        raise ValueError(f"form {form!r} is not one of 'swap', 'ascent'")
+    if not isinstance(form, str) or form not in ("swap", "ascent"):
+        given = repr(form[:20]) if isinstance(form, str) else f"is a {type(form).__name__}, which"
+        raise ValueError(f"form {given} is not one of 'swap', 'ascent'")
     _check_vectors(forget_scores=forget_scores, negative_scores=negative_scores, weights=weights)
     margin = _counted(forget_scores, weights) - _counted(negative_scores, weights)
     return _mean(jax.nn.softplus(margin) if form == "swap" else -jax.nn.softplus(-margin), weights)
@@ -128,8 +129,9 @@ def info_nce(
     _check_tables(x=x, y=y)
     _check_rows(x, weights=weights, ids=ids)
     _check_numbers(temperature=temperature)
-    columns = jnp.ones(x.shape[0], x.dtype) if weights is None else weights.astype(x.dtype)
-    x, y = _counted(x, weights), _counted(y, weights)
+    dtype = x.dtype if x.dtype == y.dtype else jnp.promote_types(x.dtype, y.dtype)
+    columns = jnp.ones(x.shape[0], dtype) if weights is None else weights.astype(dtype)
+    x, y = (_counted(rows, weights).astype(dtype) for rows in (x, y))
     x, y = _unit(x) / temperature, _unit(y)
     # Cosines are at most 1, so 1 / tau bounds every logit: while exp(-2 / tau) is a normal float32 no row maximum is needed, and the
     # passes over the B x B matrix that it costs are saved.

@@ -29,6 +29,7 @@ from recunlearn_jax.train import (
     init_state,
     initial_params,
     should_stop,
+    train,
     train_epoch,
 )
 
@@ -52,6 +53,8 @@ def train_stacked(
         InputError: a loss is not finite, or this device lacks the precision asked for.
     """
     check_precision(setup.config.train.precision)
+    if setup.backbone.solve is not None:
+        return [train(setup, seed) for seed in seeds]
     backbone, config = setup.backbone, setup.config.train
     task = held_out_task(setup.dataset, "valid")
     histories: list[list[dict[str, Any]]] = [[] for _ in seeds]

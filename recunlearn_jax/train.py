@@ -209,6 +209,8 @@ def train(
 ) -> Recommender:
     """`fit` for a data set that is set up; its seconds are those of an earlier process, where training goes on from its checkpoint.
 
+    A backbone that is solved in closed form is solved; no epoch, seed, start or folder plays a part.
+
     Args:
         setup, seed, run, on_epoch: as for `fit`.
         epochs: train exactly so many, whatever the valid pairs say; None for early stopping.
@@ -217,6 +219,8 @@ def train(
     config = setup.config
     check_precision(config.train.precision)
     key = jax.random.key(check_seed(seed))
+    if setup.backbone.solve is not None:
+        return _solved(setup, setup.backbone.solve, seed)
     # Copied, since the state is donated to the first epoch.
     params = initial_params(setup, seed) if start is None else jax.tree.map(jnp.copy, start)
     state, best, history = _resume(run, init_state(params))
@@ -239,6 +243,23 @@ def train(
     best = jax.block_until_ready(best)
     info = {"epochs": len(history), "best_epoch": best_entry(history)["epoch"], "seed": seed}
     return recommender(setup, best, history=tuple(history), info=info, seconds=earlier)
+
+
+def _solved(setup: Setup, solve: Callable[[Dataset], Params], seed: int) -> Recommender:
+    """A backbone in closed form: one entry of history, epoch 0."""
+    with stopwatch() as seconds:
+        params = jax.block_until_ready(place(solve(setup.dataset)))
+    entry: dict[str, Any] = {
+        "epoch": 0,
+        "seconds": round(seconds.total, 4),
+        "compile_seconds": round(seconds.compiling, 4),
+    }
+    task = held_out_task(setup.dataset, "valid")
+    if task is not None:
+        rows = embed(params, setup.data, backbone=setup.backbone)
+        entry[VALID_METRIC] = ranking_metrics(rows, task, (20,))[VALID_METRIC]
+    info = {"epochs": 0, "best_epoch": 0, "seed": seed}
+    return recommender(setup, params, history=(entry,), info=info, seconds=seconds)
 
 
 def initial_params(setup: Setup, seed: int) -> Params:

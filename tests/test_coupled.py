@@ -47,7 +47,7 @@ def test_a_replay_that_leaves_nothing_out_is_the_original_to_the_bit(shop, backb
     sampler = place(replayed(setup.data.sampler, np.ones(len(shop.train), bool)))
     again = train(setup._replace(data=setup.data._replace(sampler=sampler)), 3, epochs=epochs)
     assert same(original.params, again.params)
-    assert len(again.history) == epochs
+    assert len(again.history) == max(epochs, 1)  # one entry where it is solved and not trained
 
 
 def unchecked(dataset, **changes):

@@ -289,7 +289,7 @@ WHOLE = {"a modality": ["modality:image"], "all modalities": ["modality:image", 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "ease"])
 def test_every_backbone_and_every_kind_of_request_in_one_program(name, originals):
     """A whole modality is another shape of data, which has a program of its own."""
     original = originals(name)

@@ -676,8 +676,14 @@ def test_what_is_missing_or_of_another_kind_is_named():
             losses.info_nce(table, table, temperature=wrong)
     with pytest.raises(TypeError, match="no tables are given"):
         losses.row_l2()
-    with pytest.raises(ValueError, match=r"form \['swap'\] is not one of"):
-        losses.reverse_bpr(right, right, form=["swap"])
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+    for wrong in (["swap"], deep, None, 10**5000):
+        with pytest.raises(ValueError, match=r"form is an? \w+, which is not one of"):
+            losses.reverse_bpr(right, right, form=wrong)
+    with pytest.raises(ValueError, match="form 'swop' is not one of"):
+        losses.reverse_bpr(right, right, form="swop")
     for call in (losses.scores, losses.contrast, losses.mgcn):
         with pytest.raises(TypeError, match=r"views is a (str|tuple); Views are expected"):
             call("views" if call is losses.scores else (table, table, table))
@@ -711,3 +717,13 @@ def test_the_argument_at_fault_is_named_where_there_are_two_batches():
         losses.mmrecun(good, good._replace(user_ids=jnp.arange(5)))
     with pytest.raises(TypeError, match="forget is a tuple; Views are expected"):
         losses.mmrecun(good, (right, right, right))
+
+
+def test_two_kinds_of_floats_are_taken_as_the_wider():
+    x, y = (np.random.default_rng(i).normal(size=(6, 3)) for i in range(2))
+    with jax.numpy_dtype_promotion("standard"):
+        value, (to_x, to_y) = jax.value_and_grad(losses.info_nce, (0, 1))(
+            jnp.asarray(x, jnp.float16), jnp.asarray(y, jnp.float32)
+        )
+    assert (value.dtype, to_x.dtype, to_y.dtype) == (jnp.float32, jnp.float16, jnp.float32)
+    close(value, oracle_info_nce(x.astype(np.float16).astype(np.float64), y, np.ones(6)))

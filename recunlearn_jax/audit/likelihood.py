@@ -33,7 +33,7 @@ from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
 from recunlearn_jax.requests import ForgetSet, forget_pairs, named, resolve
-from recunlearn_jax.train import TrainState, best_entry, init_state, train_epoch
+from recunlearn_jax.train import TrainState, best_entry, init_state, train, train_epoch
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.verdict import Figure
 
@@ -125,6 +125,8 @@ def train_shadows(
     check_precision(config.train.precision)
     sizes = sizes_of(max(datasets, key=lambda d: len(d.train)))
     setups = [set_up(dataset, config, sizes) for dataset in datasets]
+    if setups[0].backbone.solve is not None:
+        return [train(setup, seed) for setup in setups]
     data, backbone = [setup.data for setup in setups], setups[0].backbone
     keys = [jax.random.fold_in(jax.random.key(seed), i) for i in range(len(datasets))]
 

@@ -3,7 +3,7 @@
 `register` adds one from outside the package; from then on it trains, forgets by every method and is audited like any other.
 """
 
-from recunlearn_jax.backbones import freedom, lightgcn, mf, mgcn, vbpr
+from recunlearn_jax.backbones import ease, freedom, lightgcn, mf, mgcn, vbpr
 from recunlearn_jax.backbones.base import Backbone, BackboneKind
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.settings import check_name, suggestion
@@ -16,6 +16,7 @@ BACKBONES: dict[str, BackboneKind] = {
     "vbpr": vbpr.KIND,
     "freedom": freedom.KIND,
     "mf": mf.KIND,
+    "ease": ease.KIND,
 }
 
 

@@ -74,6 +74,8 @@ class Backbone:
     """The modality a parameter belongs to, by its path: it goes with the modality."""
     epoch: Callable[[jax.Array, Data], Data] = lambda key, data: data
     """(key of the epoch, data) -> the data as that epoch's steps read it."""
+    solve: Callable[[Dataset], Params] | None = None
+    """(data set) -> parameters, of a backbone that is solved in closed form and not trained. Methods that take steps do not apply to it."""
     contrast: bool = False
     """Whether views carry the two views that MGCN's contrast compares."""
 

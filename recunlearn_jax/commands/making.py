@@ -205,7 +205,9 @@ def held_out_report(model: "Recommender") -> dict[str, dict[str, float]]:
 
 def told(trained: "Recommender", outcome: dict[str, dict[str, float]]) -> None:
     """Say how a training went."""
-    print(
-        f"{len(trained.history)} epochs in {trained.seconds.total:.1f} s, {trained.seconds.compiling:.1f} s of them compiling"
-    )
+    seconds = f"in {trained.seconds.total:.1f} s, {trained.seconds.compiling:.1f} s of them compiling"
+    if not trained.info["epochs"]:
+        print(f"solved in closed form {seconds}; {metrics(outcome)}")
+        return
+    print(f"{len(trained.history)} epochs {seconds}")
     print(f"best epoch {trained.best['epoch']}; {metrics(outcome)}")

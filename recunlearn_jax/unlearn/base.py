@@ -65,6 +65,8 @@ class Method(NamedTuple):
     """(key, original, settings, work) -> memory; before any request, its cost is told apart."""
     retrains: bool = False
     """Whether answers come from retraining on what is retained; checks that ask for many answers leave such a method out."""
+    exact: bool = False
+    """Whether an answer is what solving anew gives, and so applies to a backbone that is solved in closed form."""
     source: str = ""
     """Paper."""
 

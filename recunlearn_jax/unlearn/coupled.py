@@ -82,4 +82,4 @@ def _with_empty_modalities(problem: Problem) -> Setup:
     return set_up(dataset, original.config, original.sizes)
 
 
-METHOD = Method(NoSettings, coupled, retrains=True)
+METHOD = Method(NoSettings, coupled, retrains=True, exact=True)

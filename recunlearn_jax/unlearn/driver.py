@@ -65,6 +65,11 @@ def answer(
     settings_.check_seed(seed)
     forget_set = resolved(request, original)
     check_tables(original.backbone, original.params)
+    if original.backbone.solve is not None and not chosen.exact:
+        exact = ", ".join(name for name, entry in METHODS.items() if entry.exact)
+        raise InputError(
+            f"method {method!r}: {original.backbone.name!r} is solved in closed form and forgets exactly; choose from {exact}"
+        )
     if chosen.retrains and "ensemble_of" in original.info:
         raise InputError(
             f"method {method!r}: the model is an ensemble of {original.info['ensemble_of']} models, which it does not hold; "

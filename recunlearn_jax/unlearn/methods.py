@@ -9,6 +9,7 @@ from recunlearn_jax.unlearn import (
     ascent,
     coupled,
     delta,
+    ease,
     finetune,
     gold,
     mmrecun,
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
     "amnesiac": amnesiac.METHOD,
     "sisa": sharded.SISA,
     "receraser": sharded.RECERASER,
+    "ease": ease.METHOD,
     "gold": gold.METHOD,
     "coupled": coupled.METHOD,
 }
