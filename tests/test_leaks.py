@@ -27,6 +27,7 @@ from recunlearn_jax.unlearn import METHODS, answer
 SETTINGS = {
     "mmrecun": {"steps": 2, "batch_size": 32},
     "finetune": {"epochs": 1},
+    "noisy": {"steps": 2, "batch_size": 32, "epochs": 1},
     "ascent": {"steps": 2, "batch_size": 32},
     "rrl": {"steps": 2, "batch_size": 32},
     "amnesiac": {"epochs": 1},

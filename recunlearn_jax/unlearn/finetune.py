@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.precision import check_precision
+from recunlearn_jax.recommender import Setup
 from recunlearn_jax.settings import Checked, CountFromZero
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn.base import Method, Problem
@@ -25,15 +26,20 @@ class Settings(Checked):
 def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Train on from the cut model, at the settings of its training."""
     retain = problem.retain
-    check_precision(retain.config.train.precision)
     cut_key, train_key = jax.random.split(key)
     params = remove(cut_key, problem.original.params, problem.original, retain, "finetune")
-    # The epoch is donated its state; the original's arrays must live on.
+    return trained_on(train_key, params, retain, settings.epochs), {"steps": settings.epochs}
+
+
+def trained_on(key: jax.Array, params: Params, setup: Setup, epochs: int) -> Params:
+    """Parameters after some more epochs on a data set, at the settings of its training."""
+    check_precision(setup.config.train.precision)
+    # The epoch is donated its state; the arrays given must live on.
     state = init_state(jax.tree.map(jnp.copy, params))
-    config = retain.config.train.of_an_epoch
-    for _ in range(settings.epochs):
-        state, _ = train_epoch(state, retain.data, train_key, backbone=retain.backbone, config=config)
-    return state.params, {"steps": int(state.epoch)}
+    config = setup.config.train.of_an_epoch
+    for _ in range(epochs):
+        state, _ = train_epoch(state, setup.data, key, backbone=setup.backbone, config=config)
+    return state.params
 
 
 METHOD = Method(Settings, finetune)

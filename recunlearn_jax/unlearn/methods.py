@@ -13,6 +13,7 @@ from recunlearn_jax.unlearn import (
     finetune,
     gold,
     mmrecun,
+    noisy,
     rrl,
     scif,
     sharded,
@@ -32,6 +33,7 @@ METHODS: dict[str, Method] = {
     "sisa": sharded.SISA,
     "receraser": sharded.RECERASER,
     "ease": ease.METHOD,
+    "noisy": noisy.METHOD,
     "gold": gold.METHOD,
     "coupled": coupled.METHOD,
 }

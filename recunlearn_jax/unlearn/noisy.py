@@ -1,0 +1,121 @@
+"""Projected noisy fine-tuning: the approximate method that comes with a guarantee, and what it costs.
+
+    x_t = Pi_C(x_{t-1} - rate grad L(x_{t-1}; batch of D_r)) + N(0, sigma^2 I),  t = 1 ... steps;   then `epochs` of training on D_r
+
+Pi_C is onto the ball of radius C around fresh parameters. sigma is the least noise for which the chain cannot be told, by more than epsilon
+and delta, from one that starts at a model that never saw the forgotten data, see `accounting`. Training on and removal read retained data
+alone, so they cannot undo it. All parameters move, and nothing is asked of the original's training.
+
+Source: Koloskova et al. 2025 (arXiv 2506.06985), model clipping; the count of the noise is ours and needs less.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Gt, Lt
+
+from recunlearn_jax.accounting import sigma_of
+from recunlearn_jax.backbones import Backbone
+from recunlearn_jax.backbones.base import Data, Params
+from recunlearn_jax.recommender import shapes
+from recunlearn_jax.sampling import draw_pairs
+from recunlearn_jax.settings import Checked, Count, CountFromZero, NotNegative, Positive
+from recunlearn_jax.train import initial_params
+from recunlearn_jax.unlearn.base import Method, Problem
+from recunlearn_jax.unlearn.finetune import trained_on
+from recunlearn_jax.unlearn.removal import like
+
+
+@dataclass(frozen=True)
+class Settings(Checked):
+    """Projected noisy fine-tuning."""
+
+    epsilon: Positive = 10.0
+    delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
+    radius: Positive = 0.01
+    """C, in the norm of all parameters; it must not be chosen by looking at the model."""
+    steps: Count = 100
+    """Noisy steps; with more of them each needs less noise."""
+    learning_rate: NotNegative = 1e-3
+    batch_size: Count = 2048
+    epochs: CountFromZero = 10
+    """Of training on what is retained, afterwards and without noise."""
+
+
+def projected(params: Params, centre: Params, radius: float | jax.Array) -> Params:
+    """Pi_C: the nearest parameters in the ball of a radius around a centre."""
+    apart = jax.tree.map(jnp.subtract, params, centre)
+    norm = jnp.sqrt(sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(apart)), jnp.float32(0)))
+    scale = jnp.minimum(1, radius / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny))
+    return jax.tree.map(lambda c, x: c + scale * x, centre, apart)
+
+
+@functools.partial(jax.jit, static_argnames=("backbone", "size"))
+def noisy_steps(
+    key: jax.Array,
+    params: Params,
+    centre: Params,
+    data: Data,
+    *,
+    steps: int | jax.Array,
+    size: int,
+    rate: float | jax.Array,
+    radius: float | jax.Array,
+    sigma: float | jax.Array,
+    backbone: Backbone,
+) -> Params:
+    """The chain.
+
+    Args:
+        key: typed PRNG key.
+        params: x_0.
+        centre: of the ball.
+        data: the retained data.
+        steps, size: number of steps, and pairs in each.
+        rate: of gradient descent.
+        radius, sigma: C and the noise.
+        backbone: static.
+    """
+
+    def step(i, params):
+        draw, shake = jax.random.split(jax.random.fold_in(key, i))
+        batch = draw_pairs(draw, data.sampler, size)
+        gradients = jax.grad(backbone.loss)(params, data, batch, size)
+        params = projected(jax.tree.map(lambda p, g: p - rate * g, params, gradients), centre, radius)
+        leaves, tree = jax.tree.flatten(params)
+        keys = jax.random.split(shake, len(leaves))
+        noisy = [p + sigma * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
+        return jax.tree.unflatten(tree, noisy)
+
+    return jax.lax.fori_loop(0, steps, step, params)
+
+
+def noisy(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+    """Noise, then training on."""
+    original, retain = problem.original, problem.retain
+    seed_key, chain_key, train_key = jax.random.split(key, 3)
+    centre = initial_params(retain, int(jax.random.bits(seed_key, dtype=jnp.uint32) >> 1))
+    sigma = sigma_of(settings.epsilon, settings.delta, settings.radius, settings.steps)
+    params = original.params if retain.backbone is original.backbone else like(original.params, shapes(retain), "noisy")
+    data = retain.backbone.epoch(train_key, retain.data)
+    params = noisy_steps(
+        chain_key,
+        params,
+        centre,
+        data,
+        steps=settings.steps,
+        size=settings.batch_size,
+        rate=settings.learning_rate,
+        radius=settings.radius,
+        sigma=sigma,
+        backbone=retain.backbone,
+    )
+    params = trained_on(train_key, params, retain, settings.epochs)
+    told = {"epsilon": settings.epsilon, "delta": settings.delta, "sigma": sigma}
+    return params, {"steps": settings.steps, "epochs": settings.epochs} | told
+
+
+METHOD = Method(Settings, noisy, source="arXiv 2506.06985")
