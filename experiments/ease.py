@@ -61,13 +61,13 @@ def deletions(dataset: Dataset, settings: ease.Settings, begun: dict[str, Any], 
         gone = np.flatnonzero(after.removed_items)
         rows, signs = deletion.changes(dataset, after, settings)
         edited = deletion.edited(deletion.without_items(inverse, gone, settings.penalty), rows, signs)
-        left = deletion.residual(edited, after, settings)
+        drift = deletion.drift(edited, after, settings)
         middle = time.perf_counter()
         anew = ease.solve(after, settings)
         end = time.perf_counter()
         begun[words] = {
             **{key: count for key, count in forget_set.counts().items() if count},
-            **{"rank": len(gone) + len(signs), "edit": middle - start, "anew": end - middle, "residual": left},
+            **{"rank": len(gone) + len(signs), "edit": middle - start, "anew": end - middle, "drift": drift},
             "error": float(np.abs(edited - anew).max() / np.abs(anew).max()),
         }
         keep()

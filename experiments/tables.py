@@ -207,6 +207,159 @@ def against_reference() -> str:
     return written(header, rows)
 
 
+def _solved() -> dict[str, dict[str, Any]]:
+    """EASE's results by data set."""
+    return dict(every(RESULTS, "ease_"))
+
+
+def _of_ease(result: dict[str, Any]) -> dict[str, Any]:
+    """The chosen row of the grid."""
+    return max(result["grid"], key=lambda row: row["metrics"]["valid"]["recall@20"])
+
+
+def _trained(case: str) -> float:
+    """Mean test Recall@20 of a case of `quality`."""
+    runs = read_json(RESULTS / f"quality_{case}.json")["runs"]
+    return float(np.mean([run["metrics"]["test"]["recall@20"] for run in runs]))
+
+
+def ease_quality() -> str:
+    """EASE with the choice of the valid pairs, with and without content, and MGCN beside it."""
+    rows = []
+    for data, result in _solved().items():
+        if not result["grid"]:
+            continue
+        best, mgcn = _of_ease(result), _trained(data)
+        plain = max(
+            (r for r in result["grid"] if not r["content_weight"]), key=lambda r: r["metrics"]["valid"]["recall@20"]
+        )
+        recall, without = best["metrics"]["test"]["recall@20"], plain["metrics"]["test"]["recall@20"]
+        chosen = f"{best['penalty']:.0f}, {best['content_weight']:g}"
+        valid = f"{best['metrics']['valid']['recall@20']:.4f}"
+        rows.append((data, chosen, valid, f"{recall:.4f}", f"{without:.4f}", f"{mgcn:.4f}", f"{recall / mgcn:.0%}"))
+    header = (
+        "data",
+        "penalty, content weight",
+        "valid Recall@20",
+        "test Recall@20",
+        "without content",
+        "MGCN",
+        "EASE / MGCN",
+    )
+    return written(header, rows)
+
+
+def deletions() -> str:
+    """Exact deletions beside solving anew."""
+    rows = []
+    for data, result in _solved().items():
+        for request, row in result["deletions"].items():
+            forgotten = ", ".join(f"{row[kind]:,} {kind}" for kind in ("users", "items", "pairs") if kind in row)
+            times = (f"{row['edit']:.2f}", f"{row['anew']:.1f}", f"{row['anew'] / row['edit']:.0f}x")
+            rows.append(
+                (
+                    data,
+                    request.replace(":1", ": one") if request[-2:] == ":1" else request,
+                    forgotten,
+                    row["rank"],
+                    *times,
+                    f"{row['error']:.0e}",
+                )
+            )
+    header = (
+        "data",
+        "request",
+        "forgotten",
+        "rank",
+        "edit, s",
+        "solving anew, s",
+        "times faster",
+        "largest difference",
+    )
+    return written(header, rows)
+
+
+def noise() -> str:
+    """Recall by epsilon where noise gives the guarantee."""
+    rows = []
+    for data, result in every(RESULTS, "noisy_"):
+        gold, before = (result[name] for name in ("gold", "original"))
+        told = f"{before['test']['recall@20']:.4f} / {gold['test']['recall@20']:.4f} ({result['gold_epochs']} epochs)"
+        for epsilon in dict.fromkeys(row["epsilon"] for row in result["rows"]):
+            cells = []
+            for kept in dict.fromkeys(row["kept"] for row in result["rows"]):
+                own = [r for r in result["rows"] if (r["epsilon"], r["kept"]) == (epsilon, kept)]
+                cells.append(" -> ".join(f"{r['metrics']['test']['recall@20']:.4f}" for r in own))
+            rows.append((data, f"{epsilon:.0e}" if epsilon > 100 else f"{epsilon:g}", *cells, told))
+    header = ("data", "epsilon", "ball lets in 0.01 % of the model", "1 %", "all of it", "original / Gold")
+    return written(header, rows)
+
+
+def coins() -> str:
+    """What an attacker rules out by guessing."""
+    cases = read_json(RESULTS / "coins_tiktok.json")["cases"]
+    names = [name for name in cases["users_5"]["models"] if "-" not in name]
+    rows = []
+    for name in ["gold", *sorted(names, key=lambda n: cases["users_5"]["models"][n]["right"])]:
+        cells = []
+        for case in cases.values():
+            own = [row for model, row in case["models"].items() if model == name or model.startswith(f"{name}-")]
+            right, bound = ([row[key] for row in own] for key in ("right", "epsilon at least"))
+            cells.append(f"{min(right)} to {max(right)}" if len(set(right)) > 1 else right[0])
+            cells.append(
+                "-"
+                if max(bound) == 0
+                else f"{min(bound):.2f} to {max(bound):.2f}"
+                if len(set(bound)) > 1
+                else f"{bound[0]:.2f}"
+            )
+        rows.append((name, *cells))
+    return written(
+        ("model", "users:5%: right of 20", "epsilon at least", "pairs:5%: right of 20", "epsilon at least"), rows
+    )
+
+
+AFFORDABLE = 60  # seconds of retraining that anybody can wait
+NEAR = 0.95  # of MGCN's test Recall@20, for which EASE may stand in its place
+
+
+def decision() -> str:
+    """What to use, by rule, from seconds and verdicts measured."""
+    rows, solved = [], _solved()
+    sources = [(data, "2 CPU cores", result) for data, result in every(BENCHMARKS, "unlearning_")]
+    sources.append(("Baby's size, generated", "H100", read_json(BENCHMARKS / "h100" / "unlearning.json")))
+    for data, device, result in sources:
+        for request, row in result["requests"].items():
+            gold, delta = (row[name]["steady"] for name in ("gold", "delta"))
+            kind = request.split(":")[0]
+            exact, share = "-", 0.0
+            if data in solved:
+                share = _of_ease(solved[data])["metrics"]["test"]["recall@20"] / _trained(data)
+                edits = [r["edit"] for name, r in solved[data]["deletions"].items() if name == f"{kind}:5%"]
+                exact = f"{edits[0]:.2f} s, {share:.0%} of MGCN" if edits else f"{share:.0%} of MGCN"
+            judged = [r for name, r in every(RESULTS, f"forgetting_{data}_{kind}_5_seed")]
+            verdict = ", ".join(str(r["misses"]["delta"]) for r in judged) or "-"
+            use = (
+                "retrain"
+                if gold <= AFFORDABLE
+                else "EASE, else delta"
+                if share >= NEAR
+                else "delta, and retrain when there is time"
+            )
+            rows.append((data, device, request, f"{gold:.0f} s", f"{delta:.2f} s", verdict, exact, use))
+    header = (
+        "data",
+        "device",
+        "request",
+        "retraining",
+        "delta",
+        "its figures outside Gold's bands, by request seed",
+        "EASE",
+        "use",
+    )
+    return written(header, rows)
+
+
 def gpu() -> str:
     """What an H100 takes at the size of Amazon Baby, the reference beside it."""
     reference, answers, probes = (
@@ -487,6 +640,11 @@ def demo() -> str:
 
 
 TABLES = {
+    "ease": ease_quality,
+    "deletions": deletions,
+    "noisy": noise,
+    "coins": coins,
+    "decision": decision,
     "gpu": gpu,
     "demo": demo,
     "alpha": alpha,

@@ -73,7 +73,7 @@ def test_a_deletion_is_what_solving_anew_gives(original, words):
     answered, gold = (ru.answer(original, words, method) for method in ("ease", "gold"))
     assert not answered.info["solved_anew"]
     assert answered.info["rank"] > 0
-    assert answered.info["residual"] < 1e-5
+    assert answered.info["drift"] < 1e-6
     assert far(answered.params[TABLE], gold.params[TABLE]) < 1e-6
     np.testing.assert_allclose(answered.rows, gold.rows, atol=1e-5)
     assert far(original.params[TABLE], gold.params[TABLE]) > 1e-4  # there was something to do
@@ -116,7 +116,7 @@ def test_a_solution_that_has_drifted_is_solved_anew(original):
     )
     answered, gold = ru.answer(drifted, ["users:3"], "ease"), ru.answer(original, ["users:3"], "gold")
     assert answered.info["solved_anew"]
-    assert answered.info["residual"] > deletion.DRIFT
+    assert answered.info["drift"] > deletion.DRIFT
     np.testing.assert_array_equal(answered.params[TABLE], gold.params[TABLE])
 
 
@@ -151,4 +151,4 @@ def test_low_rank_edits_against_numpy():
     cut = deletion.without_items(inverse, np.array([2, 7]), 2.0)
     np.testing.assert_allclose(cut[np.ix_(kept, kept)], np.linalg.inv(whole[np.ix_(kept, kept)]), atol=1e-5)
     np.testing.assert_array_equal(cut[[2, 7]], 0.5 * np.eye(12)[[2, 7]])
-    assert deletion.residual(cut, ru.toy(5, 12, pairs_per_user=3, clusters=1), ease.Settings(penalty=2.0)) > 0.1
+    assert deletion.drift(cut, ru.toy(5, 12, pairs_per_user=3, clusters=1), ease.Settings(penalty=2.0)) > 0.1

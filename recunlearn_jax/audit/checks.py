@@ -6,6 +6,7 @@ comparisons that were made before it was there.
 
 from recunlearn_jax.audit import (
     canary,
+    coins,
     cooccurrence,
     dip,
     divergence,
@@ -37,6 +38,7 @@ CHECKS: dict[str, Check] = {
     "overlap": overlap.CHECK,
     "membership": membership.CHECK,
     "likelihood": likelihood.CHECK,
+    "coins": coins.CHECK,
     "relearn": relearn.CHECK,
     "canary": canary.CHECK,
     "dose": dose.CHECK,

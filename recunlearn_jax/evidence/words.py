@@ -22,11 +22,15 @@ METHODS = {
     " scratch without it.",
     "receraser": "The data had been split into parts of similar users with a model for each; the models whose part held removed data"
     " were trained again from scratch without it. The split itself had been made with the removed data in view.",
+    "ease": "The recommender is solved by a formula and not trained. Its solution was changed by exactly what the removed data had"
+    " put into it, so that it is the solution for the remaining data.",
+    "noisy": "Random noise was put over the model, so much that the removed data can hardly be told from it any more; it was then"
+    " trained for some rounds on the remaining data.",
     "gold": "The model was trained again from scratch on the remaining data.",
     "coupled": "The model was trained again from scratch on the remaining data, repeating the original training step by step without"
     " the removed data.",
 }
-EXACT = {"sisa", "receraser", "gold", "coupled"}
+EXACT = {"sisa", "receraser", "ease", "gold", "coupled"}
 
 Form = Literal["share", "index", "size", "steps", "correlation", "score"]
 # The least and the most that a figure of a form can be.
