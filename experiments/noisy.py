@@ -54,7 +54,7 @@ def main(case: str, folder: Path | None) -> None:
         key = {"epsilon": epsilon, "kept": kept, "epochs": epochs}
         if any(key.items() <= row.items() for row in done["rows"]):
             continue
-        chosen = dataclasses.replace(Settings(), epsilon=epsilon, radius=kept * way, epochs=epochs)
+        chosen = dataclasses.replace(Settings(), epsilon=epsilon, radius=kept * way, epochs=epochs, noise_seed=1)
         answered = answer(original, forget_set, "noisy", chosen, seed=1)
         metrics = outcome(original, answered, forget_set)["after"]
         done["rows"].append(

@@ -14,6 +14,7 @@ from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import examine
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.manifest import mark
 from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import difference, retained
 from recunlearn_jax.unlearn.driver import find
@@ -50,8 +51,9 @@ def audit_runs(
         raise InputError(f"{model}: holds no unlearned model; audit judges answers to requests")
     if len(golds) < 3:
         raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
-    if manifest["from_model"] != runs.manifest_of(original).get("model_digest"):
-        raise InputError(f"{original}: is not the original of {model}; its parameters have another digest")
+    begun = runs.manifest_of(original)
+    if "model_digest" not in begun or manifest["from_model"] != mark(begun):
+        raise InputError(f"{original}: is not the original of {model}, which was made from another model")
     before, answer = runs.load(original, data=data), runs.load(model)
     forget_set = difference(before.dataset, answer.dataset)
     retrained = {}

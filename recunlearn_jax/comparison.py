@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recunlearn_jax import folders, results, runs
+from recunlearn_jax import folders, manifest, results, runs
 from recunlearn_jax.audit.base import Attempt, Case, Check, Replay, Subject
 from recunlearn_jax.audit.case import make_case
 from recunlearn_jax.audit.checks import CHECKS
@@ -138,8 +138,9 @@ def compare(
         replays, coupled = {}, {}
         for i in range(numbers["coupled"]):
             name = f"coupled-{i + 1}"
-            before = trained(place, seed + i, on_epoch, f"original-{i + 1}") if i else original
-            coupled |= answered(place, name, Attempt("coupled", METHODS["coupled"].Settings(), seed), before)
+            of = f"original-{i + 1}" if i else "original"
+            before = trained(place, seed + i, on_epoch, of) if i else original
+            coupled |= answered(place, name, Attempt("coupled", METHODS["coupled"].Settings(), seed), before, of)
             replays[name] = Replay(before, coupled[name].model)
             tell(f"coupled Gold {i + 1} of {numbers['coupled']}: {coupled[name].model.seconds.total:.1f} s")
         parts |= coupled
@@ -251,9 +252,9 @@ def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None],
     return found
 
 
-def answered(place: Place, name: str, attempt: Attempt, original: Recommender) -> dict[str, Part]:
+def answered(place: Place, name: str, attempt: Attempt, original: Recommender, of: str = "original") -> dict[str, Part]:
     """The answer of one method under a name, from its folder where it is there; with it the model that the method had in service before,
-    where that is not the original."""
+    where that is not the original, whose own name is `of`."""
     folder, before = place.folder / name, f"{name} original"
     made = place.load(name)
     if made is None:
@@ -263,7 +264,8 @@ def answered(place: Place, name: str, attempt: Attempt, original: Recommender) -
             facts = {"kind": "trained", "seed": seed, "preparation": dataclasses.asdict(memory.seconds or Seconds())}
             runs.save(place.folder / before, memory.original, f"../../{DATA}", facts)
         model = answer(original, place.case.forget_set, method, settings, seed=seed, memory=memory, work=folder)
-        facts = runs.answer_facts(original, place.case.forget_set, method, settings, seed)
+        mark = manifest.mark(runs.manifest_of(place.folder / of))
+        facts = runs.answer_facts(place.case.forget_set, method, settings, seed, from_model=mark)
         runs.save(folder, model, f"../../{RETAINED}", facts)
         for work in (folder / BEFORE, folder / AFTER):  # models of shards, some of which have forgotten nothing
             shutil.rmtree(work, ignore_errors=True)

@@ -100,8 +100,8 @@ def info_nce(
     """InfoNCE of matching rows, mean_i [ log sum_j exp(x_i.y_j / tau) - x_i.y_i / tau ] over L2-normalised rows.
 
     j runs over all rows of the batch, the positive and duplicates included; one direction only. Under differentiation the gradient is
-    computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or
-    more no B x B matrix is ever held; below, or traced, one is, for its row maxima.
+    computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or more at most 512
+    rows of the B x B matrix are held at a time on a CPU, 8,192 elsewhere; below, or traced, all of it is, for its row maxima.
 
     In a batch of pairs a busy user and a popular item stand many times. With `ids` a CPU computes each once, and it weighs as often as it
     stands: the same value, for a fraction of the products. The gradient of equal rows stands at one of them then, which makes no

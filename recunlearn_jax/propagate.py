@@ -68,7 +68,7 @@ def propagate(graph: Graph, x: Float[Array, "M d"], rows: int | None = None) -> 
     """W x, differentiable in x (the weights are constants).
 
     Args:
-        graph: W [N, M] in either layout.
+        graph: W [N, M] in any layout.
         x: float [M, d].
         rows: N; M where it is not given.
 
@@ -163,8 +163,8 @@ def layout(matrix: scipy.sparse.csr_array, kind: Layout = "auto", capacity: int 
 
     Args:
         matrix: float32 [N, M].
-        kind: "segment" (GraphsTuple), "csr" (CompressedRows), "gather" (GatheredRows), or "auto": csr on one CPU, where it is native,
-            gather on one GPU, where it is exact to the bit, else segment.
+        kind: "segment" (GraphsTuple), "csr" (CompressedRows), "gather" (GatheredRows), or "auto": csr on one CPU, where it is native, else
+            segment.
         capacity: edges to pad to.
     """
     if kind == "auto":

@@ -164,7 +164,7 @@ def _record(
 ) -> None:
     """Write the ledger of a model that was just made: the entries of the one before, and this one."""
     about = {
-        "model": manifest["model_digest"],
+        "model": manifests.mark(manifest),
         "data": ledger.commitment(manifest["data_salt"], manifest["data_checksum"]),
         "seed": manifest.get("seed"),
         "seconds": round(manifest["seconds"]["total"], 3),
@@ -173,15 +173,20 @@ def _record(
 
 
 def answer_facts(
-    original: Recommender, forget_set: ForgetSet, method: str, settings: Any, seed: int, salt: str = ""
+    forget_set: ForgetSet,
+    method: str,
+    settings: Any,
+    seed: int,
+    salt: str = "",
+    from_model: str | None = None,
 ) -> dict[str, Any]:
     """What the manifest of an answer says of how it was made; the request by its digest alone.
 
     Args:
-        original: before the request.
-        forget_set: resolved on it.
+        forget_set: resolved on the original's data.
         method, settings, seed: as for `unlearn.answer`.
         salt: of the request's digest; drawn where empty, and then nobody can check the digest.
+        from_model: `manifest.mark` of the original; None where it stands in no folder.
     """
     return {
         "kind": "unlearned",
@@ -189,7 +194,7 @@ def answer_facts(
         "settings": dataclasses.asdict(find(method, settings)[1]),
         "request_digest": ledger.request_digest(salt or ledger.new_salt(), to_json(forget_set.request)),
         "forgotten": forget_set.counts(),
-        "from_model": digest(original.params),
+        **({} if from_model is None else {"from_model": from_model}),
         "seed": seed,
     }
 

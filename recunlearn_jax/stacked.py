@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.config import TrainConfig
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import METRICS, RankingTask, held_out_task, rank
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, Setup, embed, recommender
@@ -41,17 +42,21 @@ def train_stacked(
 ) -> list[Recommender]:
     """What `train` gives for each seed, to rounding; each stops by its own valid Recall@20, and waits for the others.
 
+    Every array of a step is held once a model. Entries of a history hold no times.
+
     Args:
         setup: of the data.
-        seeds: one a training.
+        seeds: one a training, at least one.
         on_epoch: is called with the number of each epoch that is done.
 
     Returns:
         A recommender a seed; its `seconds` are its share of all.
 
     Raises:
-        InputError: a loss is not finite, or this device lacks the precision asked for.
+        InputError: there is no seed, a loss is not finite (of any: all end), or this device lacks the precision asked for.
     """
+    if not len(seeds):
+        raise InputError("seeds: none is given; at least one is needed")
     check_precision(setup.config.train.precision)
     if setup.backbone.solve is not None:
         return [train(setup, seed) for seed in seeds]

@@ -21,6 +21,7 @@ from recunlearn_jax.evidence.drawing import WIDTH, drawing
 from recunlearn_jax.evidence.readings import readings
 from recunlearn_jax.files import write_text
 from recunlearn_jax.ledger import FIRST, canonical, hash_of, read
+from recunlearn_jax.manifest import mark
 from recunlearn_jax.unlearn import METHODS, answer
 from recunlearn_jax.verdict import MISSES, Figure, Measured, judgement
 
@@ -125,7 +126,7 @@ def ledger(of, *audits):
     made = {key: of[key] for key in ("from_model", "method", "settings", "request_digest", "forgotten")}
     facts = [
         {"event": "trained", "model": "1" * 64, "data": "e" * 64, "seed": 1, "seconds": 61.0},
-        {"event": "unlearned", "model": "2" * 64, "data": "f" * 64, "seed": 1, "seconds": 4.5, **made},
+        {"event": "unlearned", "model": mark(of), "data": "f" * 64, "seed": 1, "seconds": 4.5, **made},
     ]
     for found in audits:
         said = found["verdicts"].get(of["method"], {})
@@ -242,7 +243,7 @@ def test_the_page_of_a_release(shop, tmp_path):
     """What runs write is what the page reads."""
     original = fit(shop, Config("mf", train=TrainConfig(max_epochs=2)))
     forget_set = resolve(parse(["users:3,14"]), shop)
-    facts = runs.answer_facts(original, forget_set, "surgery", None, 0)
+    facts = runs.answer_facts(forget_set, "surgery", None, 0, from_model="1" * 64)
     runs.release(tmp_path, answer(original, forget_set, "surgery"), facts)
     text = told(evidence.page(runs.manifest_of(tmp_path), read(tmp_path), None))
     assert "2 users and" in text

@@ -19,6 +19,7 @@ from recunlearn_jax import ledger, runs
 from recunlearn_jax.backbones import BACKBONES, backbone_kind
 from recunlearn_jax.backbones.base import flat, rows_of
 from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.manifest import mark
 from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import METHODS, answer
@@ -153,8 +154,9 @@ def released(originals, tmp_path_factory):
         method = "ease" if backbone == "ease" else "surgery"
         model = answer(original, forget_set, method)
         folder = tmp_path_factory.mktemp("leaks") / "release"
-        facts = runs.answer_facts(original, forget_set, method, None, 0)
-        before = ledger.extended([], "trained", {"model": runs.digest(original.params)})
+        begun = {"data_salt": ledger.new_salt(), "model_digest": runs.digest(original.params)}
+        facts = runs.answer_facts(forget_set, method, None, 0, from_model=mark(begun))
+        before = ledger.extended([], "trained", {"model": mark(begun)})
         runs.release(folder, model, facts, before)
         return folder, original, model, forget_set
 
@@ -168,7 +170,8 @@ def test_no_file_of_a_release_holds_what_was_forgotten(backbone, released):
     lines = {f"{u}\t{i}\t".encode() for u, i in forget_pairs(original.dataset, forget_set).tolist()}
     names = [b"user<0004>", b"item<0009>"]
     # By a checksum of the data before, or of the forget set, a removed pair could be found by trial.
-    digests = [x.encode() for x in (original.dataset.checksum, forget_set.checksum)]
+    # Parameters follow from the data: a digest of them would do, too.
+    digests = [x.encode() for x in (original.dataset.checksum, forget_set.checksum, runs.digest(original.params))]
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {"manifest.json", "ledger.jsonl", "toy.inter", "image_feat.npy", "user_ids.txt"} <= {p.name for p in files}
     for path in files:
@@ -194,8 +197,9 @@ def test_a_release_says_what_it_is_and_knows_what_comes_back(released):
     assert manifest["forgotten"] == forget_set.counts()
     assert not {"request", "forget_checksum", "original_data_checksum"} & set(manifest)
     assert [entry["event"] for entry in entries] == ["trained", "unlearned"]
-    assert entries[1]["from_model"] == entries[0]["model"] == runs.digest(original.params)
-    assert entries[1]["model"] == manifest["model_digest"] == runs.digest(model.params)
+    assert entries[1]["from_model"] == entries[0]["model"]
+    assert entries[1]["model"] == mark(manifest)
+    assert manifest["model_digest"] == runs.digest(model.params)
     assert entries[1]["data"] == ledger.commitment(manifest["data_salt"], model.dataset.checksum)
     removed = runs.load(folder).dataset.removed_ids
     assert removed.among("user", original.dataset.user_ids) == ["user<0004>"]

@@ -10,7 +10,7 @@ from recunlearn_jax.accounting import sigma_of
 from recunlearn_jax.unlearn.noisy import Settings, noisy_steps, projected
 
 pytestmark = pytest.mark.slow
-QUICK = {"steps": 4, "batch_size": 64, "epochs": 0}
+QUICK = {"steps": 4, "batch_size": 64, "epochs": 0, "noise_seed": 5}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,22 @@ def test_projection():
         assert distance(moved, centre) == pytest.approx(min(radius, 0.1 * np.sqrt(7)), rel=1e-3)
     assert distance(projected(inside, centre, 10.0), inside) < 1e-6
     assert distance(projected(centre, centre, 1.0), centre) == 0
+    lost = jax.tree.map(lambda x: x.at[0].set(jnp.nan), inside)
+    assert distance(projected(lost, centre, 10.0), centre) == pytest.approx(0.1 * np.sqrt(4), rel=1e-3)
 
 
 def chain(original, start, *, radius, sigma, rate=0.1, steps=3, seed=0):
     centre = jax.tree.map(jnp.zeros_like, start)
     settings = {"steps": steps, "size": 64, "rate": rate, "radius": radius, "sigma": sigma}
-    return noisy_steps(jax.random.key(seed), start, centre, original.data, **settings, backbone=original.backbone)
+    return noisy_steps(
+        jax.random.key(seed),
+        jax.random.key(seed + 1),
+        start,
+        centre,
+        original.data,
+        **settings,
+        backbone=original.backbone,
+    )
 
 
 def test_from_any_two_starts_the_means_are_in_one_ball(original):
@@ -82,7 +92,10 @@ def test_an_answer_tells_its_guarantee_and_does_not_depend_on_the_model_it_forge
     one, other = (ru.answer(model, ["users:3,14"], "noisy", chosen, seed=4) for model in (original, spoilt))
     assert distance(one.params, other.params) <= 2e-4
     assert one.info["sigma"] == sigma_of(2.0, 1e-5, 1e-4, 4)
-    assert (one.info["epsilon"], one.info["delta"]) == (2.0, 1e-5)
+    assert (one.info["epsilon"], one.info["delta"]) == (None, 1e-5)  # its noise can be drawn again
+    secret = [ru.answer(original, ["users:3,14"], "noisy", {**chosen, "noise_seed": 0}, seed=4) for _ in range(2)]
+    assert secret[0].info["epsilon"] == 2.0
+    assert distance(secret[0].params, secret[1].params) > 1e-3  # with one seed, other noise
 
 
 def test_training_on_brings_quality_back(original):

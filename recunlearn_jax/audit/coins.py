@@ -1,4 +1,4 @@
-"""Check 7, coins: how far a model is from having forgotten, at least. A lower bound on epsilon from one run, and no guarantee of anything.
+"""Check 7, coins: a lower bound on epsilon from one run, and no guarantee of anything.
 
 The second item of each canary was drawn at random from items like it, so which of these it was is a throw of dice. An attacker who sees
 the model looks at it and at other items that could have been drawn, M in all, and guesses the one nearest to the first item. Were the
@@ -7,7 +7,8 @@ guess would be right with probability e^(2 epsilon) / (M - 1 + e^(2 epsilon)) at
 
     epsilon >= log((M - 1) p / (1 - p)) / 2,   p the one-sided Clopper-Pearson bound of v / r at 95 %
 
-with delta 0. Auditing in one run: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846).
+with delta 0. Auditing in one run: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). That any of the M could have been drawn holds but
+for the order in which canaries are planted; who knows it gains little by it (9.5 % right in place of 10 % on generated data).
 """
 
 import jax
@@ -86,7 +87,12 @@ def prepare(case: Case) -> Measure:
     canaries: Canaries | None = case.planted.get("canary")
     rows = np.zeros((0, 3), np.int32)
     if canaries is not None:
-        rows = candidates(case.dataset, canaries, case.forget_set.items)
+        taken = case.forget_set.items.copy()
+        for dose in case.planted.get("dose", []):  # planted upon by other checks, they could not be drawn
+            taken[dose.canaries.pairs] = True
+        if "shilling" in case.planted:
+            taken[case.planted["shilling"].targets] = True
+        rows = candidates(case.dataset, canaries, taken)
     if not len(rows) or rows.shape[1] < 3:
         return lambda subject: {}
 

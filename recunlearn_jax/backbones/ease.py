@@ -24,7 +24,7 @@ from recunlearn_jax.losses import Views
 from recunlearn_jax.settings import Checked, NotNegative, Positive
 
 TABLE = "inverse"  # P, the one parameter
-MOST = 2**31  # numbers in the output rows of all nodes, 8 GiB
+MOST = 2**30  # numbers in the output rows of all nodes: 4 GiB, of which a few copies are held at times
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,22 @@ def solve(dataset: Dataset, settings: Settings) -> np.ndarray:
     """P, float32 [|I|, |I|].
 
     Raises:
-        InputError: so many items that the matrix would not fit.
+        InputError: the penalty is so small that the matrix cannot be inverted.
     """
-    gram = (interactions(dataset).T @ interactions(dataset)).toarray()
+    x = interactions(dataset)
+    gram = (x.T @ x).toarray()
     for rows in content(dataset.features, settings).values():
         gram += rows @ rows.T
     gram[np.diag_indices_from(gram)] += settings.penalty
-    factor, failed = lapack.dpotrf(gram, lower=1, overwrite_a=1)
+    factor, failed = lapack.dpotrf(
+        gram.T, lower=1, overwrite_a=1
+    )  # symmetric, so .T is the layout that can be overwritten
     inverse, failed = (factor, failed) if failed else lapack.dpotri(factor, lower=1, overwrite_c=1)
     if failed:
         raise InputError(f"ease: the penalty {settings.penalty} is too small for these data; a larger one is needed")
-    lower = inverse.astype(np.float32)
-    return np.tril(lower) + np.tril(lower, -1).T
+    lower = np.tril(inverse.astype(np.float32))
+    lower += np.tril(lower, -1).T
+    return lower
 
 
 @functools.cache

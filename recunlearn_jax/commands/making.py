@@ -99,7 +99,7 @@ class Grow:
     """Spread tables and batches over this many devices; one where it is not named."""
 
     def run(self) -> None:
-        from recunlearn_jax import folders, ledger, runs
+        from recunlearn_jax import folders, ledger, manifest, runs
         from recunlearn_jax.data import read_dataset, write_dataset
         from recunlearn_jax.growth import grow, merged
 
@@ -109,7 +109,7 @@ class Grow:
             for note in notes:
                 print(f"note: {note}")
             print(dataset.summary())
-            facts = {"grown_from": runs.manifest_of(self.model)["model_digest"]}
+            facts = {"grown_from": manifest.mark(runs.manifest_of(self.model))}
             runs.begin(self.out, dataset, self.out / runs.DATA, model.config, self.seed, facts)
             if runs.finished(self.out):
                 print(f"{self.out}: already trained; nothing to do")
@@ -152,7 +152,7 @@ class Unlearn:
         from recunlearn_jax.requests import parse
 
         request = parse(self.request, self.request_seed)
-        from recunlearn_jax import folders, ledger, runs
+        from recunlearn_jax import folders, ledger, manifest, runs
         from recunlearn_jax.files import write_json
         from recunlearn_jax.report import signatures
         from recunlearn_jax.requests import resolve, to_json
@@ -169,7 +169,8 @@ class Unlearn:
                 print(f"note: {note}")
             answered = answer(original, forget_set, self.method, chosen, seed=self.seed)
             found = outcome(original, answered, forget_set)
-            facts = runs.answer_facts(original, forget_set, self.method, chosen, self.seed, salt)
+            mark = manifest.mark(runs.manifest_of(self.model))
+            facts = runs.answer_facts(forget_set, self.method, chosen, self.seed, salt, mark)
             if self.keep_request is not None:
                 kept = {"request": to_json(request), "salt": salt, "digest": facts["request_digest"]}
                 write_json(self.keep_request, kept)

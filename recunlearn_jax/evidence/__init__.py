@@ -17,6 +17,7 @@ from recunlearn_jax.evidence.checks import absent, answers, unnoticed, without_v
 from recunlearn_jax.evidence.conclusion import conclusion
 from recunlearn_jax.evidence.readings import blind, judged, readings
 from recunlearn_jax.ledger import Entry, canonical
+from recunlearn_jax.manifest import mark
 from recunlearn_jax.verdict import LEVEL
 
 _MADE = ("seed", "settings", "outcome", "config", "sizes", "seconds", "environment")
@@ -63,7 +64,7 @@ def page(manifest: Mapping[str, Any], entries: Sequence[Entry], audit: Mapping[s
 def _recorded(manifest: Mapping[str, Any], entries: Sequence[Entry]) -> tuple[int, Entry | None]:
     """Number of the ledger's entry on this model, from 1, and its last entry on an audit of it."""
     number = max((n for n, entry in enumerate(entries, 1) if entry["event"] == "unlearned"), default=0)
-    if not number or entries[number - 1]["model"] != manifest["model_digest"]:
+    if not number or entries[number - 1]["model"] != mark(manifest):
         raise InputError("ledger.jsonl: its last removal is not the one that made this model; restore the release")
     audits = [entry for entry in entries[number:] if entry["event"] == "audited"]
     return number, audits[-1] if audits else None

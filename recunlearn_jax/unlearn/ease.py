@@ -23,12 +23,13 @@ from recunlearn_jax.backbones import ease
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.train import train
-from recunlearn_jax.unlearn.base import Memory, Method, NoSettings, Problem
+from recunlearn_jax.unlearn.base import Memory, Method, Problem
 
-WORTH = 1 / 4  # rank of an edit, as a share of the items, from which solving anew is as fast
-DRIFT = 1e-5  # from which it is solved anew, see `drift`
+WORTH = 1 / 4  # rank of an edit, as a share of the items, above which it is solved anew
+DRIFT = 1e-4  # of a sum of weights, above which it is solved anew, see `drift`
 
 
 def without_items(inverse: np.ndarray, items: np.ndarray, penalty: float) -> np.ndarray:
@@ -81,30 +82,51 @@ def changes(before: Dataset, after: Dataset, settings: ease.Settings) -> tuple[s
     old.eliminate_zeros()
     touched = np.flatnonzero(abs(old - new).sum(axis=1))
     parts = [(old[touched], -1.0), (new[touched], 1.0)]
-    was, now = ease.content(before.features, settings), ease.content(after.features, settings)
-    for m, rows in was.items():
-        left = rows * kept[:, None]
-        stays = now.get(m, np.zeros_like(left))
-        if not np.array_equal(left, stays):
-            parts += [(scipy.sparse.csr_array(left.T), -1.0), (scipy.sparse.csr_array(stays.T), 1.0)]
+    changed = {m: rows for m, rows in before.features.items() if rows is not after.features.get(m)}
+    was, now = ease.content(changed, settings), ease.content(after.features, settings)
+    for m, every in was.items():
+        left = every * kept[:, None]
+        emptied = np.flatnonzero((left != now[m]).any(axis=1)) if m in now else np.arange(len(left))
+        parts += _emptied(left, emptied)
     found = [(scipy.sparse.csr_array(rows[np.diff(rows.indptr) > 0]), sign) for rows, sign in parts]
     signs = np.concatenate([np.full(rows.shape[0], sign) for rows, sign in found])
     return scipy.sparse.csr_array(scipy.sparse.vstack([rows for rows, _ in found])), signs
 
 
+def _emptied(rows: np.ndarray, items: np.ndarray) -> list[tuple[scipy.sparse.csr_array, float]]:
+    """What F F^T loses where some rows of F, float [|I|, d], become zero: of rank 2 for each, or of its columns where these are fewer.
+
+    With E the unit columns of these items, W = F F_E^T and U = W - E F_E F_E^T / 2 it loses E U^T + U E^T, and for each column
+    e u^T + u e^T = [(e + u)(e + u)^T - (e - u)(e - u)^T] / 2, with e and u drawn to one length.
+    """
+    if not len(items):
+        return []
+    if rows.shape[1] <= len(items):
+        rest = rows.copy()
+        rest[items] = 0
+        return [(scipy.sparse.csr_array(rows.T), -1.0), (scipy.sparse.csr_array(rest.T), 1.0)]
+    u = rows @ rows[items].T
+    u[items] -= rows[items] @ rows[items].T / 2
+    e = np.zeros_like(u)
+    e[items, np.arange(len(items))] = 1
+    length = np.sqrt(np.maximum(np.linalg.norm(u, axis=0), 1e-30))
+    e, u = e * length / np.sqrt(2), u / length / np.sqrt(2)
+    return [(scipy.sparse.csr_array((e + u).T), -1.0), (scipy.sparse.csr_array((e - u).T), 1.0)]
+
+
 def drift(inverse: np.ndarray, dataset: Dataset, settings: ease.Settings) -> float:
-    """How far P is from the inverse on some data: of y = P v for a random v of entries +-1, what a step of refinement, P (v - A y), would
-    change it by, as a share of its largest entry."""
+    """How far the weights are from the solution on some data: for P v of random v of entries +-1, by how much one step of iterative
+    refinement, P (v - A P v), would change it, each entry as a share of its diagonal one, as weights are."""
     x, columns = ease.interactions(dataset), ease.content(dataset.features, settings).values()
-    v = np.random.default_rng(0).choice([-1.0, 1.0], inverse.shape[0])
+    v = np.random.default_rng(0).choice([-1.0, 1.0], (inverse.shape[0], 4))
     y = (inverse @ v.astype(np.float32)).astype(np.float64)
     left = v - x.T @ (x @ y) - settings.penalty * y
     for rows in columns:
         left -= rows @ (rows.T @ y)
-    return float(np.abs(inverse @ left.astype(np.float32)).max() / np.abs(y).max())
+    return float((np.abs(inverse @ left.astype(np.float32)) / np.diag(inverse)[:, None]).max())
 
 
-def forget(key: jax.Array, problem: Problem, chosen: NoSettings) -> tuple[Params, dict[str, Any]]:
+def forget(key: jax.Array, problem: Problem, chosen: ease.Settings) -> tuple[Params, dict[str, Any]]:
     """Edit the solution, or solve anew."""
     del key, chosen
     original, retain = problem.original, problem.retain
@@ -121,13 +143,21 @@ def forget(key: jax.Array, problem: Problem, chosen: NoSettings) -> tuple[Params
     return {ease.TABLE: jnp.asarray(ease.solve(after, settings))}, info | {"solved_anew": True}
 
 
-def prepare(key: jax.Array, original: Recommender, chosen: NoSettings, work: Path | None) -> Memory:
-    """EASE, solved on the model's data where it is another one."""
-    del key, chosen, work
+def prepare(key: jax.Array, original: Recommender, chosen: ease.Settings, work: Path | None) -> Memory:
+    """EASE, solved on the model's data where it is another one.
+
+    Raises:
+        InputError: the model is EASE with other settings than those chosen.
+    """
+    del key, work
     if original.config.backbone == "ease":
+        if chosen not in {ease.Settings(), original.config.model}:
+            raise InputError(
+                f"method 'ease': the model has {original.config.model}; leave the settings out, or train with others"
+            )
         return Memory(original)
-    setup = set_up(original.dataset, Config("ease", train=original.config.train), original.sizes)
+    setup = set_up(original.dataset, Config("ease", chosen, original.config.train), original.sizes)
     return Memory(train(setup, 0))
 
 
-METHOD = Method(NoSettings, forget, prepare, exact=True, source="arXiv 1905.03375")
+METHOD = Method(ease.Settings, forget, prepare, exact=True, source="arXiv 1905.03375")

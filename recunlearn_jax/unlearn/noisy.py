@@ -4,17 +4,21 @@
 
 Pi_C is onto the ball of radius C around fresh parameters. sigma is the least noise for which the chain cannot be told, by more than epsilon
 and delta, from one that starts at a model that never saw the forgotten data, see `accounting`. Training on and removal read retained data
-alone, so they cannot undo it. All parameters move, and nothing is asked of the original's training.
+and the original's array sizes, so they cannot undo it. All parameters move, and nothing is asked of the original's training.
+
+Whoever knows the noise can take it off. It is drawn from the system's entropy and kept nowhere; batches follow the seed.
 
 Source: Koloskova et al. 2025 (arXiv 2506.06985), model clipping; the count of the noise is ours and needs less.
 """
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from annotated_types import Gt, Lt
 
 from recunlearn_jax.accounting import sigma_of
@@ -43,11 +47,14 @@ class Settings(Checked):
     batch_size: Count = 2048
     epochs: CountFromZero = 10
     """Of training on what is retained, afterwards and without noise."""
+    noise_seed: CountFromZero = 0
+    """0 for noise that nobody knows. The noise of another number can be drawn again: for experiments, there is no guarantee then."""
 
 
 def projected(params: Params, centre: Params, radius: float | jax.Array) -> Params:
     """Pi_C: the nearest parameters in the ball of a radius around a centre."""
-    apart = jax.tree.map(jnp.subtract, params, centre)
+    # What is no number stands at the centre: wherever a chain starts, it is in the ball.
+    apart = jax.tree.map(lambda p, c: jnp.where(jnp.isfinite(p), p - c, 0), params, centre)
     norm = jnp.sqrt(sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(apart)), jnp.float32(0)))
     scale = jnp.minimum(1, radius / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny))
     return jax.tree.map(lambda c, x: c + scale * x, centre, apart)
@@ -56,6 +63,7 @@ def projected(params: Params, centre: Params, radius: float | jax.Array) -> Para
 @functools.partial(jax.jit, static_argnames=("backbone", "size"))
 def noisy_steps(
     key: jax.Array,
+    noise: jax.Array,
     params: Params,
     centre: Params,
     data: Data,
@@ -70,7 +78,8 @@ def noisy_steps(
     """The chain.
 
     Args:
-        key: typed PRNG key.
+        key: typed PRNG key of the batches.
+        noise: typed PRNG key of the noise.
         params: x_0.
         centre: of the ball.
         data: the retained data.
@@ -81,28 +90,35 @@ def noisy_steps(
     """
 
     def step(i, params):
-        draw, shake = jax.random.split(jax.random.fold_in(key, i))
-        batch = draw_pairs(draw, data.sampler, size)
+        batch = draw_pairs(jax.random.fold_in(key, i), data.sampler, size)
         gradients = jax.grad(backbone.loss)(params, data, batch, size)
         params = projected(jax.tree.map(lambda p, g: p - rate * g, params, gradients), centre, radius)
         leaves, tree = jax.tree.flatten(params)
-        keys = jax.random.split(shake, len(leaves))
+        keys = jax.random.split(jax.random.fold_in(noise, i), len(leaves))
         noisy = [p + sigma * jax.random.normal(k, p.shape) for p, k in zip(leaves, keys, strict=True)]
         return jax.tree.unflatten(tree, noisy)
 
     return jax.lax.fori_loop(0, steps, step, params)
 
 
+def noise_key(seed: int) -> jax.Array:
+    """Key of the noise: of a seed, or, where it is 0, of 128 random bits that are kept nowhere."""
+    if seed:
+        return jax.random.key(seed)
+    return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(os.urandom(16), np.uint32)), impl="rbg")
+
+
 def noisy(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Noise, then training on."""
     original, retain = problem.original, problem.retain
-    seed_key, chain_key, train_key = jax.random.split(key, 3)
+    seed_key, draw_key, train_key = jax.random.split(key, 3)
     centre = initial_params(retain, int(jax.random.bits(seed_key, dtype=jnp.uint32) >> 1))
     sigma = sigma_of(settings.epsilon, settings.delta, settings.radius, settings.steps)
     params = original.params if retain.backbone is original.backbone else like(original.params, shapes(retain), "noisy")
     data = retain.backbone.epoch(train_key, retain.data)
     params = noisy_steps(
-        chain_key,
+        draw_key,
+        noise_key(settings.noise_seed),
         params,
         centre,
         data,
@@ -114,7 +130,11 @@ def noisy(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params,
         backbone=retain.backbone,
     )
     params = trained_on(train_key, params, retain, settings.epochs)
-    told = {"epsilon": settings.epsilon, "delta": settings.delta, "sigma": sigma}
+    told = {
+        "epsilon": settings.epsilon if not settings.noise_seed else None,
+        "delta": settings.delta,
+        "sigma": sigma,
+    }
     return params, {"steps": settings.steps, "epochs": settings.epochs} | told
 
 
