@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recunlearn_jax import report, results
+from recunlearn_jax.errors import counted
 from recunlearn_jax.files import read_json
 from recunlearn_jax.results import figure_of
 
@@ -254,8 +255,14 @@ def deletions() -> str:
     rows = []
     for data, result in _solved().items():
         for request, row in result["deletions"].items():
-            forgotten = ", ".join(f"{row[kind]:,} {kind}" for kind in ("users", "items", "pairs") if kind in row)
-            times = (f"{row['edit']:.2f}", f"{row['anew']:.1f}", f"{row['anew'] / row['edit']:.0f}x")
+            forgotten = ", ".join(
+                counted(row[kind], kind[:-1]) for kind in row if kind.split()[-1] in {"users", "items", "pairs", "rows"}
+            )
+            times = (
+                f"{row['answer']:.2f}",
+                f"{row['anew']:.1f}",
+                "solved anew" if row["solved_anew"] else f"{row['anew'] / row['answer']:.0f}x",
+            )
             rows.append(
                 (
                     data,
@@ -271,10 +278,10 @@ def deletions() -> str:
         "request",
         "forgotten",
         "rank",
-        "edit, s",
+        "answer, s",
         "solving anew, s",
         "times faster",
-        "largest difference",
+        "largest difference of a weight",
     )
     return written(header, rows)
 
@@ -327,22 +334,26 @@ def decision() -> str:
     """What to use, by rule, from seconds and verdicts measured."""
     rows, solved = [], _solved()
     sources = [(data, "2 CPU cores", result) for data, result in every(BENCHMARKS, "unlearning_")]
-    sources.append(("Baby's size, generated", "H100", read_json(BENCHMARKS / "h100" / "unlearning.json")))
+    sources.append(("generated, size of Baby", "H100", read_json(BENCHMARKS / "h100" / "unlearning.json")))
     for data, device, result in sources:
         for request, row in result["requests"].items():
             gold, delta = (row[name]["steady"] for name in ("gold", "delta"))
             kind = request.split(":")[0]
-            exact, share = "-", 0.0
+            exact, share, use_ease = "-", 0.0, ""
             if data in solved:
                 share = _of_ease(solved[data])["metrics"]["test"]["recall@20"] / _trained(data)
-                edits = [r["edit"] for name, r in solved[data]["deletions"].items() if name == f"{kind}:5%"]
+                edits = [r["answer"] for name, r in solved[data]["deletions"].items() if name == f"{kind}:5%"]
+                chosen = _of_ease(solved[data])
+                use_ease = (
+                    f"EASE (penalty {chosen['penalty']:.0f}, content weight {chosen['content_weight']:g}), else delta"
+                )
                 exact = f"{edits[0]:.2f} s, {share:.0%} of MGCN" if edits else f"{share:.0%} of MGCN"
             judged = [r for name, r in every(RESULTS, f"forgetting_{data}_{kind}_5_seed")]
             verdict = ", ".join(str(r["misses"]["delta"]) for r in judged) or "-"
             use = (
                 "retrain"
                 if gold <= AFFORDABLE
-                else "EASE, else delta"
+                else use_ease
                 if share >= NEAR
                 else "delta, and retrain when there is time"
             )

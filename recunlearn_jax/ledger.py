@@ -4,9 +4,9 @@
 `previous` is the hash of the entry before, so that no entry can be changed, dropped or put in between without every later hash failing.
 The last hash, kept elsewhere, also shows whether entries were dropped at the end.
 
-Nothing in it tells what was forgotten. Requests stand as keyed digests; data sets stand as commitments, SHA-256 of a salt and the checksum:
-the salt is in the manifest of the folder that holds that data, since whoever had a checksum of the data before a removal could find out
-by trial which pair had been in it.
+Nothing in it tells what was forgotten. Requests stand as keyed digests; data sets and models stand as commitments, SHA-256 of a salt and
+the checksum or digest: the salt is in the manifest of the folder that holds them. Whoever had a checksum of the data before a removal, or
+a digest of the parameters that follow from it, could find out by trial which pair had been in it.
 """
 
 import hashlib

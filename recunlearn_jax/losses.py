@@ -81,9 +81,7 @@ def reverse_bpr(
         >>> round(float(reverse_bpr(jnp.array([2.0]), jnp.array([0.0]))), 4)
         2.1269
     """
-    if not isinstance(form, str) or form not in ("swap", "ascent"):
-        given = repr(form[:20]) if isinstance(form, str) else f"is a {type(form).__name__}, which"
-        raise ValueError(f"form {given} is not one of 'swap', 'ascent'")
+    _check_form(form=form)
     _check_vectors(forget_scores=forget_scores, negative_scores=negative_scores, weights=weights)
     margin = _counted(forget_scores, weights) - _counted(negative_scores, weights)
     return _mean(jax.nn.softplus(margin) if form == "swap" else -jax.nn.softplus(-margin), weights)
@@ -376,6 +374,7 @@ def mmrecun_forget(
     _check_views(views, weights)
     _check_numbers(alpha=alpha, contrast_weight=contrast_weight, l2_weight=l2_weight, temperature=temperature)
     views = jax.tree.map(lambda rows: _counted(rows, weights), views)
+    _check_form(reverse=reverse)
     lose = reverse_bpr(*scores(views), form=reverse, weights=weights)
     if not (isinstance(contrast_weight, (int, float)) and contrast_weight == 0):
         lose = lose - contrast_weight * contrast(views, temperature=temperature, weights=weights)
@@ -416,6 +415,14 @@ def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
         kind = f"an array of {dtype}" if dtype is not None else f"a {type(array).__name__}"
         raise TypeError(f"{name} is {kind}; an array of numbers is allowed")
     return array.shape
+
+
+def _check_form(**values: str) -> None:
+    """Every value is a form of reverse BPR."""
+    for name, value in values.items():
+        if not isinstance(value, str) or value not in ("swap", "ascent"):
+            given = repr(value[:20]) if isinstance(value, str) else f"is a {type(value).__name__}, which"
+            raise ValueError(f"{name} {given} is not one of 'swap', 'ascent'")
 
 
 def _check_numbers(**values: float | jax.Array) -> None:

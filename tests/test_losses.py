@@ -3,6 +3,7 @@
 import doctest
 import functools
 import itertools
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -684,6 +685,10 @@ def test_what_is_missing_or_of_another_kind_is_named():
             losses.reverse_bpr(right, right, form=wrong)
     with pytest.raises(ValueError, match="form 'swop' is not one of"):
         losses.reverse_bpr(right, right, form="swop")
+    views = losses.Views(table, table, table, table, table, table, table)
+    for wrong in ("swop", ["swap"], math.nan):
+        with pytest.raises(ValueError, match=r"reverse .* is not one of"):
+            losses.mmrecun(views, views, reverse=wrong)
     for call in (losses.scores, losses.contrast, losses.mgcn):
         with pytest.raises(TypeError, match=r"views is a (str|tuple); Views are expected"):
             call("views" if call is losses.scores else (table, table, table))
