@@ -9,7 +9,7 @@ Penalty and content weight are chosen on valid pairs, among GRID. Each answer is
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ REQUESTS = (
     *("users:1", "users:0.1%", "users:1%", "users:5%", "items:1", "items:5%", "pairs:0.1%", "pairs:1%"),
     *("modality:image:1%", "modality:image"),
 )
+FEW = ("users:1", "users:0.1%", "users:1%", "items:1")
 
 
 def quality(dataset: Dataset, settings: ease.Settings) -> dict[str, Any]:
@@ -50,9 +51,9 @@ def quality(dataset: Dataset, settings: ease.Settings) -> dict[str, Any]:
     }
 
 
-def deletions(model: Recommender, begun: dict[str, Any], keep: Callable[[], None]) -> None:
+def deletions(model: Recommender, requests: Sequence[str], begun: dict[str, Any], keep: Callable[[], None]) -> None:
     """Seconds of whole answers, and the error, of each request not done yet, into a dictionary."""
-    for words in REQUESTS:
+    for words in requests:
         kind, _, what = words.partition(":")
         if words in begun or (kind == "modality" and what.partition(":")[0] not in model.dataset.modalities):
             continue
@@ -103,7 +104,7 @@ def main(parent: Path, cases: list[str]) -> None:
         done |= {"summary": dataset.summary(), "settings": dataclasses.asdict(best)}
         model = fit(dataset, Config("ease", best))
         answer(model, ["users:1"], "ease")  # compiles
-        deletions(model, done["deletions"], keep)
+        deletions(model, FEW if case == "million" else REQUESTS, done["deletions"], keep)
 
 
 if __name__ == "__main__":
