@@ -251,7 +251,7 @@ def _solved(setup: Setup, solve: Callable[[Dataset], Params], seed: int) -> Reco
         params = jax.block_until_ready(place(solve(setup.dataset)))
     entry = {"epoch": 0, "seconds": round(seconds.total, 4), "compile_seconds": round(seconds.compiling, 4)}
     info = {"epochs": 0, "best_epoch": 0, "seed": seed}
-    return recommender(setup, params, history=(entry,), info=info, seconds=seconds)
+    return recommender(setup, params, history=(entry,), info=info)
 
 
 def initial_params(setup: Setup, seed: int) -> Params:

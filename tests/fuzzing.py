@@ -278,7 +278,10 @@ def _shape(array: np.ndarray, edit: Edit) -> np.ndarray:
 
 
 def _filled_with(array: np.ndarray, edit: Edit) -> np.ndarray:
-    return np.full_like(array, _entry(array.ravel()[:1], edit)[0]) if array.size else array
+    filled = array.copy()
+    if array.size:
+        filled.fill(_entry(array.ravel()[:1], edit)[0])  # an object entry may be a list, which is not to be spread
+    return filled
 
 
 ARRAYS = {
