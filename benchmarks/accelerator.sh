@@ -1,5 +1,5 @@
 #!/bin/bash
-# The whole column of an accelerator in one call of about eight minutes: step, floors, evaluation, Gold and unlearning at the size of
+# The whole column of an accelerator in one call, eleven minutes at most: step, floors, evaluation, Gold and unlearning at the size of
 # Amazon-Baby with 4,480 feature columns; layouts and stacked trainings; MMRec's MGCN beside it where MMREC and TORCH_PYTHON say where they are.
 #
 #     benchmarks/accelerator.sh [OUT]      JSON in OUT, runs/accelerator where it is not given

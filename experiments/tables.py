@@ -400,6 +400,27 @@ def gpu() -> str:
     return written((answers["environment"]["device"], "MMRec in PyTorch", "ours", "times faster"), rows)
 
 
+def gpu_probes() -> str:
+    """Layouts, determinism and stacks on an H100."""
+    probes = read_json(BENCHMARKS / "h100" / "probes.json")
+    named = {
+        "before": "before",
+        "quiet": "alone",
+        "deterministic_beside_others": "deterministic flag, beside others",
+        "stacked_16_beside_others": "16 stacked, beside others",
+    }
+    rows = []
+    for group, what in named.items():
+        for row in probes[group]:
+            kind = ", ".join([row["layout"], *([row["precision"]] if "precision" in row else [])])
+            own = row.get("kernel_ms_a_step")
+            bits = {True: "yes", False: "no"}.get(row.get("same_bits"), "-")
+            rows.append((row["data"], kind, what, f"{row['step_ms']:.2f}", "-" if own is None else f"{own:.2f}", bits))
+    first = probes["first_training"]
+    table = written(("data", "layout", "training", "ms a step", "of the card's own time", "repeats"), rows)
+    return f"{table}\nCompiling the first training at {first['data']}: {first['compiling_s']:.0f} s.\n"
+
+
 def _pair(row: dict[str, Any], probe: str) -> str:
     """Progress / collateral of a model on a set of probes."""
     found = [figure_of(row, f"{part} {probe}") for part in ("progress", "collateral")]
@@ -657,6 +678,7 @@ TABLES = {
     "coins": coins,
     "decision": decision,
     "gpu": gpu,
+    "probes": gpu_probes,
     "demo": demo,
     "alpha": alpha,
     "claims": claims,

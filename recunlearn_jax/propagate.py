@@ -101,7 +101,6 @@ def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
 
 
 Layout = Literal["auto", "segment", "csr", "gather"]
-_FASTEST: dict[str, Layout] = {"cpu": "csr"}
 _WIDE = 16  # rows of a sum; more of them are more empty places, fewer are more levels
 
 
@@ -168,8 +167,10 @@ def layout(matrix: scipy.sparse.csr_array, kind: Layout = "auto", capacity: int 
         capacity: edges to pad to.
     """
     if kind == "auto":
-        # The compiler cannot spread the others over a mesh.
-        kind = _FASTEST.get(jax.default_backend(), "segment") if devices_in_use() == 1 else "segment"
+        native = (
+            jax.default_backend() == "cpu" and devices_in_use() == 1
+        )  # the compiler cannot spread the kernel over a mesh
+        kind = "csr" if native else "segment"
     if kind == "segment":
         return host_graph.to_jraph(matrix, capacity)
     if kind == "gather":

@@ -23,7 +23,7 @@ class Settings:
     preset: str = "faithful"
     """A named preset, see `recunlearn settings`."""
     backbone: str | None = None
-    """mgcn, lightgcn, vbpr, freedom, mf or a registered one, at its own defaults; the preset's where it is not named."""
+    """mgcn, lightgcn, vbpr, freedom, mf, ease or a registered one, at its own defaults; the preset's where it is not named."""
     settings: Path | None = None
     """A .json or .toml file of settings; replaces the preset."""
     set: tuple[str, ...] = ()

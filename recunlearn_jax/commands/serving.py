@@ -82,7 +82,7 @@ class ShowSettings:
 
     preset: tyro.conf.Positional[str] = "faithful"
     backbone: str | None = None
-    """mgcn, lightgcn, vbpr, freedom, mf or a registered one, at its own defaults; the preset's where it is not named."""
+    """mgcn, lightgcn, vbpr, freedom, mf, ease or a registered one, at its own defaults; the preset's where it is not named."""
 
     def run(self) -> None:
         from recunlearn_jax.config import config_to_dict

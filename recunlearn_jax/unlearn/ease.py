@@ -83,7 +83,8 @@ def changes(before: Dataset, after: Dataset, settings: ease.Settings) -> tuple[s
     touched = np.flatnonzero(abs(old - new).sum(axis=1))
     parts = [(old[touched], -1.0), (new[touched], 1.0)]
     changed = {m: rows for m, rows in before.features.items() if rows is not after.features.get(m)}
-    was, now = ease.content(changed, settings), ease.content(after.features, settings)
+    left_of = {m: after.features[m] for m in changed if m in after.features}
+    was, now = ease.content(changed, settings), ease.content(left_of, settings)
     for m, every in was.items():
         left = every * kept[:, None]
         emptied = np.flatnonzero((left != now[m]).any(axis=1)) if m in now else np.arange(len(left))
