@@ -458,7 +458,8 @@ def difference(before: Dataset, after: Dataset) -> ForgetSet:
     features = {}
     for modality, rows in before.features.items():
         left = after.features.get(modality)
-        lost = rows.any(axis=1) & ~items & ~(False if left is None else left.any(axis=1))
+        still = np.zeros(len(rows), bool) if left is None else left.any(axis=1)
+        lost = rows.any(axis=1) & ~items & ~still
         if left is None and modality in after.removed_modalities:
             features[modality] = np.ones(before.num_items, bool)
         elif lost.any():
