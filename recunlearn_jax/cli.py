@@ -20,6 +20,7 @@ from recunlearn_jax.commands.data import Data
 from recunlearn_jax.commands.judging import Audit, Compare, Report, ShowLedger
 from recunlearn_jax.commands.making import Grow, Import, Train, Unlearn
 from recunlearn_jax.commands.serving import Evaluate, Recommend, ShowSettings
+from recunlearn_jax.commands.streaming import Stream
 from recunlearn_jax.errors import InputError, Note, readable
 from recunlearn_jax.process import keep_compiled_programs, keep_float32_products, keep_freed_memory
 
@@ -32,6 +33,7 @@ COMMANDS = {
     "evaluate": Evaluate,
     "recommend": Recommend,
     "compare": Compare,
+    "stream": Stream,
     "audit": Audit,
     "report": Report,
     "ledger": ShowLedger,
@@ -65,7 +67,7 @@ def _told(error: BaseException) -> tuple[int, str]:
         case InputError():
             return 2, str(error)
         case KeyboardInterrupt():
-            return 130, "interrupted; train, grow and compare go on from where they were"
+            return 130, "interrupted; train, grow, compare and stream go on from where they were"
         case OSError():  # of a place that a command was given, such as a name that is too long
             place = readable(str(error.filename), 200) if error.filename else "the system"
             return 2, f"{place}: {error.strerror or error}"

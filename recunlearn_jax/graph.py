@@ -75,6 +75,56 @@ def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -
     return _csr(np.concatenate(values), np.concatenate(rows), np.concatenate(columns), num_items)
 
 
+def grown_similarities(
+    similarities: scipy.sparse.csr_array, features: np.ndarray, new: np.ndarray, neighbours: int, block: int = 1024
+) -> scipy.sparse.csr_array:
+    """An item graph with further items: what `knn_similarities` gives for all of them, from new rows and columns alone.
+
+    A row that lost a neighbour with a removed item has a place free, and the best of the new items takes it.
+
+    Args:
+        similarities: of the items before, [|I|, |I|] with no entry in rows and columns of new items.
+        features: float32 [|I|, d], those of the new items with them.
+        new: int [n], the new items.
+        neighbours: k.
+        block: rows at a time.
+
+    Returns:
+        float32 [|I|, |I|] CSR with at most k entries a row.
+    """
+    unit, present = _unit_rows(features), np.flatnonzero(features.any(axis=1))
+    new = np.intersect1d(new, present)
+    old, edges = np.setdiff1d(present, new), similarities.tocoo()
+    rows: list[np.ndarray] = [edges.row]
+    columns: list[np.ndarray] = [edges.col]
+    values: list[np.ndarray] = [edges.data]
+    least = np.full(len(features), -np.inf, np.float32)
+    full = np.flatnonzero(np.diff(similarities.indptr) >= neighbours)
+    if len(full):
+        least[full] = [similarities.data[a:b].min() for a, b in zip(*_ends(similarities, full), strict=True)]
+    for known, others in ((old, new), (new, present)):
+        for start in range(0, len(known) if len(others) else 0, block):
+            chosen = known[start : start + block]
+            similarity = unit[chosen] @ unit[others].T
+            k = min(neighbours, len(others))
+            nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+            found = np.take_along_axis(similarity, nearest, axis=1)
+            better = found > least[chosen, None]
+            rows.append(np.broadcast_to(chosen[:, None], better.shape)[better])
+            columns.append(others[nearest][better])
+            values.append(found[better])
+    row, column, value = (np.concatenate(parts) for parts in (rows, columns, values))
+    order = np.lexsort([-value, row])
+    row, column, value = row[order], column[order], value[order]
+    first = np.searchsorted(row, row)
+    best = np.arange(len(row)) - first < neighbours
+    return _csr(value[best], row[best], column[best], len(features))
+
+
+def _ends(matrix: scipy.sparse.csr_array, rows: np.ndarray) -> tuple[list[int], list[int]]:
+    return matrix.indptr[rows].tolist(), matrix.indptr[rows + 1].tolist()
+
+
 def _unit_rows(features: np.ndarray) -> np.ndarray:
     """Rows of length 1, zero ones as they are; where the square of a length leaves float32, rows are scaled first."""
     largest = np.abs(features).max(axis=1, initial=0, keepdims=True)

@@ -65,6 +65,7 @@ ORDER = (
     "audit",
     "auditing",
     "comparison",
+    "stream",
     "commands",
     "cli",
 )

@@ -7,6 +7,7 @@ from recunlearn_jax.report.audit import audit_markdown, audit_rows, audit_table,
 from recunlearn_jax.report.comparison import heading, markdown, rows, signatures, terminal_table
 from recunlearn_jax.report.effect import effect_markdown, effect_notes, effect_rows, effect_table
 from recunlearn_jax.report.pictures import audit_plot, canary_plot, effect_plot, plots
+from recunlearn_jax.report.stream import stream_markdown, stream_plot
 
 __all__ = [
     "audit_markdown",
@@ -25,6 +26,8 @@ __all__ = [
     "plots",
     "rows",
     "signatures",
+    "stream_markdown",
+    "stream_plot",
     "terminal_table",
     "write",
 ]

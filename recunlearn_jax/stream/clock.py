@@ -1,0 +1,87 @@
+"""When each train interaction comes, by the best clock that the data has.
+
+timestamp   one clock for all, a column of the .inter file
+order       positions in each user's own history, a column too; between users there is no clock: most have begun when the stream
+            begins, the others begin at random
+drawn       neither column: positions are random, too
+"""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from recunlearn_jax.data import read_dataset
+from recunlearn_jax.dataset import Dataset, pair_keys
+from recunlearn_jax.errors import InputError, shown
+from recunlearn_jax.files import unreadable
+
+Kind = Literal["timestamp", "order", "drawn"]
+CLOCKS: tuple[Kind, ...] = ("timestamp", "order", "drawn")
+BEGUN = 0.8  # of the users, where no clock says when a user begins
+
+
+class Clock(NamedTuple):
+    """Times of the train pairs of a data set."""
+
+    kind: Kind
+    times: np.ndarray  # float64 [|train|], in the order of `dataset.train`
+
+
+def read_clock(folder: Path, seed: int = 0) -> tuple[Dataset, Clock]:
+    """A data set and its clock.
+
+    Args:
+        folder: MMRec folder.
+        seed: of what the clock leaves open.
+
+    Raises:
+        InputError: see `data.read_dataset`; or a time is no finite number.
+    """
+    dataset = read_dataset(folder)
+    (path,) = [p for p in sorted(Path(folder).glob("*.inter")) if not p.name.startswith(".")]
+    with unreadable(path), path.open(encoding="utf-8-sig") as lines:
+        header = lines.readline().rstrip("\n").split("\t")
+        kind: Kind = "timestamp" if "timestamp" in header else "order" if "order" in header else "drawn"
+        if kind == "drawn":
+            return dataset, clock_of(dataset, None, kind, seed)
+        columns = [header.index(name) for name in ("userID", "itemID", kind, "x_label")]
+        rows = [tuple(line.rstrip("\n").split("\t")[c] for c in columns) for line in lines if line != "\n"]
+    try:
+        table = np.array(rows, np.float64)
+    except ValueError as error:
+        raise InputError(f"{path}: column {kind}: a word that is no number ({shown(str(error))})") from error
+    if not np.isfinite(table[:, 2]).all():
+        raise InputError(f"{path}: column {kind}, row {np.argmin(np.isfinite(table[:, 2])) + 2}: no finite number")
+    train = table[table[:, 3] == 0]
+    keys = pair_keys(train[:, :2].astype(np.int64), dataset.num_items)
+    return dataset, clock_of(dataset, train[np.argsort(keys), 2], kind, seed)
+
+
+def clock_of(dataset: Dataset, known: np.ndarray | None, kind: Kind, seed: int) -> Clock:
+    """The clock of a data set.
+
+    Args:
+        dataset: whose train pairs come.
+        known: float64 [|train|], timestamps or positions; None where there are none.
+        kind: what they are.
+        seed: of what the clock leaves open.
+
+    Examples:
+        >>> shop = Dataset("shop", 1, 3, [[0, 0], [0, 1], [0, 2]], [], [])
+        >>> np.argsort(clock_of(shop, np.array([7.0, 9.0, 8.0]), "order", seed=0).times).tolist()
+        [0, 2, 1]
+    """
+    if kind == "timestamp":
+        assert known is not None
+        return Clock(kind, known)
+    rng = np.random.default_rng([seed, 21])
+    users = dataset.train[:, 0]
+    wanted = rng.random(len(users)) if known is None else known
+    begins = np.where(rng.random(dataset.num_users) < BEGUN, 0, rng.random(dataset.num_users))
+    shift, length = rng.random(dataset.num_users), np.bincount(users, minlength=dataset.num_users)
+    order = np.lexsort([wanted, users])
+    first = np.cumsum(length) - length
+    position = np.empty(len(users))
+    position[order] = np.arange(len(users)) - first[users[order]]
+    return Clock(kind, begins[users] + (1 - begins[users]) * (position + shift[users]) / length[users])

@@ -1,0 +1,53 @@
+"""The guard: when approximate answers have been given for long enough, and exact retraining is due."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from recunlearn_jax.settings import Checked, Share
+
+
+@dataclass(frozen=True)
+class Guard(Checked):
+    """What approximation may cost before it is paid back.
+
+    Answers are judged against retraining for requests of up to 5 % at once and for five per cent in twenty parts (docs/forgetting.md);
+    beyond that nothing has been measured, so no more is allowed by default.
+    """
+
+    forgotten: Share = 0.05
+    """Of the train pairs, in all answers since the last exact training."""
+    lost: Share = 0.05
+    """Of the best valid Recall@20 since then."""
+
+
+class Spent(NamedTuple):
+    """What has been used since the last exact training."""
+
+    forgotten: float = 0.0  # sum over answers of the share of the train pairs that each forgot
+    best: float = 0.0  # valid Recall@20
+    now: float = 0.0  # the same, when it was last measured
+
+    def answered(self, share: float) -> "Spent":
+        """After a request for a share of the train pairs."""
+        return self._replace(forgotten=self.forgotten + share)
+
+    def measured(self, recall: float) -> "Spent":
+        """After valid Recall@20 was measured."""
+        return self._replace(best=max(self.best, recall), now=recall)
+
+
+def objection(guard: Guard, spent: Spent) -> str | None:
+    """Why exact retraining is due, None where it is not.
+
+    Examples:
+        >>> objection(Guard(), Spent(forgotten=0.06, best=0.1, now=0.1))
+        '6.0% of the pairs forgotten by approximation, 5.0% are allowed'
+        >>> objection(Guard(), Spent(forgotten=0.01, best=0.1, now=0.09))
+        'valid Recall@20 fell by 10.0%, 5.0% are allowed'
+    """
+    if spent.forgotten > guard.forgotten:
+        return f"{spent.forgotten:.1%} of the pairs forgotten by approximation, {guard.forgotten:.1%} are allowed"
+    lost = 1 - spent.now / spent.best if spent.best > 0 else 0.0
+    if lost > guard.lost:
+        return f"valid Recall@20 fell by {lost:.1%}, {guard.lost:.1%} are allowed"
+    return None
