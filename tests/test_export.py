@@ -19,7 +19,7 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn import Problem, mmrecun
 from recunlearn_jax.unlearn.base import forget_sampler
-from recunlearn_jax.unlearn.delta import slope
+from recunlearn_jax.unlearn.pull import slope
 
 pytestmark = pytest.mark.slow
 

@@ -276,7 +276,7 @@ def test_a_replay_that_is_killed_goes_on_to_the_same_bits(tmp_path):
     text = stream_markdown(whole)
     assert "8 requests removed" in text
     assert "exact retraining" in text
-    with pytest.raises(InputError, match="holds a stream of another .*requests"):
+    with pytest.raises(InputError, match=r"holds a stream of another .*requests"):
         replay(shop, clock_of(shop, None, "drawn", 0), CONFIG, requests=9, canaries=1, out=tmp_path / "whole")
 
 

@@ -74,6 +74,9 @@ class Backbone:
     """The modality a parameter belongs to, by its path: it goes with the modality."""
     epoch: Callable[[jax.Array, Data], Data] = lambda key, data: data
     """(key of the epoch, data) -> the data as that epoch's steps read it."""
+    id_layers: int | None = None
+    """L, where rows are the mean of the two id tables and of L propagations of them over A_hat, plus what content makes of them; 0 where
+    ids are not propagated. A gradient by rows can then be taken back to the tables without the model. None where it is not so."""
     solve: Callable[[Dataset], Params] | None = None
     """(data set) -> parameters, of a backbone that is solved in closed form and not trained. Methods that take steps do not apply to it."""
     contrast: bool = False

@@ -59,6 +59,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         views=views,
         loss=loss,
         tables={"user_embedding": "users", "item_embedding": "items"},
+        id_layers=0,
     )
 
 

@@ -307,6 +307,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         tables=tables,
         of_modality=lambda path: parts.get(path.split("/")[0]),
         epoch=epoch,
+        id_layers=settings.user_item_layers,
         contrast=bool(shape.modalities),
     )
 

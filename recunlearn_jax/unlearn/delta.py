@@ -8,35 +8,27 @@ the data before and after the request, and the row moves by the difference:
 
 phi is the neighbourhood: the mean of the partners' rows, the same weighed as in A_hat, the first times log(1 + degree), log(1 + degree) and
 1. W and V are ridge regressions of the trained rows on phi(D). The pull is the difference of the gradients of BPR on the two data sets, at
-half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step` of their size. f_u is the
-share of u's pairs that is forgotten.
+half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step` of their size; `pull` has
+its equations. f_u is the share of u's pairs that is forgotten.
 
 Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows that are left without any
 pair start anew. `docs/unlearning.md` has the experiments behind each part.
 """
 
-import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-from jaxtyping import Array, Float
 
 from recunlearn_jax.backbones import Backbone
-from recunlearn_jax.backbones.base import Data, Nodes, Params, Triplets
-from recunlearn_jax.losses import bpr
-from recunlearn_jax.recommender import redraw, shapes
+from recunlearn_jax.backbones.base import Nodes, Params
+from recunlearn_jax.recommender import redraw
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
-from recunlearn_jax.unlearn.base import Method, Problem, id_tables
-from recunlearn_jax.unlearn.removal import like
-
-KINDS: tuple[Nodes, ...] = ("users", "items")
-ByKind = dict[Nodes, np.ndarray]
-# Whose rows move, and their partners.
-IN_TURN: tuple[tuple[Nodes, Nodes], ...] = (("items", "users"), ("users", "items"))
+from recunlearn_jax.unlearn.base import Method, Problem
+from recunlearn_jax.unlearn.pull import differentiated, taken_back
+from recunlearn_jax.unlearn.sides import IN_TURN, KINDS, ByKind, Side, Sides, sides
 
 
 @dataclass(frozen=True)
@@ -51,32 +43,6 @@ class Settings(Checked):
     """How much smaller a user's row would be without any of its pairs."""
     penalty: Positive = 1e-3
     """Of the two ridge regressions, in mean squares of their inputs."""
-
-
-class Side(NamedTuple):
-    """Users or items, with their edges to the other kind; n rows, m partners."""
-
-    mean: scipy.sparse.csr_array  # float32 [n, m], 1 / degree of the row
-    spread: scipy.sparse.csr_array  # float32 [n, m], 1 / sqrt of both degrees, the weights of A_hat
-    degree: np.ndarray  # int64 [n]
-
-    def of(self, rows: np.ndarray) -> "Side":
-        """The same for some rows, int [k]."""
-        return Side(self.mean[rows], self.spread[rows], self.degree[rows])
-
-
-def sides(pairs: np.ndarray, num_users: int, num_items: int) -> dict[Nodes, Side]:
-    """Both sides of some pairs, int [n, 2]."""
-    ends: dict[Nodes, tuple[np.ndarray, int]] = {"users": (pairs[:, 0], num_users), "items": (pairs[:, 1], num_items)}
-    degree = {kind: np.bincount(ids, minlength=size) for kind, (ids, size) in ends.items()}
-    root = np.sqrt(degree["users"][pairs[:, 0]].astype(np.float32) * degree["items"][pairs[:, 1]].astype(np.float32))
-    found: dict[Nodes, Side] = {}
-    for kind, partners in IN_TURN:
-        (rows, n), (columns, m) = ends[kind], ends[partners]
-        weights = (np.float32(1) / degree[kind][rows].astype(np.float32), np.float32(1) / root)
-        mean, spread = (scipy.sparse.csr_array((w, (rows, columns)), shape=(n, m)) for w in weights)
-        found[kind] = Side(mean, spread, degree[kind])
-    return found
 
 
 def phi(side: Side, partners: np.ndarray) -> np.ndarray:
@@ -109,28 +75,6 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
     return np.linalg.solve(gram, inputs.T @ targets)
 
 
-@functools.partial(jax.jit, static_argnames="backbone")
-def slope(params: Params, data: Data, triplets: Triplets, weights: Float[Array, "n"], *, backbone: Backbone) -> Params:
-    """Gradient of the mean BPR of some triplets by the id tables, at half of their rows.
-
-    Args:
-        params: of the backbone.
-        data: whose graphs the rows are computed on.
-        triplets: users, positives, negatives, int32 [n] each.
-        weights: of the triplets.
-        backbone: static.
-    """
-    users, positives, negatives = triplets
-
-    def loss(tables):
-        rows = backbone.rows({**params, **tables}, data)
-        items = rows[backbone.shape.num_users :]
-        scores = (jnp.sum(rows[users] * items[chosen], axis=1) for chosen in (positives, negatives))
-        return bpr(*scores, weights=weights)
-
-    return jax.grad(loss)({name: table / 2 for name, table in id_tables(params, backbone).items()})
-
-
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Rows follow their change of data."""
     original, retain = problem.original, problem.retain
@@ -140,7 +84,7 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params,
     old, new = sides(before.train, *size), sides(after.train, *size)
     share: ByKind = {kind: _share(old[kind].degree, new[kind].degree) for kind in KINDS}
     tables: ByKind = {kind: _stacked(original.params, kind, original.backbone) for kind in KINDS}
-    pull = _pull(seed, problem, settings)
+    pull = _pull(seed, problem, settings, old, new)
 
     moving = _moving(problem, share, new)
     moved = dict(tables)
@@ -166,7 +110,7 @@ def _share(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.where(before > 0, 1 - after / np.maximum(before, 1), 0)
 
 
-def _moving(problem: Problem, share: ByKind, new: dict[Nodes, Side]) -> ByKind:
+def _moving(problem: Problem, share: ByKind, new: Sides) -> ByKind:
     """Rows with a share of forgotten evidence that have a pair left, int [n]: items with a forgotten pair or feature row; users with a
     forgotten pair, or with an item that has one."""
     lost = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
@@ -176,24 +120,19 @@ def _moving(problem: Problem, share: ByKind, new: dict[Nodes, Side]) -> ByKind:
     return {kind: np.flatnonzero(rows & (new[kind].degree > 0)) for kind, rows in moving.items()}
 
 
-def _pull(seed: int, problem: Problem, settings: Settings) -> ByKind:
+def _pull(seed: int, problem: Problem, settings: Settings, old: Sides, new: Sides) -> ByKind:
     """What the pull of their pairs on the rows changes by, float32 [n, d] for users and items."""
-    original, retain, forget = problem.original, problem.retain, problem.forget_set.forget
-    pairs, capacity = original.dataset.train, original.sizes.pairs
+    original, retain = problem.original, problem.retain
+    items = original.dataset.train[:, 1]
     # One negative a pair, the same before and after. That a few are the user's own items cancels out, too.
-    negatives = np.random.default_rng(seed).choice(np.unique(pairs[:, 1]), len(pairs))
-    kept = ~forget & ~retain.dataset.removed_items[negatives]
-    padded = np.pad(np.column_stack([pairs, negatives]).astype(np.int32), ((0, capacity - len(pairs)), (0, 0)))
-    triplets = (padded[:, 0], padded[:, 1], padded[:, 2])
-
-    def weights(counted: np.ndarray) -> np.ndarray:
-        return np.pad(counted.astype(np.float32), (0, capacity - len(pairs)))
-
-    params = original.params if retain.backbone is original.backbone else like(original.params, shapes(retain), "delta")
-    before = slope(original.params, original.data, triplets, weights(np.ones_like(forget)), backbone=original.backbone)
-    after = slope(params, retain.data, triplets, weights(kept), backbone=retain.backbone)
-    after = jax.tree.map(np.zeros_like, before) | after  # a table that goes with its modality has no pull left
-    whole, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in (before, after))
+    negatives = np.random.default_rng(seed).choice(np.unique(items), len(items)).astype(np.int32)
+    kept = ~problem.forget_set.forget & ~retain.dataset.removed_items[negatives]
+    of_content = any(rows.any() for rows in problem.forget_set.features.values())
+    if original.backbone.id_layers is not None and not of_content:
+        whole, left = taken_back(original, retain, negatives, kept, old, new)
+    else:
+        slopes = differentiated(original, retain, negatives, kept)
+        whole, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
     size = np.linalg.norm(_stacked(original.params, "items", original.backbone))
     rate = settings.step * size / max(float(np.linalg.norm(whole["items"])), 1e-30)
     return {kind: np.float32(rate) * (whole[kind] - left[kind]) for kind in KINDS}
