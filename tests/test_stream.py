@@ -15,6 +15,7 @@ from recunlearn_jax.audit.canary import plant
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.graph import grown_similarities, knn_similarities
 from recunlearn_jax.recommender import set_up, shapes
 from recunlearn_jax.report import stream_markdown
@@ -23,8 +24,10 @@ from recunlearn_jax.stream import Guard, Learn, Learning, Quarter, Remove, make_
 from recunlearn_jax.stream.clock import clock_of
 from recunlearn_jax.stream.guard import Spent, objection
 from recunlearn_jax.stream.learning import begun, grown
-from recunlearn_jax.stream.replay import spent_after
+from recunlearn_jax.stream.replay import spent_after, watched_recall
 from recunlearn_jax.synthetic import toy
+from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import answer
 
 CONFIG = Config("lightgcn", train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=2))
 
@@ -222,6 +225,20 @@ def test_retraining_pays_back():
     ]
     assert spent_after(log) == Spent(pytest.approx(0.06), 0.5, 0.45)
     assert spent_after([*log, {"event": "retrain", "watched recall@20": 0.48}]) == Spent(0, 0.48, 0.48)
+
+
+@pytest.mark.slow
+def test_what_the_guard_watches_is_recall(shop):
+    """The same number as the evaluation's, of the users who are asked for; whoever has gone is left out."""
+    model = fit(shop, CONFIG)
+    everyone = np.unique(shop.valid[:, 0])
+    task = held_out_task(model.dataset, "valid")
+    assert watched_recall(model, everyone) == pytest.approx(ranking_metrics(model.rows, task, (20,))["recall@20"])
+    answered = answer(model, [f"users:{everyone[0]}", "items:3"], "surgery")
+    task = held_out_task(answered.dataset, "valid")
+    expected = ranking_metrics(answered.rows, task, (20,))["recall@20"]
+    assert watched_recall(answered, everyone) == pytest.approx(expected)
+    assert watched_recall(answered, everyone[:1]) == 0
 
 
 # The replay
