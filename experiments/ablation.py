@@ -27,11 +27,13 @@ from recunlearn_jax.unlearn import answer, prepare
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
 COUPLED = "coupled Gold"
+WHOLE_MODEL = "delta, pull through the whole model"  # by autodiff, in place of the propagation of ids alone
 # variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]
 PARTS_OF_METHODS: Variations = {
     "surgery": ("surgery", {}),
     "delta": ("delta", {}),
+    WHOLE_MODEL: ("delta", {}),
     "delta, no pull (step 0)": ("delta", {"step": 0.0}),
     "delta, rows do not follow (follow 0)": ("delta", {"follow": 0.0}),
     "delta, users keep their size (shrink 0)": ("delta", {"shrink": 0.0}),
@@ -96,9 +98,14 @@ def main(folder: Path, cases: list[str]) -> None:
             if variation in models:
                 made = models[variation]
             else:
-                memory = prepare(original, method, settings, seed=1)
-                made = answer(original, case.forget_set, method, settings, seed=1, memory=memory)
-                preparation = told(memory.seconds) if memory.seconds and memory.original is not original else None
+                model = original
+                if variation == WHOLE_MODEL:
+                    model = dataclasses.replace(
+                        original, backbone=dataclasses.replace(original.backbone, id_layers=None)
+                    )
+                memory = prepare(model, method, settings, seed=1)
+                made = answer(model, case.forget_set, method, settings, seed=1, memory=memory)
+                preparation = told(memory.seconds) if memory.seconds and memory.original is not model else None
             subjects = [] if variation == "Gold" else [Subject(variation, made)]
             row = examine(case, subjects, [*usual_checks(), "cooccurrence"])["figures"][variation]
             done["models"][variation] = {

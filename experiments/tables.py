@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recunlearn_jax import report, results
+from recunlearn_jax.audit import CHECKS
 from recunlearn_jax.errors import counted
 from recunlearn_jax.files import read_json
 from recunlearn_jax.results import figure_of
@@ -444,7 +445,7 @@ def forgetting(begins: str = "") -> str:
     )
     rows = []
     for rest, result in every(RESULTS, f"forgetting_{begins}"):
-        case = begins + rest
+        case = begins + rest + ("" if result["environment"]["device"] == "cpu" else ", on a GPU")
         models, golds = result["models"], [result["models"][name] for name in result["golds"]]
         aims = {
             figure: np.mean([row["figures"][figure] for row in golds])
@@ -652,6 +653,70 @@ def divergences() -> str:
     return written(("case", "model", "BPR divergence / Golds' own", "KL divergence / Golds' own"), rows)
 
 
+RULES = {
+    "utility": "less is a miss",
+    "variety": "less is a miss",
+    "remembered": "more is under-forgotten, less over-forgotten",
+    "erased": "less is under-forgotten, more over-forgotten",
+    "distance": "more than between Golds is a miss",
+    "likeness": "less than between Golds is a miss",
+}
+READS = {
+    "rows": "output rows",
+    "params": "parameters",
+    "golds": "output rows, beside each Gold's",
+    "replays": "output rows, beside the coupled Golds'",
+    "method": "the method, which is run again",
+}
+
+
+def check(name: str) -> str:
+    """What a check judges, by which rule, and where it comes from."""
+    found = CHECKS[name]
+    rows = [(figure.name, RULES[figure.rule], f"{figure.resolution:g}") for figure in found.figures]
+    table = written(("judged figure", "outside Gold's band", "smallest excess that counts"), rows) if rows else ""
+    facts = [f"Number {found.number} of the audit. It reads {READS[found.needs]}."]
+    facts += ["It is measured in every comparison."] if found.usual else ["It is measured with `--audit`."]
+    facts += [f"It plants users: `--plant {name}=NUMBER`."] if found.plant else []
+    facts += [f"Source: {found.source}."] if found.source else []
+    facts += [] if rows else ["Its figures are shown and not judged."]
+    return f"{table}\n{' '.join(facts)}\n"
+
+
+def stream() -> str:
+    """A replay of Sports."""
+    return report.stream_markdown(read_json(RESULTS / "stream_sports.json"))
+
+
+def _of_golds(result: dict[str, Any], figure: str) -> float:
+    return float(np.mean([result["models"][name]["figures"][figure] for name in result["golds"]]))
+
+
+def variations(group: str) -> str:
+    """Recall of the original, of each method and of Gold, and the effect where there is a coupled Gold."""
+    rows = []
+    found = dict(every(RESULTS, f"variations_{group}_"))
+    for name, result in found.items():
+        models = result["models"]
+        shown = {"original": models["original"], **{m: models[m] for m in ("surgery", "mmrecun", "delta")}}
+        cells = [f"{figure_of(row, 'forget recall@20'):.4f}" for row in shown.values()]
+        cells.append(f"{_of_golds(result, 'forget recall@20'):.4f}")
+        effect = (
+            [_pair(models[m], "similarities") for m in ("surgery", "mmrecun", "delta")] if result["coupled"] else []
+        )
+        tested = f"{figure_of(models['delta'], 'test recall@20'):.4f} / {_of_golds(result, 'test recall@20'):.4f}"
+        count = f"{result['forgotten']['pairs']:,}"
+        rows.append((name.replace("_", " "), count, *cells, *effect, tested))
+    header = [
+        "case",
+        "pairs forgotten",
+        *(f"forget Recall@20: {m}" for m in ("original", "surgery", "mmrecun", "delta", "Gold")),
+    ]
+    if any(result["coupled"] for result in found.values()):
+        header += [f"progress / collateral: {m}" for m in ("surgery", "mmrecun", "delta")]
+    return written((*header, "test Recall@20: delta / Gold"), rows)
+
+
 def demo() -> str:
     """The columns of the demo's table that tell its story."""
     found = results.read(RESULTS / "demo_toy.json")
@@ -680,6 +745,7 @@ TABLES = {
     "gpu": gpu,
     "probes": gpu_probes,
     "demo": demo,
+    "stream": stream,
     "alpha": alpha,
     "claims": claims,
     "variety": variety,
@@ -704,6 +770,10 @@ def table(name: str) -> str:
     """The table of that name: one of `TABLES`, an ablation, or a comparison's result."""
     if name in TABLES:
         return TABLES[name]()
+    if name.startswith("check_"):
+        return check(name.removeprefix("check_"))
+    if name.startswith("variations_"):
+        return variations(name.removeprefix("variations_"))
     if name.startswith("ablation_"):
         return ablation(name)
     shown = report.audit_markdown if name.startswith("forgetting_") else report.markdown
@@ -716,5 +786,5 @@ def renew(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         page.write_text(renew(page.read_text()))

@@ -24,24 +24,24 @@ words = ["users:5%"]
 leaving = np.union1d(ru.resolve(ru.parse(words), shop).users.nonzero()[0], canaries.users)
 request = ru.Request(users=leaving.tolist())
 models = {"original": original}
-models |= {method: ru.answer(original, request, method, seed=1) for method in ("surgery", "delta", "gold")}
+for method in ("surgery", "delta", "gold"):
+    models[method] = ru.answer(original, request, method, seed=1)
 
 # %% [markdown]
 # By every usual figure the three answers are alike. The canaries tell them apart.
 
 # %%
+ranks = {name: canary_ranks(model.rows, canaries, shop.num_users) for name, model in models.items()}
+print("          test Recall@20  median canary rank  seconds")
 for name, model in models.items():
     task = ru.held_out_task(model.dataset, "test")
     recall = ru.ranking_metrics(model.rows, task, (20,))["recall@20"]
-    rank = np.median(canary_ranks(model.rows, canaries, shop.num_users))
-    seconds = model.seconds.running
-    print(
-        f"{name:10} test Recall@20 {recall:.3f}   median canary rank {rank:5.0f} of {shop.num_items}   {seconds:.2f} s"
-    )
+    rank, seconds = np.median(ranks[name]), model.seconds.running
+    print(f"{name:10}{recall:14.3f}{rank:13.0f} of {shop.num_items}{seconds:9.2f}")
 
 # %%
 figure, axis = plt.subplots(figsize=(6, 3))
-axis.boxplot([canary_ranks(m.rows, canaries, shop.num_users) for m in models.values()], tick_labels=list(models))
+axis.boxplot(list(ranks.values()), tick_labels=list(ranks))
 axis.set(ylabel="rank of the second item", yscale="log")
 plt.show()
 

@@ -102,8 +102,9 @@ def stream_plot(result: dict[str, Any], path: Path) -> Path:
             axis.plot(after, golds.mean(axis=1), "o-", color="darkgoldenrod", label="Golds, retrained then")
         axis.plot(after, [quarter["stream"][name] for quarter in quarters], "s-", color="tab:blue", label="in service")
         axis.set(xlabel="requests answered", title=title, yscale=scale, xticks=after)
-        if scale == "linear":
-            axis.set_ylim(0, 1.25 * max([*golds.ravel(), *(quarter["stream"][name] for quarter in quarters)]))
+        # From nothing, or from the first rank, so that a small gap looks small.
+        highest = max([*golds.ravel(), *(quarter["stream"][name] for quarter in quarters)])
+        axis.set_ylim(int(scale == "log"), 1.25 * highest)
         axis.legend(fontsize=8)
     for values, label in (
         ([e["seconds"] for e in removed[1:]], "a request"),
