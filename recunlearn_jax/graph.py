@@ -78,9 +78,9 @@ def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -
 def grown_similarities(
     similarities: scipy.sparse.csr_array, features: np.ndarray, new: np.ndarray, neighbours: int, block: int = 1024
 ) -> scipy.sparse.csr_array:
-    """An item graph with further items: what `knn_similarities` gives for all of them, from new rows and columns alone.
+    """An item graph with further items, from their rows and columns alone; while none is removed, what `knn_similarities` gives for all.
 
-    A row that lost a neighbour with a removed item has a place free, and the best of the new items takes it.
+    A row that lost a neighbour with a removed item has a place free. The best of the new items takes it; old ones are not looked at again.
 
     Args:
         similarities: of the items before, [|I|, |I|] with no entry in rows and columns of new items.

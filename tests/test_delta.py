@@ -12,13 +12,13 @@ from recunlearn_jax.audit.canary import canary_ranks, plant
 from recunlearn_jax.backbones import BACKBONES, backbone_kind
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.config import Config, TrainConfig
-from recunlearn_jax.recommender import fresh_tables, init_params, set_up
+from recunlearn_jax.recommender import fresh_tables, init_params, recommender, set_up
 from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import Problem, answer
 from recunlearn_jax.unlearn.delta import Settings, delta, phi, ridge
-from recunlearn_jax.unlearn.pull import slope
+from recunlearn_jax.unlearn.pull import differentiated, slope, taken_back
 from recunlearn_jax.unlearn.sides import sides
 
 PAIRS = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [2, 2], [2, 4], [3, 2], [5, 1], [5, 4]], np.int32)
@@ -125,6 +125,38 @@ def test_slope_by_the_views_of_a_backbone_with_graphs():
     assert set(ours) == set(names)
     for name in names:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("mf", 0), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 3)])
+def test_the_pull_without_content_is_the_whole_models(name, layers):
+    """Where rows are nothing but propagated ids, taking a gradient back by propagation is all there is to autodiff."""
+    kind = backbone_kind(name)
+    settings = {"user_item_layers": layers} if name == "lightgcn" else {}
+    setup = set_up(small_dataset(0), Config(name, kind.Settings(embedding_size=4, **settings)))
+    params = init_params(jax.random.key(1), setup.data, backbone=setup.backbone)
+    original = recommender(setup, jax.tree.map(lambda table: 3 * table, params))
+    forget_set = resolve(parse(["users:1", "pairs:0-1"]), setup.dataset)
+    retain = set_up(retained(setup.dataset, forget_set), original.config, original.sizes)
+    negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
+    old, new = (sides(data.train, data.num_users, data.num_items) for data in (setup.dataset, retain.dataset))
+    assert setup.backbone.id_layers == layers
+    ours = taken_back(original, retain, negatives, ~forget_set.forget, old, new)
+    theirs = differentiated(original, retain, negatives, ~forget_set.forget)
+    for own, tables in zip(ours, theirs, strict=True):
+        for kind_, table in (("users", "user_embedding"), ("items", "item_embedding")):
+            np.testing.assert_allclose(own[kind_], tables[table], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("words", [["items:2"], ["items:2", "users:1"]])
+def test_the_last_item_with_a_modality(words):
+    """It takes the modality with it, though nobody asked for content to go."""
+    dataset = small_dataset(2, graphs=False)
+    only = np.where(np.arange(7)[:, None] == 2, dataset.features["image"], np.float32(0))
+    dataset = dataset.replace(features={**dataset.features, "image": only})
+    original = fit(dataset, Config(train=TrainConfig(batch_size=8, max_epochs=1)))
+    answered = answer(original, words, "delta")
+    assert answered.dataset.modalities == ("audio",)
+    assert np.isfinite(answered.rows).all()
 
 
 # --- answers

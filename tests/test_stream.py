@@ -1,6 +1,7 @@
 """A stream: its clock, its plan, what is taken up, the guard, and a replay that is cut off and goes on to the same bits."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from recunlearn_jax.stream import Guard, Learn, Learning, Quarter, Remove, make_
 from recunlearn_jax.stream.clock import clock_of
 from recunlearn_jax.stream.guard import Spent, objection
 from recunlearn_jax.stream.learning import begun, grown
-from recunlearn_jax.stream.replay import spent_after, watched_recall
+from recunlearn_jax.stream.replay import WATCHED_FIGURE, _removed_pairs, spent_after, watched_recall
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer
@@ -81,7 +82,7 @@ def test_a_time_that_is_none(tmp_path, word):
     lines = (folder / "shop.inter").read_text().splitlines()
     text = [f"{lines[0]}\ttimestamp", *(f"{line}\t{word}" for line in lines[1:])]
     (folder / "shop.inter").write_text("\n".join(text) + "\n")
-    with pytest.raises(InputError, match="column timestamp"):
+    with pytest.raises(InputError, match=f"row 2 has timestamp '{word}'; a finite number"):
         read_clock(folder)
 
 
@@ -114,9 +115,9 @@ def test_requests_name_what_is_there(shop, seed):
             dataset = retained(dataset, forget_set)
     assert kinds[:2] == ["canary", "canary"]
     assert dataset.removed_users[canaries.users].all()
-    assert kinds.count("1% of the users") == 2
+    assert kinds.count("1 % of the users") == 2
     assert not dataset.removed_items[canaries.pairs].any()
-    assert set(kinds) <= {"canary", "1% of the users", "one user", "pairs of a user", "one item", "0.1 % of the users"}
+    assert set(kinds) <= {"canary", "1 % of the users", "one user", "pairs of a user", "one item", "0.1 % of the users"}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,7 @@ def test_requests_name_what_is_there(shop, seed):
     [
         ({"requests": 3}, "requests is 3; at least 4"),
         ({"begin": 1.0}, "begin is 1.0; a share above 0 and below 1"),
+        ({"begin": 1e-6}, "begin is 1e-06: 0 of 900 pairs come before the stream; at least 1"),
         ({"updates": 0}, "updates is 0; 1 to"),
         ({"updates": 10**6}, "updates is 1000000; 1 to"),
     ],
@@ -131,6 +133,12 @@ def test_requests_name_what_is_there(shop, seed):
 def test_numbers_out_of_range(shop, words, message):
     with pytest.raises(InputError, match=message):
         make_plan(shop, clock_of(shop, None, "drawn", 0), **{"requests": 8, "updates": 2, **words})
+
+
+def test_more_requests_than_there_is_to_forget():
+    few = toy(12, 24, pairs_per_user=4, clusters=1, modalities=())
+    with pytest.raises(InputError, match=r"after \d+ of them nothing is left"):
+        make_plan(few, clock_of(few, None, "drawn", 0), requests=100, updates=1)
 
 
 # What is taken up
@@ -233,15 +241,63 @@ def test_what_the_guard_watches_is_recall(shop):
     model = fit(shop, CONFIG)
     everyone = np.unique(shop.valid[:, 0])
     task = held_out_task(model.dataset, "valid")
-    assert watched_recall(model, everyone) == pytest.approx(ranking_metrics(model.rows, task, (20,))["recall@20"])
+    expected = ranking_metrics(model.rows, task, (20,))["recall@20"]
+    assert watched_recall(model, everyone) == {WATCHED_FIGURE: pytest.approx(expected)}
     answered = answer(model, [f"users:{everyone[0]}", "items:3"], "surgery")
     task = held_out_task(answered.dataset, "valid")
     expected = ranking_metrics(answered.rows, task, (20,))["recall@20"]
-    assert watched_recall(answered, everyone) == pytest.approx(expected)
-    assert watched_recall(answered, everyone[:1]) == 0
+    assert watched_recall(answered, everyone) == {WATCHED_FIGURE: pytest.approx(expected)}
+    assert watched_recall(answered, everyone[:1]) == {}
 
 
 # The replay
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"golds": -1}, "golds is -1; 0 or more is allowed"),
+        ({"canaries": -2}, "canaries is -2; 0 or more is allowed"),
+        ({"method": "detla"}, "method 'detla' is not known"),
+        ({"method": "gold"}, "method 'gold' retrains, or prepares"),
+        ({"method": "sisa"}, "method 'sisa' retrains, or prepares"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_what_a_replay_does_not_take(shop, tmp_path, words, message):
+    """Told before anything is trained."""
+    with pytest.raises(InputError, match=message):
+        replay(shop, clock_of(shop, None, "drawn", 0), CONFIG, **{"out": tmp_path / "out", **words})
+    assert not (tmp_path / "out").exists()
+
+
+def test_requests_of_later_quarters_are_not_counted(planned):
+    whole, plan = planned
+    dataset, stream = begun(whole, plan, 0), SimpleNamespace(plan=plan, whole=whole)
+    for index, event in enumerate(plan.events):
+        if isinstance(event, Learn):
+            dataset = grown(dataset, whole, plan.arrivals[event.start : event.stop], 0)
+        elif isinstance(event, Remove):
+            dataset = retained(dataset, resolve(event.request, dataset))
+        asked = [tuple(p) for e in plan.events[:index] if isinstance(e, Remove) for p in e.request.pairs]
+        counted = list(map(tuple, _removed_pairs(stream, index, dataset).tolist()))
+        assert set(counted) <= set(asked)
+
+
+def test_a_backbone_that_takes_no_steps(shop, tmp_path):
+    with pytest.raises(InputError, match="'ease' is solved in closed form"):
+        replay(shop, clock_of(shop, None, "drawn", 0), Config("ease"), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+OPTIONS = {
+    "requests": 8,
+    "updates": 3,
+    "canaries": 1,
+    "golds": 1,
+    "guard": Guard(forgotten=0.03),
+    "learning": Learning(epochs=1),
+}
 
 
 class Cut(Exception):
@@ -257,8 +313,7 @@ def played(shop, out, cut_at=None):
             raise Cut
 
     clock = clock_of(shop, None, "drawn", 0)
-    options = {"requests": 8, "updates": 3, "canaries": 1, "golds": 1, "guard": Guard(forgotten=0.03)}
-    return replay(shop, clock, CONFIG, **options, learning=Learning(epochs=1), out=out, tell=tell)
+    return replay(shop, clock, CONFIG, **OPTIONS, out=out, tell=tell)
 
 
 def untimed(value):
@@ -293,6 +348,9 @@ def test_a_replay_that_is_killed_goes_on_to_the_same_bits(tmp_path):
     text = stream_markdown(whole)
     assert "8 requests removed" in text
     assert "exact retraining" in text
+    other = clock_of(shop, None, "drawn", 1)._replace(kind="drawn")
+    with pytest.raises(InputError, match="holds a stream of another plan_digest"):
+        replay(shop, other, CONFIG, **OPTIONS, out=tmp_path / "whole")
     with pytest.raises(InputError, match=r"holds a stream of another .*requests"):
         replay(shop, clock_of(shop, None, "drawn", 0), CONFIG, requests=9, canaries=1, out=tmp_path / "whole")
 

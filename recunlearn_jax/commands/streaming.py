@@ -40,6 +40,7 @@ class Stream:
         ours = [word for word in self.options.set if word.startswith(("learn.", "guard."))]
         others = tuple(word for word in self.options.set if word not in ours)
         config, _ = dataclasses.replace(self.options, set=others).resolve()
+        from recunlearn_jax.files import write_text
         from recunlearn_jax.report import stream_markdown, stream_plot
         from recunlearn_jax.stream import Guard, Learning, read_clock, replay
         from recunlearn_jax.unlearn.driver import find
@@ -67,7 +68,7 @@ class Stream:
             tell=lambda line: print(line, flush=True),
         )
         text = stream_markdown(result)
-        (self.out / "stream.md").write_text(text)
+        write_text(self.out / "stream.md", text)
         stream_plot(result, self.out / "stream.png")
         print(text)
         print(f"results in {self.out / 'stream.json'}, stream.md, stream.png")

@@ -46,7 +46,7 @@ def stream_markdown(result: dict[str, Any]) -> str:
         f"Clock: {CLOCKS[result['clock']]}. {result['arrivals']['in the stream']:,} of the interactions come in the stream.",
         f"{len(removed)} requests removed {pairs:,} pairs, answered by {result['method']}. "
         + (
-            f"The guard asked for exact retraining {len(retrained)} times: {said}."
+            f"The guard asked for exact retraining {'once' if len(retrained) == 1 else f'{len(retrained)} times'}: {said}."
             if retrained
             else "The guard asked for no exact retraining."
         ),
@@ -57,7 +57,7 @@ def stream_markdown(result: dict[str, Any]) -> str:
     for name, row in latencies(result).items():
         lines.append(f"| {name} | " + " | ".join(f"{row[key]:.2f}" for key in ("p50", "p95", "p99", "first")) + " |")
     lines += ["", "In service / mean of the Golds (lowest to highest).", ""]
-    names = [name for name in quarters[0]["stream"] if all(name in gold for q in quarters for gold in q["golds"])]
+    names = list(dict.fromkeys(name for quarter in quarters for name in quarter["stream"]))
     lines += [
         "| after | " + " | ".join(names) + " | overlap@20 with Golds | between Golds | Gold, s |",
         "|---" * (len(names) + 4) + "|",
@@ -67,12 +67,18 @@ def stream_markdown(result: dict[str, Any]) -> str:
         between = quarter["overlap@20 between Golds"]
         cells += ["-" if x is None else f"{x:.3f}" for x in (quarter["overlap@20 with Golds"], between)]
         cells.append(f"{np.mean([gold['seconds'] for gold in quarter['golds']]):.0f}" if quarter["golds"] else "-")
-        number = quarter["number"] * len(removed) // 4
-        lines.append(f"| {number} requests | " + " | ".join(cells) + " |")
+        lines.append(f"| {_requests_by(quarter, len(removed))} requests | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
+def _requests_by(quarter: dict[str, Any], requests: int) -> int:
+    """Requests answered when a quarter of them was."""
+    return -(-quarter["number"] * requests // 4)
+
+
 def _beside(name: str, quarter: dict[str, Any]) -> str:
+    if name not in quarter["stream"]:
+        return "-"
     golds = [gold[name] for gold in quarter["golds"]]
     form = "{:.0f}" if name.startswith("canary") else "{:.4f}"
     own = form.format(quarter["stream"][name])
@@ -90,11 +96,14 @@ def stream_plot(result: dict[str, Any], path: Path) -> Path:
     import matplotlib.pyplot as plt
 
     quarters, removed, taken = (of_kind(result, kind) for kind in ("quarter", "remove", "learn"))
-    after = [quarter["number"] * len(removed) // 4 for quarter in quarters]
-    panels = [("test ndcg@20", "test NDCG@20", "linear")]
-    if "canary median rank" in quarters[0]["stream"]:
-        panels.append(("canary median rank", "median rank of the canaries removed first", "log"))
-    figure, axes = plt.subplots(1, len(panels) + 1, figsize=(4.2 * (len(panels) + 1), 3.6))
+    after = [_requests_by(quarter, len(removed)) for quarter in quarters]
+    panels = [
+        ("test ndcg@20", "test NDCG@20", "linear"),
+        ("canary median rank", "median rank of the canaries removed first", "log"),
+    ]
+    panels = [panel for panel in panels if all(panel[0] in quarter["stream"] for quarter in quarters)]
+    figure, grid = plt.subplots(1, len(panels) + 1, figsize=(4.2 * (len(panels) + 1), 3.6), squeeze=False)
+    axes = grid[0]
     for axis, (name, title, scale) in zip(axes, panels, strict=False):
         golds = np.array([[gold[name] for gold in quarter["golds"]] for quarter in quarters])
         if golds.size:

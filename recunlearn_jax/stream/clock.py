@@ -6,15 +6,18 @@ order       positions in each user's own history, a column too; between users th
 drawn       neither column: positions are random, too
 """
 
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from recunlearn_jax.data import read_dataset
-from recunlearn_jax.dataset import Dataset, pair_keys
+from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.files import unreadable
+from recunlearn_jax.settings import check_seed
 
 Kind = Literal["timestamp", "order", "drawn"]
 CLOCKS: tuple[Kind, ...] = ("timestamp", "order", "drawn")
@@ -36,26 +39,38 @@ def read_clock(folder: Path, seed: int = 0) -> tuple[Dataset, Clock]:
         seed: of what the clock leaves open.
 
     Raises:
-        InputError: see `data.read_dataset`; or a time is no finite number.
+        InputError: see `data.read_dataset`; or a time of a train pair is no finite number.
     """
+    check_seed(seed)
     dataset = read_dataset(folder)
     (path,) = [p for p in sorted(Path(folder).glob("*.inter")) if not p.name.startswith(".")]
-    with unreadable(path), path.open(encoding="utf-8-sig") as lines:
+    with unreadable(path), path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
         header = lines.readline().rstrip("\n").split("\t")
         kind: Kind = "timestamp" if "timestamp" in header else "order" if "order" in header else "drawn"
         if kind == "drawn":
             return dataset, clock_of(dataset, None, kind, seed)
         columns = [header.index(name) for name in ("userID", "itemID", kind, "x_label")]
-        rows = [tuple(line.rstrip("\n").split("\t")[c] for c in columns) for line in lines if line != "\n"]
+        # Empty lines may stand at the end only, so rows are numbered as they come; the header is row 1.
+        rows = enumerate((line.rstrip("\n").split("\t") for line in lines if line != "\n"), 2)
+        known = {
+            (int(u), int(i)): _time(t, path, row, kind) for row, (u, i, t, x) in _picked(rows, columns) if x == "0"
+        }
+    times = np.array([known[pair] for pair in map(tuple, dataset.train.tolist())])
+    return dataset, clock_of(dataset, times, kind, seed)
+
+
+def _picked(rows: Iterable[tuple[int, list[str]]], columns: list[int]) -> Iterator[tuple[int, list[str]]]:
+    return ((row, [cells[column] for column in columns]) for row, cells in rows)
+
+
+def _time(word: str, path: Path, row: int, kind: str) -> float:
     try:
-        table = np.array(rows, np.float64)
-    except ValueError as error:
-        raise InputError(f"{path}: column {kind}: a word that is no number ({shown(str(error))})") from error
-    if not np.isfinite(table[:, 2]).all():
-        raise InputError(f"{path}: column {kind}, row {np.argmin(np.isfinite(table[:, 2])) + 2}: no finite number")
-    train = table[table[:, 3] == 0]
-    keys = pair_keys(train[:, :2].astype(np.int64), dataset.num_items)
-    return dataset, clock_of(dataset, train[np.argsort(keys), 2], kind, seed)
+        time = float(word)
+    except ValueError:
+        time = math.nan
+    if not math.isfinite(time):
+        raise InputError(f"{path}: row {row} has {kind} {shown(word)}; a finite number is allowed")
+    return time
 
 
 def clock_of(dataset: Dataset, known: np.ndarray | None, kind: Kind, seed: int) -> Clock:

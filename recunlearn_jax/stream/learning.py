@@ -17,7 +17,7 @@ from recunlearn_jax.recommender import Recommender, fresh_tables, recommender, r
 from recunlearn_jax.sampling import build_sampler
 from recunlearn_jax.settings import Checked, Count, NotNegative
 from recunlearn_jax.stream.plan import Learn, Plan
-from recunlearn_jax.train import init_state, train_epoch
+from recunlearn_jax.train import check_finite, init_state, train_epoch
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,9 @@ def learned(
         event: what came.
         plan: of the stream; the largest part decides the size of the program.
         learning: settings.
+
+    Raises:
+        InputError: the loss is not finite.
     """
     setup = set_up(dataset, model.config, model.sizes, model.setup)
     draw, train_key = jax.random.split(key)
@@ -129,8 +132,11 @@ def learned(
     )
     data = setup.data._replace(sampler=sampler)
     state = init_state(jax.tree.map(jnp.copy, params))  # donated to the first epoch
-    for _ in range(learning.epochs if len(new) else 0):
-        state, _ = train_epoch(state, data, train_key, backbone=setup.backbone, config=setup.config.train.of_an_epoch)
+    for epoch in range(1, 1 + (learning.epochs if len(new) else 0)):
+        state, loss = train_epoch(
+            state, data, train_key, backbone=setup.backbone, config=setup.config.train.of_an_epoch
+        )
+        check_finite({"epoch": epoch, "loss": float(loss)}, setup.config.train)
     return recommender(setup, jax.block_until_ready(state.params))
 
 

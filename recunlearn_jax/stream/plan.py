@@ -75,7 +75,7 @@ def make_plan(
         seed: of all draws.
 
     Raises:
-        InputError: a number is out of range, or there are fewer requests than canaries.
+        InputError: a number is out of range, there are fewer requests than canaries, or so many that nothing is left.
     """
     planted = 0 if canaries is None else len(canaries.pairs)
     if requests < QUARTERS or requests < planted + 2:
@@ -88,6 +88,11 @@ def make_plan(
     times[: len(clock.times)] = clock.times  # planted users are the last rows of a data set
     arrivals = dataset.train[np.argsort(times, kind="stable")]
     start = round(len(arrivals) * begin)
+    least = max(1, len(dataset.train) - len(clock.times))
+    if start < least:
+        raise InputError(
+            f"begin is {begin}: {start} of {len(arrivals)} pairs come before the stream; at least {least} are needed, canaries included"
+        )
     if not 1 <= updates <= len(arrivals) - start:
         raise InputError(f"updates is {updates}; 1 to {len(arrivals) - start}, the arrivals in the stream, are allowed")
     cuts = np.linspace(start, len(arrivals), updates + 1).astype(int)
@@ -129,15 +134,19 @@ class _Draws:
             return "canary", self._users(self.canaries[number - 1])
         there = self.arrivals[:known][self.here[:known]]
         users = np.unique(there[:, 0])
-        users = users[~self.spared[users]]
+        users, items = users[~self.spared[users]], np.unique(there[:, 1])
+        items = items[~self.kept[items]]
+        if not len(users) or not len(items):
+            raise InputError(
+                f"requests: after {number - 1} of them nothing is left that one could be for; ask for fewer"
+            )
         if large:
-            return f"{LARGE:.0%} of the users", self._users(self._some(users, LARGE))
+            return "1 % of the users", self._users(self._some(users, LARGE))
         kind = self.rng.choice(list(KINDS), p=list(KINDS.values()))
         if kind == "0.1 % of the users":
             return kind, self._users(self._some(users, MIDDLE))
         if kind == "one item":
-            items = np.unique(there[:, 1])
-            item = self.rng.choice(items[~self.kept[items]])
+            item = self.rng.choice(items)
             self.here &= self.arrivals[:, 1] != item
             return kind, Request(items=self.dataset.named("item", np.array([item])))
         user = self.rng.choice(users)

@@ -6,6 +6,7 @@ OUT/state/           parameters after the last update, with the log up to there;
 OUT/original, OUT/gold-*   trainings under way
 """
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from recunlearn_jax import checkpoint, folders, settings
 from recunlearn_jax.audit.canary import Canaries, canary_ranks, plant
 from recunlearn_jax.audit.lists import top_lists
 from recunlearn_jax.audit.overlap import overlap
-from recunlearn_jax.backbones.base import Sizes
+from recunlearn_jax.backbones import backbone_kind
+from recunlearn_jax.backbones.base import Sizes, shape_of
 from recunlearn_jax.config import Config, config_to_dict
 from recunlearn_jax.dataset import Dataset, pair_keys
 from recunlearn_jax.environment import environment
@@ -35,10 +37,13 @@ from recunlearn_jax.stream.learning import Learning, begun, grown, learned, neig
 from recunlearn_jax.stream.plan import Learn, Plan, Quarter, Remove, make_plan
 from recunlearn_jax.train import train
 from recunlearn_jax.unlearn import answer
+from recunlearn_jax.unlearn.base import no_preparation
+from recunlearn_jax.unlearn.driver import find
 
 PLAN, RESULT = "plan.json", "stream.json"
 K = 20
 COMPARED = 1000  # users whose lists are compared with the Golds'
+WATCHED_FIGURE = f"watched recall@{K}"
 WATCHED = 5000  # users whose valid pairs the guard looks at; of a thousand, chance alone moves Recall by some percent
 _BLOCK = 1000
 
@@ -97,10 +102,21 @@ def replay(
         "learn", "remove", "retrain" or "quarter"; seconds are those of the wall clock, "compiling" those of them in the compiler.
 
     Raises:
-        InputError: see `plan.make_plan`; or OUT holds another stream.
+        InputError: see `plan.make_plan`; a backbone or a method that cannot go on; or OUT holds another stream.
     """
-    if golds < 0:
-        raise InputError(f"golds is {golds}; no number of them is below 0")
+    settings.check_seed(seed)
+    for name, count in (("golds", golds), ("canaries", canaries)):
+        if count < 0:
+            raise InputError(f"{name} is {count}; 0 or more is allowed")
+    chosen = find(method, None)[0]
+    if chosen.retrains or chosen.exact or chosen.prepare is not no_preparation:
+        raise InputError(
+            f"method {method!r} retrains, or prepares for data that stays as it is; a stream takes methods such as delta"
+        )
+    if backbone_kind(config.backbone).make(shape_of(dataset), config.model).solve is not None:
+        raise InputError(
+            f"backbone {config.backbone!r} is solved in closed form and cannot go on learning; choose another"
+        )
     learning, guard = learning or Learning(), guard or Guard()
     planted, found = plant(dataset, canaries, seed=seed) if canaries else (dataset, None)
     plan = make_plan(planted, clock, requests=requests, updates=updates, begin=begin, canaries=found, seed=seed)
@@ -110,6 +126,7 @@ def replay(
         "data": dataset.name,
         "data_checksum": dataset.checksum,
         "clock": clock.kind,
+        "plan_digest": hashlib.sha256(repr(plan.events).encode() + plan.arrivals.tobytes()).hexdigest(),
         "config": config_to_dict(config),
         "method": method,
         "learning": settings.to_dict(learning),
@@ -169,10 +186,10 @@ def _after(
     """The model after an event, and entries of the log."""
     key = jax.random.fold_in(jax.random.key(stream.seed), index)
     if isinstance(event, Quarter):
-        return model, [_compared(event, model, stream)]
+        return model, [_compared(event, index, model, stream)]
     if isinstance(event, Learn):
         model, entry = _learn(key, event, model, stream)
-        entry["watched recall@20"] = watched_recall(model, watched)
+        entry |= watched_recall(model, watched)
     else:
         model, entry = _remove(event, model, stream)
     why = objection(stream.guard, spent_after([*log, entry]))
@@ -180,13 +197,13 @@ def _after(
         return model, [entry]
     with stopwatch() as seconds:
         setup = set_up(model.dataset, stream.config, stream.sizes, model.setup)
-        model = train(setup, stream.seed + index + 1, run=stream.out / f"retrained-{index}")
+        model = train(setup, stream.seed + 10**6 + index, run=stream.out / f"retrained-{index}")
         jax.block_until_ready(model.rows)
     shutil.rmtree(stream.out / f"retrained-{index}", ignore_errors=True)
     spent = {
         "why": why,
         "seconds": (seconds + model.seconds).total,
-        "watched recall@20": watched_recall(model, watched),
+        **watched_recall(model, watched),
     }
     return model, [entry, {"event": "retrain", **spent}]
 
@@ -235,8 +252,8 @@ def spent_after(log: list[dict[str, Any]]) -> Spent:
             spent = Spent()
         if "share" in entry:
             spent = spent.answered(entry["share"])
-        if "watched recall@20" in entry:
-            spent = spent.measured(entry["watched recall@20"])
+        if WATCHED_FIGURE in entry:
+            spent = spent.measured(entry[WATCHED_FIGURE])
     return spent
 
 
@@ -247,15 +264,18 @@ def _watched(stream: Stream) -> np.ndarray:
     return np.sort(np.random.default_rng([stream.seed, 23]).permutation(users)[:WATCHED])
 
 
-def watched_recall(model: Recommender, users: np.ndarray) -> float:
-    """Valid Recall@20 of some users, without those who have gone; on the host, so that nothing compiles for another number of pairs."""
+def watched_recall(model: Recommender, users: np.ndarray) -> dict[str, float]:
+    """Valid Recall@20 of some users without those who have gone, as an entry of the log has it; empty where nobody is left.
+
+    On the host, so that nothing compiles for another number of pairs.
+    """
     dataset = model.dataset
     here = np.intersect1d(users, np.intersect1d(dataset.valid[:, 0], dataset.train[:, 0]))
     if not len(here):
-        return 0.0
+        return {}
     rows = np.asarray(model.rows)
     parts = [_found(rows, dataset, here[start : start + _BLOCK]) for start in range(0, len(here), _BLOCK)]
-    return float(np.mean(np.concatenate(parts)))
+    return {WATCHED_FIGURE: float(np.mean(np.concatenate(parts)))}
 
 
 def _found(rows: np.ndarray, dataset: Dataset, users: np.ndarray) -> np.ndarray:
@@ -274,13 +294,13 @@ def _found(rows: np.ndarray, dataset: Dataset, users: np.ndarray) -> np.ndarray:
     return np.bincount(at, hit, len(users)) / np.bincount(at, minlength=len(users))
 
 
-def _compared(event: Quarter, model: Recommender, stream: Stream) -> dict[str, Any]:
+def _compared(event: Quarter, index: int, model: Recommender, stream: Stream) -> dict[str, Any]:
     """The model in service beside Golds trained on the same data."""
     setup = set_up(model.dataset, stream.config, stream.sizes, model.setup)
     users = np.sort(
         np.random.default_rng([stream.seed, 24]).permutation(np.unique(model.dataset.train[:, 0]))[:COMPARED]
     )
-    gone = _removed_pairs(stream, model.dataset)
+    gone = _removed_pairs(stream, index, model.dataset)
 
     def figures(of: Recommender) -> dict[str, float]:
         found = {}
@@ -322,9 +342,9 @@ def _compared(event: Quarter, model: Recommender, stream: Stream) -> dict[str, A
     }
 
 
-def _removed_pairs(stream: Stream, dataset: Dataset) -> np.ndarray:
-    """Pairs that requests named one by one and whose user and item are still there, int [n, 2]."""
-    asked = [e.request.pairs for e in stream.plan.events if isinstance(e, Remove) and len(e.request.pairs)]
+def _removed_pairs(stream: Stream, index: int, dataset: Dataset) -> np.ndarray:
+    """Pairs that the requests so far named one by one and whose user and item are still there, int [n, 2]."""
+    asked = [e.request.pairs for e in stream.plan.events[:index] if isinstance(e, Remove) and len(e.request.pairs)]
     pairs = np.array(
         [(stream.whole.number("user", u), stream.whole.number("item", i)) for some in asked for u, i in some], np.int64
     ).reshape(-1, 2)
@@ -352,7 +372,7 @@ def _resumed(stream: Stream, tell: Callable[[str], None]) -> tuple[Recommender, 
         spent = seconds + original.seconds
         recall = watched_recall(original, _watched(stream))
         entry = {"event": "original", "pairs": len(dataset.train), "seconds": spent.total, "compiling": spent.compiling}
-        log = [entry | {"epochs": original.info["epochs"], "watched recall@20": recall}]
+        log = [entry | {"epochs": original.info["epochs"], **recall}]
         tell(_line(log[0]))
         _keep(stream, original, log, 0)
         saved = [0]
@@ -375,11 +395,14 @@ def _line(entry: dict[str, Any]) -> str:
             return f"original: {entry['pairs']:,} pairs, {entry['epochs']} epochs, {entry['seconds']:.1f} s"
         case "learn":
             new = f"{entry['new users']} new users, {entry['new items']} new items"
-            return f"learn: {entry['pairs']:,} pairs, {new}, {entry['seconds']:.1f} s; watched Recall@20 {entry['watched recall@20']:.4f}"
+            watched = f"; watched Recall@20 {entry[WATCHED_FIGURE]:.4f}" if WATCHED_FIGURE in entry else ""
+            return f"learn: {entry['pairs']:,} pairs, {new}, {entry['seconds']:.1f} s{watched}"
         case "remove":
             return f"request {entry['number']}: {entry['kind']}, {entry['pairs']:,} pairs, {entry['seconds']:.2f} s"
         case "retrain":
             return f"the guard: {entry['why']}; retrained in {entry['seconds']:.1f} s"
-    own, golds = entry["stream"], entry["golds"]
-    beside = f", Golds {np.mean([gold['test ndcg@20'] for gold in golds]):.4f}" if golds else ""
-    return f"quarter {entry['number']}: test NDCG@20 {own['test ndcg@20']:.4f}{beside}"
+    name = f"test ndcg@{K}"
+    if name not in entry["stream"]:
+        return f"quarter {entry['number']}"
+    beside = f", Golds {np.mean([gold[name] for gold in entry['golds']]):.4f}" if entry["golds"] else ""
+    return f"quarter {entry['number']}: test NDCG@{K} {entry['stream'][name]:.4f}{beside}"

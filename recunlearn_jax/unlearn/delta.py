@@ -128,7 +128,8 @@ def _pull(seed: int, problem: Problem, settings: Settings, old: Sides, new: Side
     negatives = np.random.default_rng(seed).choice(np.unique(items), len(items)).astype(np.int32)
     kept = ~problem.forget_set.forget & ~retain.dataset.removed_items[negatives]
     of_content = any(rows.any() for rows in problem.forget_set.features.values())
-    if original.backbone.id_layers is not None and not of_content:
+    same = retain.backbone is original.backbone  # an item may have been the last with a modality
+    if original.backbone.id_layers is not None and same and not of_content:
         whole, left = taken_back(original, retain, negatives, kept, old, new)
     else:
         slopes = differentiated(original, retain, negatives, kept)
