@@ -1,16 +1,18 @@
-"""How time and memory grow with the number of interactions: 200 training steps at each size, up to 10^7 pairs of 10^6 users and 10^5 items.
+"""How time and memory grow with the number of interactions: training steps at each size, up to 10^7 pairs of 10^6 users and 10^5 items.
 
     python benchmarks/growth.py OUT.json [--pairs 100000 300000 1000000 3000000 10000000] [--steps 200]
         [--set train.batch_size=512 ...]
 
 A user has ten pairs and an item a hundred on average, two modalities are 32-d. Each size runs in a process of its own, so that its peak
-memory is its own; each result is written at once, and the same command skips it. At last the largest size answers a request for a
-thousandth of its users, in a further process and after ten steps of training: its time does not depend on how good the model is. Beside the
-JSON a plot is drawn, with the slopes of time and memory in log-log axes.
+memory is its own; each result is written at once, and the same command skips it. A step is timed within an epoch that is cut short; what
+drawing an epoch's batches takes stands beside it. Each size ranks for 2,000 users, and answers a request for a hundred users, the same
+number at every size; the largest answers requests for a thousandth of its users, items and pairs as well, in a further process. How good
+the model is changes no time. Beside the JSON a plot is drawn, with slopes in log-log axes.
 """
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -24,19 +26,22 @@ from timing import peak_memory, settings
 from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.config import Config
 from recunlearn_jax.environment import environment
+from recunlearn_jax.evaluate import ranking_metrics, ranking_task
 from recunlearn_jax.files import write_json
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
-from recunlearn_jax.requests import parse, resolve
+from recunlearn_jax.requests import Request, parse, resolve
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn import answer as answered
 
+RANKED, LEAVING = 2_000, 100  # users
+SHARES = ("users:0.1%", "items:0.1%", "pairs:0.1%")
 PAIRS = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 
 
-ANSWER_STEPS = 10  # of training before the request is answered
+ANSWER_STEPS = 10  # of training before requests for shares are answered
 
 
 def one_size(pairs: int, steps: int, config: Config) -> tuple[dict[str, Any], Recommender]:
@@ -49,33 +54,31 @@ def one_size(pairs: int, steps: int, config: Config) -> tuple[dict[str, Any], Re
     setup = set_up(dataset, config)
     whole, backbone = setup.data, setup.backbone
     params = init_params(jax.random.key(0), whole, backbone=backbone)
-    # The graph is the whole one; the epoch ends after so many steps.
-    short = min(steps * config.train.batch_size, len(dataset.train))
-    data = whole._replace(sampler=whole.sampler._replace(num_pairs=np.int32(short)))
-    state, taken, seconds = init_state(params), 0, 0.0
-    with stopwatch() as compiled:
-        state, _ = jax.block_until_ready(
-            train_epoch(
-                state,
-                data._replace(sampler=data.sampler._replace(num_pairs=np.int32(1))),
-                jax.random.key(0),
-                backbone=backbone,
-                config=config.train,
-            )
-        )
-    while taken < steps:
+    state = init_state(params)
+
+    def epoch(state, places: int):
+        """An epoch on the whole graph that ends after so many places; drawing its batches takes as long as for all of them."""
+        data = whole._replace(sampler=whole.sampler._replace(num_places=np.int32(places)))
         start = time.perf_counter()
         state, loss = jax.block_until_ready(
             train_epoch(state, data, jax.random.key(0), backbone=backbone, config=config.train)
         )
-        seconds += time.perf_counter() - start
-        taken += -(-short // config.train.batch_size)
+        return state, float(loss), time.perf_counter() - start
+
+    with stopwatch() as compiled:
+        state, _, _ = epoch(state, 1)
+    state, _, first = epoch(state, 1)
+    short = min(steps * config.train.batch_size, len(dataset.train))
+    taken = -(-short // config.train.batch_size)
+    state, loss, seconds = epoch(state, short)
+    step = (seconds - first) / max(taken - 1, 1)
     result = {
         "pairs": len(dataset.train),
         "summary": dataset.summary(),
         "steps": taken,
-        "step_seconds": seconds / taken,
-        "loss": float(loss),
+        "step_seconds": step,
+        "drawing_seconds": first - step,
+        "loss": loss,
         "data_and_item_graph_seconds": made,
         "compile_seconds": compiled.compiling,
         "training_peak_bytes": peak_memory(),
@@ -83,17 +86,35 @@ def one_size(pairs: int, steps: int, config: Config) -> tuple[dict[str, Any], Re
     return result, recommender(setup, state.params)
 
 
-def answer(original: Recommender) -> dict[str, Any]:
-    """Seconds and bytes of a request for a thousandth of the users."""
-    forget_set = resolve(parse(["users:0.1%"], 1), original.dataset)
-    answers = [answered(original, forget_set, "delta", seed=seed) for seed in range(2)]
+def served(original: Recommender) -> dict[str, Any]:
+    """Seconds of ranking for some users, and of a request for a hundred."""
+    dataset = original.dataset
+    some = dataset.valid[dataset.valid[:, 0] < RANKED]
+    task = ranking_task(some, dataset.train, dataset.num_items)
+    ranking_metrics(original.rows, task, (20,))  # compiles
+    start = time.perf_counter()
+    ranking_metrics(original.rows, task, (20,))
+    ranked = time.perf_counter() - start
+    leaving = np.random.default_rng(1).choice(dataset.num_users, LEAVING, replace=False)
+    return {"ranking_seconds": ranked, "request": answer(original, Request(users=leaving.tolist()), 3)}
+
+
+def answer(original: Recommender, request: Request, answers: int) -> dict[str, Any]:
+    """Seconds and bytes of a request, resolving it included: the median of some answers after the one that compiles."""
+    seconds, resolving, made = [], [], None
+    for seed in range(answers + 1):
+        start = time.perf_counter()
+        forget_set = resolve(request, original.dataset)
+        resolving.append(time.perf_counter() - start)
+        made = answered(original, forget_set, "delta", seed=seed)
+        seconds.append(resolving[-1] + made.seconds.total)
+    assert made is not None
     return {
-        "summary": original.dataset.summary(),
         "forgotten": forget_set.counts(),
-        "seconds": answers[1].seconds.total,
-        "first_seconds": answers[0].seconds.total,
-        "programs_of_the_second": answers[1].seconds.programs,
-        "info": answers[1].info,
+        "seconds": statistics.median(seconds[1:]),
+        "first_seconds": seconds[0],
+        "programs_of_the_last": made.seconds.programs,
+        "info": made.info,
         "peak_bytes": peak_memory(),
     }
 
@@ -118,10 +139,16 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     points = result["points"]
     sizes = [p["pairs"] for p in points]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8))
     for axis, values, label, grows in (
         (axes[0], [p["step_seconds"] for p in points], "seconds a training step", result["slope_time"]),
         (axes[1], [p["training_peak_bytes"] / 2**30 for p in points], "peak memory, GiB", result["slope_memory"]),
+        (
+            axes[2],
+            [p["request"]["seconds"] for p in points],
+            "seconds of a request for 100 users",
+            result["slope_request"],
+        ),
     ):
         axis.loglog(sizes, values, "o-")
         axis.loglog(sizes, [values[-1] * n / sizes[-1] for n in sizes], ":", color="grey", label="slope 1")
@@ -140,12 +167,18 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, nargs="+", default=PAIRS)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--set", nargs="*", default=[], help="single settings, such as train.batch_size=512")
+    parser.add_argument("--shares", nargs="+", default=SHARES, help="requests that the largest size answers")
     parser.add_argument("--one", type=int, help="measure this size only, and print it")
-    parser.add_argument("--answer", type=int, help="answer a request on this size only, and print what it took")
+    parser.add_argument(
+        "--answer", type=int, help="answer requests for shares on this size only, and print what they took"
+    )
     words = parser.parse_args()
     if words.one or words.answer:
         result, original = one_size(words.one or words.answer, words.steps, settings("faithful", words.set))
-        print(json.dumps(answer(original) if words.answer else result))
+        shares = {"summary": original.dataset.summary(), "requests": {}}
+        for text in words.shares if words.answer else ():
+            shares["requests"][text] = answer(original, parse([text], 1), 1)
+        print(json.dumps(shares if words.answer else result | served(original)))
         return
     done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"points": []}
     for size in sorted(words.pairs):
@@ -157,11 +190,12 @@ def main() -> None:
         if len(sizes) > 1:
             done["slope_time"] = slope(sizes, [p["step_seconds"] for p in done["points"]])
             done["slope_memory"] = slope(sizes, [p["training_peak_bytes"] for p in done["points"]])
+            done["slope_request"] = slope(sizes, [p["request"]["seconds"] for p in done["points"]])
         done["environment"] = environment()
         write_json(words.out, done)
         print(done["points"][-1], flush=True)
     if "unlearning" not in done:
-        largest = ("--answer", max(words.pairs), "--steps", ANSWER_STEPS)
+        largest = ("--answer", max(words.pairs), "--steps", ANSWER_STEPS, "--shares", *words.shares)
         done["unlearning"] = in_new_process(words.out, *largest, "--set", *words.set)
         write_json(words.out, done)
         print(done["unlearning"], flush=True)

@@ -80,8 +80,6 @@ def main(folder: Path, cases: list[str]) -> None:
             continue
         asked = CASES[case]
         out, shared = RUNS / case, RUNS / f"shared_{asked.data}_{asked.seed}"
-        if shared.exists() and not (out / PARTS).exists():
-            shutil.copytree(shared, out / PARTS)
         found = compare(
             dataset_of(folder, asked.data),
             parse(list(asked.words), asked.seed),
@@ -92,11 +90,12 @@ def main(folder: Path, cases: list[str]) -> None:
             checks=[check for check in CHECKS if asked.shadows or check != "likelihood"],
             shadows=asked.shadows,
             out=out,
+            originals=shared,
             tell=lambda line, case=case: print(case, line, flush=True),
         )
         for original in (out / PARTS).glob("original*"):
-            if not (shared / original.name).exists():  # its figures are those of one request
-                shutil.copytree(original, shared / original.name, ignore=shutil.ignore_patterns("figures"))
+            if not (shared / original.name).exists():
+                shutil.copytree(original, shared / original.name)
         results.write(result, found)
         report.effect_plot(found, RESULTS / f"forgetting_{case}_effect.png")
         report.canary_plot(found, RESULTS / f"forgetting_{case}_canaries.png")

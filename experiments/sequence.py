@@ -2,7 +2,8 @@
 
     python experiments/sequence.py TIKTOK_FOLDER
 
-Goes on from the models of experiments/forgetting.py for tiktok_users_5_seed1; the planted canary users leave with the requests, too.
+Goes on from the models of experiments/forgetting.py for tiktok_users_5_seed1, and trains those that are missing; the planted canary users
+leave with the requests, too.
 """
 
 import sys
@@ -15,6 +16,7 @@ from recunlearn_jax.audit.base import Attempt, Replay, Subject
 from recunlearn_jax.audit.case import make_case
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.sequence import answer_in_turn, in_parts
+from recunlearn_jax.comparison import PARTS, compare
 from recunlearn_jax.config import PRESETS, config_to_dict
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.environment import environment
@@ -32,13 +34,16 @@ REQUESTS = 20
 
 def main(folder: Path) -> None:
     keep_freed_memory()
-    parts, config = RUNS / "tiktok_users_5_seed1" / "parts", PRESETS["faithful"]
-    case = make_case(read_dataset(folder), parse(["users:5%"], 1), config, PLANTED)
+    parts, config = RUNS / "tiktok_users_5_seed1" / PARTS, PRESETS["faithful"]
+    dataset, request = read_dataset(folder), parse(["users:5%"], 1)
+    least = {"independent": 1, "coupled": 1}
+    compare(dataset, request, config, methods=[], golds=least, plant=PLANTED, checks=["utility"], out=parts.parent)
+    case = make_case(dataset, request, config, PLANTED)
     setup = set_up(case.dataset, config)
     known = (setup, set_up(case.retain, config, setup.sizes))
     original, gold = (runs.load(parts / name, known) for name in ("original", "coupled-1"))
     case = case._replace(original=original, replays={"coupled-1": Replay(original, gold)})
-    measures = [CHECKS[name].prepare(case) for name in ("utility", "forgetting", "effect", "canary")]
+    measures = [CHECKS[name].prepare(case) for name in ("utility", "forgetting", "effect", "canary", "relearn")]
     requests = in_parts(case.forget_set, case.dataset, REQUESTS)
     found = {}
     for method in METHODS:

@@ -90,8 +90,6 @@ def main(folder: Path, groups: list[str]) -> None:
         if (groups and asked.group not in groups) or result.exists():
             continue
         out, shared = RUNS / f"{asked.group}_{asked.name}", RUNS / f"shared_{asked.original}"
-        if shared.exists() and not (out / PARTS).exists():
-            shutil.copytree(shared, out / PARTS / "original")
         found = compare(
             asked.data,
             asked.request,
@@ -100,10 +98,11 @@ def main(folder: Path, groups: list[str]) -> None:
             golds={"independent": 1, "coupled": 0},
             checks=["utility", "forgetting", "divergence", "overlap", "diversity"],
             out=out,
+            originals=shared,
             tell=lambda line, name=asked.name: print(name, line, flush=True),
         )
-        if not shared.exists():  # its figures are those of one request
-            shutil.copytree(out / PARTS / "original", shared, ignore=shutil.ignore_patterns("figures"))
+        if not shared.exists():
+            shutil.copytree(out / PARTS / "original", shared / "original")
         # Requests that name thousands of pairs are told by their numbers.
         found["request"] = {"group": asked.group, "name": asked.name, "forgotten": found["forgotten"]}
         results.write(result, found)

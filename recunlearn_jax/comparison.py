@@ -52,6 +52,7 @@ class Place(NamedTuple):
     config: Config
     original: Setup
     retain: Setup
+    originals: Path | None = None  # where originals may be that were trained before
 
     def load(self, name: str) -> Recommender | None:
         """A part that is complete."""
@@ -76,6 +77,7 @@ def compare(
     shadows: int = 0,
     seed: int = 0,
     out: Path,
+    originals: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def compare(
         shadows: number of shadow models for the check likelihood, 0 for none.
         seed: of the original and of the methods.
         out: folder for parts and results; what it already holds is not computed again.
+        originals: parts of another comparison on the same data, settings and seed, whose originals are copied in place of being trained.
         tell: receives one line a stage.
         on_epoch: receives each epoch's log entry.
 
@@ -100,7 +103,7 @@ def compare(
         The content of OUT/results.json, described in docs/results.md.
 
     Raises:
-        InputError: see `make_case`; or OUT holds another comparison.
+        InputError: see `make_case`; or OUT holds another comparison; or an original of `originals` is of other data or settings.
     """
     chosen = {name: find(name, settings)[1] for name, settings in _with_settings(methods).items()}
     checks = usual_checks() if checks is None else list(checks)
@@ -118,7 +121,7 @@ def compare(
     with folders.working(out, CLAIM):
         _claim(out, identity)
         tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
-        place = _place(out, case, config)
+        place = _place(out, case, config)._replace(originals=originals)
 
         original = trained(place, seed, on_epoch)
         tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")
@@ -240,9 +243,18 @@ def _place(out: Path, case: Case, config: Config) -> Place:
 
 def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None], name: str = "original") -> Recommender:
     """An original: trained, resumed, or loaded where it is finished."""
+    folder = place.folder / name
+    before = place.originals / name if place.originals else None
+    if before is not None and runs.finished(before) and not folder.exists():
+        made, wanted = runs.manifest_of(before), (config_to_dict(place.config), seed, place.original.dataset.checksum)
+        if (made["config"], made["seed"], made["data_checksum"]) != wanted:
+            raise InputError(f"{before}: was trained with other settings, another seed or on other data; leave it out")
+        beside = folder.with_name(f"{name}.writing")
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(before, beside, ignore=shutil.ignore_patterns("figures"))
+        beside.rename(folder)
     found = place.load(name)
     if found is None:
-        folder = place.folder / name
         with stopwatch() as seconds:
             made = train(place.original, seed, run=folder, on_epoch=on_epoch)
         made = dataclasses.replace(made, seconds=seconds + made.seconds)

@@ -130,14 +130,17 @@ def test_operations_are_counted_in_every_turn_of_a_loop(monkeypatch):
 
 
 def test_growth(bench, tmp_path):
-    words = ["--pairs", 4000, 12000, "--steps", 4, "--set", *SMALL]
+    words = ["--pairs", 4000, 12000, "--steps", 4, "--shares", "users:1%", "pairs:1%", "--set", *SMALL]
     result = bench("growth.py", tmp_path / "growth.json", *words)
     small, large = result["points"]
-    assert small["steps"] >= 4
-    assert large["step_seconds"] > 0
-    assert result["unlearning"]["programs_of_the_second"] == 0
+    assert [small["steps"], large["steps"]] == [4, 4]
     assert result["unlearning"]["summary"] == large["summary"]
-    assert result["unlearning"]["peak_bytes"] > 0
+    for answered in (small["request"], large["request"], *result["unlearning"]["requests"].values()):
+        assert answered["programs_of_the_last"] == 0
+        assert 0 < answered["seconds"] < answered["first_seconds"]
+        assert answered["peak_bytes"] > 0
+    assert [point["request"]["forgotten"]["users"] for point in (small, large)] == [100, 100]
+    assert list(result["unlearning"]["requests"]) == ["users:1%", "pairs:1%"]
     assert result["slope_time"] == pytest.approx(
         np.log(large["step_seconds"] / small["step_seconds"]) / np.log(large["pairs"] / small["pairs"])
     )

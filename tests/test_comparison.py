@@ -1,0 +1,39 @@
+"""Comparisons that share what was trained before."""
+
+import json
+
+import numpy as np
+import pytest
+
+from recunlearn_jax import runs
+from recunlearn_jax.comparison import PARTS, compare
+from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.errors import InputError
+from recunlearn_jax.requests import parse
+
+CONFIG = Config("mf", train=TrainConfig(batch_size=128, max_epochs=2))
+LEAST = {"methods": ["surgery"], "golds": {"independent": 1, "coupled": 0}, "checks": ["utility"]}
+
+
+@pytest.mark.slow
+def test_an_original_serves_a_further_request(shop, tmp_path):
+    """It is copied and not trained; one of another seed, of other settings or on other data is refused."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    compare(shop, parse(["users:5%"]), CONFIG, **LEAST, out=first)
+    epochs = []
+    options = {**LEAST, "originals": first / PARTS, "on_epoch": epochs.append}
+    found = compare(shop, parse(["pairs:5%"]), CONFIG, **options, out=second)
+    assert not epochs
+    one, other = (runs.load(folder / PARTS / "original") for folder in (first, second))
+    np.testing.assert_array_equal(one.rows, other.rows)
+    assert "surgery" in found["models"]
+    assert json.loads((second / "comparison.json").read_text())["request"]["pairs"] == "5%"
+    slower = Config("mf", train=TrainConfig(batch_size=128, max_epochs=2, learning_rate=1e-4))
+    larger = shop.replace(train=shop.train[1:])
+    for name, (data, config, seed) in {
+        "seed": (shop, CONFIG, 1),
+        "settings": (shop, slower, 0),
+        "data": (larger, CONFIG, 0),
+    }.items():
+        with pytest.raises(InputError, match="was trained with other settings, another seed or on other data"):
+            compare(data, parse(["users:5%"]), config, **options, seed=seed, out=tmp_path / name)
