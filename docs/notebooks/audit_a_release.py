@@ -24,7 +24,7 @@ subjects = [Subject("original", original)]
 for method in ("surgery", "delta"):
     answered = ru.answer(original, case.forget_set, method, seed=1)
     subjects.append(Subject(method, answered, Attempt(method, ru.METHODS[method].Settings(), 1)))
-checks = ["utility", "forgetting", "overlap", "membership", "canary", "groups"]
+checks = ["utility", "forgetting", "overlap", "canary"]
 found = examine(case, subjects, checks)
 
 # %%

@@ -18,8 +18,8 @@ import recunlearn_jax as ru
 from recunlearn_jax.mesh import device_mesh
 
 print(jax.devices())
-shop = ru.toy(400, 240)
-config = ru.Config(train=ru.TrainConfig(batch_size=1024, learning_rate=5e-3, max_epochs=4))
+shop = ru.toy(200, 120)
+config = ru.Config("lightgcn", train=ru.TrainConfig(batch_size=1024, learning_rate=5e-3, max_epochs=2))
 
 # %% [markdown]
 # `jax.set_mesh` is all there is to it. Rows of every table and every batch are spread over the devices where their number divides.
