@@ -5,7 +5,10 @@
 DATA_FOLDER holds the folders of the data sets; "dense" is generated: every one of its items has more than 50 train pairs, too many to
 plant canaries on. Settings of delta and mmrecun were chosen on tiktok with request seed 0 and training seeds 10 and 11; everything here
 has request seed 1 or 2 and training seeds 0 to 2. Each case goes on where it was cut off (runs/forgetting/CASE), and a case whose result
-is in experiments/results is skipped. Originals are shared by the cases of one data set and request seed, whose planted users are the same.
+is in experiments/results is skipped.
+The cases on Sports, those on Baby but for users, and pairs of dense data ran on a GPU without the check sequence, Sports without
+relearn, too.
+Originals are shared by the cases of one data set and request seed, whose planted users are the same.
 """
 
 import shutil
@@ -42,7 +45,7 @@ class Asked(NamedTuple):
 
 
 CASES = {
-    "tiktok_users_5_seed1": Asked("tiktok", ("users:5%",), 1, independent=16),
+    "tiktok_users_5_seed1": Asked("tiktok", ("users:5%",), 1, independent=5),
     "tiktok_pairs_5_seed1": Asked("tiktok", ("pairs:5%",), 1),
     "tiktok_items_5_seed1": Asked("tiktok", ("items:5%",), 1),
     "tiktok_users_5_and_items_5_seed1": Asked("tiktok", ("users:5%", "items:5%"), 1, independent=2),
@@ -52,7 +55,7 @@ CASES = {
     "tiktok_users_5_and_items_5_seed2": Asked("tiktok", ("users:5%", "items:5%"), 2),
     "tiktok_modality_audio_5_seed1": Asked("tiktok", ("modality:audio:5%",), 1, coupled=1, independent=2),
     "tiktok_modality_audio_seed1": Asked("tiktok", ("modality:audio",), 1, coupled=1, independent=2),
-    "baby_users_5_seed1": Asked("baby", ("users:5%",), 1, coupled=2, independent=8),
+    "baby_users_5_seed1": Asked("baby", ("users:5%",), 1, coupled=2),
     "baby_pairs_5_seed1": Asked("baby", ("pairs:5%",), 1, coupled=2),
     "baby_items_5_seed1": Asked("baby", ("items:5%",), 1, coupled=2),
     "baby_users_5_and_items_5_seed1": Asked("baby", ("users:5%", "items:5%"), 1, coupled=2),

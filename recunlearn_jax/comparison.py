@@ -119,7 +119,7 @@ def compare(
         "seed": seed,
     }
     with folders.working(out, CLAIM):
-        _claim(out, identity)
+        claim(out, CLAIM, identity, "comparison")
         tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
         place = _place(out, case, config)._replace(originals=originals)
 
@@ -348,17 +348,28 @@ def _curve(model: Recommender) -> list[float | None]:
     return model.info.get("curve") or [entry.get("recall@20") for entry in model.history]
 
 
-def _claim(out: Path, identity: dict[str, Any]) -> None:
-    path = out / CLAIM
+def claim(out: Path, mark: str, identity: Mapping[str, Any], what: str) -> None:
+    """Write what work in a folder is of, so that it only goes on as the same.
+
+    Args:
+        out: folder that is held.
+        mark: name of the file in it.
+        identity: with the settings under "config".
+        what: is kept there, for the message.
+
+    Raises:
+        InputError: the folder holds other work, or something else.
+    """
+    path = out / mark
     if path.exists():
         kept = read_json(path)
-        # Settings that are newer than the comparison had their defaults then.
+        # Settings that are newer than the work had their defaults then.
         kept["config"] = config_to_dict(config_from_dict(kept["config"], str(path)))
         different = [key for key in identity if kept.get(key) != identity[key]]
         if different:
-            raise InputError(f"{out}: holds a comparison of another {', '.join(different)}; choose another folder")
-    elif not folders.unclaimed(out, CLAIM):
-        raise InputError(f"{out}: is not empty and holds no comparison; choose a new folder")
+            raise InputError(f"{out}: holds a {what} of another {', '.join(different)}; choose another folder")
+    elif not folders.unclaimed(out, mark):
+        raise InputError(f"{out}: is not empty and holds no {what}; choose a new folder")
     else:
         write_json(path, identity)
 

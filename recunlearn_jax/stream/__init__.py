@@ -9,14 +9,13 @@
 After the protocol of sequential requests of arXiv 2603.08341: one request at a time, Gold at each quarter of them.
 """
 
-from recunlearn_jax.stream.clock import CLOCKS, Clock, read_clock
+from recunlearn_jax.stream.clock import Clock, read_clock
 from recunlearn_jax.stream.guard import Guard
 from recunlearn_jax.stream.learning import Learning
 from recunlearn_jax.stream.plan import Learn, Plan, Quarter, Remove, make_plan
 from recunlearn_jax.stream.replay import replay
 
 __all__ = [
-    "CLOCKS",
     "Clock",
     "Guard",
     "Learn",

@@ -20,7 +20,6 @@ from recunlearn_jax.files import unreadable
 from recunlearn_jax.settings import check_seed
 
 Kind = Literal["timestamp", "order", "drawn"]
-CLOCKS: tuple[Kind, ...] = ("timestamp", "order", "drawn")
 BEGUN = 0.8  # of the users, where no clock says when a user begins
 
 

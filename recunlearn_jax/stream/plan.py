@@ -101,15 +101,15 @@ def make_plan(
     large = {planted + round((requests - planted) * at) for at in (1 / 3, 2 / 3)}
     draw = _Draws(dataset, arrivals, rng, canaries)
     events: list[Event] = []
+    learned = 0
     for number in range(1, requests + 1):
-        place = places[number - 1]
-        while (learned := sum(isinstance(event, Learn) for event in events)) < place:
+        while learned < places[number - 1]:
             events.append(Learn(int(cuts[learned]), int(cuts[learned + 1])))
+            learned += 1
         kind, request = draw.next(number, int(cuts[learned]), number in large)
         events.append(Remove(number, kind, request))
         if number * QUARTERS // requests > (number - 1) * QUARTERS // requests:
             events.append(Quarter(number * QUARTERS // requests))
-    learned = sum(isinstance(event, Learn) for event in events)
     # What comes after the last request is taken up before the last comparison.
     rest = [Learn(int(a), int(b)) for a, b in zip(cuts[learned:-1], cuts[learned + 1 :], strict=True)]
     return Plan(start, arrivals, (*events[:-1], *rest, events[-1]))

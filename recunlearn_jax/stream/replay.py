@@ -22,12 +22,13 @@ from recunlearn_jax.audit.lists import top_lists
 from recunlearn_jax.audit.overlap import overlap
 from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.backbones.base import Sizes, shape_of
+from recunlearn_jax.comparison import claim
 from recunlearn_jax.config import Config, config_to_dict
 from recunlearn_jax.dataset import Dataset, pair_keys
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, ranking_metrics
-from recunlearn_jax.files import read_json, write_json
+from recunlearn_jax.files import write_json
 from recunlearn_jax.recommender import Recommender, recommender, set_up, shapes
 from recunlearn_jax.requests import resolve, retained
 from recunlearn_jax.stopwatch import stopwatch
@@ -139,7 +140,7 @@ def replay(
         "seed": seed,
     }
     with folders.working(out, PLAN):
-        _claim(out, identity)
+        claim(out, PLAN, identity, "stream")
         log = _replayed(stream, tell)
         result = {
             **identity,
@@ -153,23 +154,10 @@ def replay(
     return result
 
 
-def _claim(out: Path, identity: dict[str, Any]) -> None:
-    path = out / PLAN
-    if path.exists():
-        kept = read_json(path)
-        different = [key for key in identity if kept.get(key) != identity[key]]
-        if different:
-            raise InputError(f"{out}: holds a stream of another {', '.join(different)}; choose another folder")
-    elif not folders.unclaimed(out, PLAN):
-        raise InputError(f"{out}: is not empty and holds no stream; choose a new folder")
-    else:
-        write_json(path, identity)
-
-
 def _replayed(stream: Stream, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """The log of all events."""
-    model, log, done = _resumed(stream, tell)
     watched = _watched(stream)
+    model, log, done = _resumed(stream, watched, tell)
     for index, event in enumerate(stream.plan.events[done:], done):
         model, entries = _after(event, index, model, log, watched, stream)
         log += [{"index": index, **entry} for entry in entries]
@@ -348,8 +336,7 @@ def _removed_pairs(stream: Stream, index: int, dataset: Dataset) -> np.ndarray:
     pairs = np.array(
         [(stream.whole.number("user", u), stream.whole.number("item", i)) for some in asked for u, i in some], np.int64
     ).reshape(-1, 2)
-    came = np.isin(pair_keys(pairs, dataset.num_items), pair_keys(stream.whole.train, dataset.num_items))
-    here = came & ~dataset.removed_users[pairs[:, 0]] & ~dataset.removed_items[pairs[:, 1]]
+    here = ~dataset.removed_users[pairs[:, 0]] & ~dataset.removed_items[pairs[:, 1]]
     still = np.isin(pair_keys(pairs, dataset.num_items), pair_keys(dataset.train, dataset.num_items))
     return pairs[here & ~still]
 
@@ -359,7 +346,9 @@ def _keep(stream: Stream, model: Recommender, log: list[dict[str, Any]], done: i
     checkpoint.keep_only(stream.out, done)
 
 
-def _resumed(stream: Stream, tell: Callable[[str], None]) -> tuple[Recommender, list[dict[str, Any]], int]:
+def _resumed(
+    stream: Stream, watched: np.ndarray, tell: Callable[[str], None]
+) -> tuple[Recommender, list[dict[str, Any]], int]:
     """Model, log and number of events done: from the last checkpoint, or the first training."""
     neighbours = neighbours_of(stream.config.model)
     dataset = begun(stream.whole, stream.plan, neighbours)
@@ -370,7 +359,7 @@ def _resumed(stream: Stream, tell: Callable[[str], None]) -> tuple[Recommender, 
             jax.block_until_ready(original.rows)
         shutil.rmtree(stream.out / "original", ignore_errors=True)
         spent = seconds + original.seconds
-        recall = watched_recall(original, _watched(stream))
+        recall = watched_recall(original, watched)
         entry = {"event": "original", "pairs": len(dataset.train), "seconds": spent.total, "compiling": spent.compiling}
         log = [entry | {"epochs": original.info["epochs"], **recall}]
         tell(_line(log[0]))
