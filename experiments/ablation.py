@@ -105,7 +105,7 @@ def main(folder: Path, cases: list[str]) -> None:
                     )
                 memory = prepare(model, method, settings, seed=1)
                 made = answer(model, case.forget_set, method, settings, seed=1, memory=memory)
-                preparation = told(memory.seconds) if memory.seconds and memory.original is not model else None
+                preparation = told(memory.seconds) if memory.seconds else None
             subjects = [] if variation == "Gold" else [Subject(variation, made)]
             row = examine(case, subjects, [*usual_checks(), "cooccurrence"])["figures"][variation]
             done["models"][variation] = {

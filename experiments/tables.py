@@ -78,8 +78,13 @@ def ablation(name: str) -> str:
 def unlearning() -> str:
     """Cold, warm and steady seconds of an answer and of Gold, with the quality beside them."""
     header = (
-        *("data", "cores", "request", "method", "seconds cold / warm / steady", "Gold's seconds"),
-        *("speed-up cold / warm / steady", "forget Recall@20 (original, Gold)", "test Recall@20 (Gold)"),
+        *("data", "cores", "request", "method", "seconds cold / warm / steady", "prepared before, s", "Gold's seconds"),
+        *(
+            "speed-up cold / warm / steady",
+            "steady, with preparing",
+            "forget Recall@20 (original, Gold)",
+            "test Recall@20 (Gold)",
+        ),
         "canary rank (original, Gold)",
     )
     rows = []
@@ -88,17 +93,20 @@ def unlearning() -> str:
             gold, original = row["gold"], row["original"]
             for method in (name for name in row if name not in {"gold", "original", "forgotten"}):
                 own = row[method]
-                times = (
+                seconds, of_gold, ratios = (
                     " / ".join(f"{of[kind]:.{digits}f}{unit}" for kind in ("cold", "warm", "steady"))
                     for of, digits, unit in ((own, 2, ""), (gold, 0, ""), (own["speed_up"], 0, "x"))
                 )
+                prepared = f"{own['preparing']:.2f}" if "preparing" in own else "-"
+                whole = f"{own['speed_up']['unprepared']:.0f}x" if "unprepared" in own["speed_up"] else "-"
                 forget, test = (
                     [m["quality"][s]["recall@20"] for m in (own, original, gold)] for s in ("forget", "test")
                 )
                 ranks = [m["quality"].get("canary", {}).get("median_rank") for m in (own, original, gold)]
                 rows.append(
                     (
-                        *(data, result["environment"]["cores"], request, method, *times),
+                        *(data, result["environment"]["cores"], request, method),
+                        *(seconds, prepared, of_gold, ratios, whole),
                         f"{forget[0]:.4f} ({forget[1]:.4f}, {forget[2]:.4f})",
                         f"{test[0]:.4f} ({test[2]:.4f})",
                         "-" if None in ranks else f"{ranks[0]:.0f} ({ranks[1]:.0f}, {ranks[2]:.0f})",

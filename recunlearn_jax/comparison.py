@@ -29,6 +29,7 @@ from recunlearn_jax.requests import ForgetSet, Request, to_json
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.train import train
 from recunlearn_jax.unlearn import METHODS, answer, prepare
+from recunlearn_jax.unlearn.base import no_preparation
 from recunlearn_jax.unlearn.driver import find
 from recunlearn_jax.unlearn.sharded import AFTER, BEFORE
 
@@ -272,24 +273,25 @@ def answered(place: Place, name: str, attempt: Attempt, original: Recommender, o
     if made is None:
         method, settings, seed = attempt
         memory = prepare(original, method, settings, seed=seed, work=folder)
+        spent = {"preparation": dataclasses.asdict(memory.seconds or Seconds())}
         if memory.original is not original:
-            facts = {"kind": "trained", "seed": seed, "preparation": dataclasses.asdict(memory.seconds or Seconds())}
+            facts = {"kind": "trained", "seed": seed, **spent}
             runs.save(place.folder / before, memory.original, f"../../{DATA}", facts)
         model = answer(original, place.case.forget_set, method, settings, seed=seed, memory=memory, work=folder)
         mark = manifest.mark(runs.manifest_of(place.folder / of))
         facts = runs.answer_facts(place.case.forget_set, method, settings, seed, from_model=mark)
+        if METHODS[method].prepare is not no_preparation:
+            facts |= spent
         runs.save(folder, model, f"../../{RETAINED}", facts)
         for work in (folder / BEFORE, folder / AFTER):  # models of shards, some of which have forgotten nothing
             shutil.rmtree(work, ignore_errors=True)
         made = place.load(name)
         assert made is not None
     _same_settings(folder, attempt)
-    part = Part(made, place.commit(name), attempt)
     in_service = place.load(before)
-    if in_service is None:
-        return {name: part}
-    spent = Seconds(**runs.manifest_of(place.folder / before)["preparation"])
-    return {name: part._replace(preparation=spent), before: Part(in_service, place.commit(before))}
+    prepared = runs.manifest_of(folder if in_service is None else place.folder / before).get("preparation")
+    part = Part(made, place.commit(name), attempt, None if prepared is None else Seconds(**prepared))
+    return {name: part} | ({} if in_service is None else {before: Part(in_service, place.commit(before))})
 
 
 def _same_settings(folder: Path, attempt: Attempt) -> None:

@@ -25,15 +25,21 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
     Returns:
         float32 [|U| + |I|, |U| + |I|] CSR, symmetric, 2 n entries.
     """
+    if (np.diff(pairs[:, 0]) < 0).any():
+        pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     users, items = pairs[:, 0], pairs[:, 1]
-    weight = (
-        _inverse_root(np.bincount(users, minlength=num_users))[users]
-        * _inverse_root(np.bincount(items, minlength=num_items))[items]
-    )
-    rows = np.concatenate([users, items + num_users])
-    columns = np.concatenate([items + num_users, users])
+    degree = np.bincount(users, minlength=num_users)
+    weight = _inverse_root(degree)[users] * _inverse_root(np.bincount(items, minlength=num_items))[items]
+    # In the order of users, pairs are the rows of R as they stand; only the transpose has to be sorted.
+    starts = np.concatenate([[0], np.cumsum(degree)])
+    r_hat = scipy.sparse.csr_array((weight, items, starts), shape=(num_users, num_items))
+    transposed = r_hat.T.tocsr()
+    columns = np.concatenate([items + num_users, transposed.indices])
+    starts = np.concatenate([starts, len(pairs) + transposed.indptr[1:]])
     size = num_users + num_items
-    return _csr(np.concatenate([weight, weight]), rows, columns, size)
+    a_hat = scipy.sparse.csr_array((np.concatenate([weight, transposed.data]), columns, starts), shape=(size, size))
+    a_hat.sort_indices()
+    return a_hat
 
 
 def items_to_users(a_hat: scipy.sparse.csr_array, num_users: int) -> scipy.sparse.csr_array:
@@ -42,6 +48,14 @@ def items_to_users(a_hat: scipy.sparse.csr_array, num_users: int) -> scipy.spars
     end = indptr[-1]
     size = (num_users, a_hat.shape[0] - num_users)
     return scipy.sparse.csr_array((a_hat.data[:end], a_hat.indices[:end] - num_users, indptr), shape=size)
+
+
+def users_to_items(a_hat: scipy.sparse.csr_array, num_users: int) -> scipy.sparse.csr_array:
+    """The edges of A_hat from users to items, the transpose of R_hat, [|I|, |U|]."""
+    start = a_hat.indptr[num_users]
+    indptr = a_hat.indptr[num_users:] - start
+    size = (a_hat.shape[0] - num_users, num_users)
+    return scipy.sparse.csr_array((a_hat.data[start:], a_hat.indices[start:], indptr), shape=size)
 
 
 def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -> scipy.sparse.csr_array:
@@ -166,6 +180,7 @@ class HostGraphs(NamedTuple):
 
     user_item: scipy.sparse.csr_array  # A_hat [|U| + |I|, |U| + |I|]
     item_user: scipy.sparse.csr_array  # R_hat [|U|, |I|]
+    user_to_item: scipy.sparse.csr_array  # its transpose
     item_item: Mapping[str, scipy.sparse.csr_array]  # modality -> S_m [|I|, |I|]
     available: Mapping[str, np.ndarray]  # modality -> bool [|U| + |I|]; users have every modality of the data
 
@@ -183,7 +198,8 @@ def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> 
         item_item[m] = normalize(keep_items(dataset.similarities[m], present))
         available[m] = np.concatenate([np.ones(dataset.num_users, bool), present])
     a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
-    return HostGraphs(a_hat, items_to_users(a_hat, dataset.num_users), item_item, available)
+    between = items_to_users(a_hat, dataset.num_users), users_to_items(a_hat, dataset.num_users)
+    return HostGraphs(a_hat, *between, item_item, available)
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:

@@ -157,14 +157,20 @@ def _sum(terms: Iterable[jax.Array]) -> jax.Array:
     return functools.reduce(jnp.add, terms)
 
 
-def layout(matrix: scipy.sparse.csr_array, kind: Layout = "auto", capacity: int | None = None) -> Graph:
+def layout(
+    matrix: scipy.sparse.csr_array,
+    kind: Layout = "auto",
+    capacity: int | None = None,
+    transposed: scipy.sparse.csr_array | None = None,
+) -> Graph:
     """Put a host matrix into the layout for this device.
 
     Args:
-        matrix: float32 [N, M].
+        matrix: W, float32 [N, M].
         kind: "segment" (GraphsTuple), "csr" (CompressedRows), "gather" (GatheredRows), or "auto": csr on one CPU, where it is native, else
             segment.
         capacity: edges to pad to.
+        transposed: W^T where it is known; W itself where W is symmetric.
     """
     if kind == "auto":
         native = (
@@ -173,21 +179,19 @@ def layout(matrix: scipy.sparse.csr_array, kind: Layout = "auto", capacity: int 
         kind = "csr" if native else "segment"
     if kind == "segment":
         return host_graph.to_jraph(matrix, capacity)
+    transposed = matrix.T.tocsr() if transposed is None else transposed
     if kind == "gather":
-        transposed = matrix.T.tocsr()
-        return GatheredRows(_sum_tree(matrix, capacity), _sum_tree(transposed, capacity))
-    return CompressedRows(*_compress(matrix, capacity), *_compress(matrix.T.tocsr(), capacity))
+        tree = _sum_tree(matrix, capacity)
+        return GatheredRows(tree, tree if transposed is matrix else _sum_tree(transposed, capacity))
+    rows = _compress(matrix, capacity)
+    return CompressedRows(*rows, *(rows if transposed is matrix else _compress(transposed, capacity)))
 
 
-def _compress(matrix, capacity):
+def _compress(matrix, capacity) -> tuple[jax.Array, jax.Array, jax.Array]:
     matrix.sort_indices()
     padding = (0, (capacity or matrix.nnz) - matrix.nnz)
-    arrays = (
-        matrix.indptr.astype(np.int32),
-        np.pad(matrix.indices.astype(np.int32), padding),
-        np.pad(matrix.data, padding),
-    )
-    return tuple(map(jnp.asarray, arrays))
+    columns, weights = np.pad(matrix.indices.astype(np.int32), padding), np.pad(matrix.data, padding)
+    return jnp.asarray(matrix.indptr, jnp.int32), jnp.asarray(columns), jnp.asarray(weights)
 
 
 def _sum_tree(matrix, capacity):

@@ -98,27 +98,30 @@ def shapes(setup: Setup) -> Params:
     return jax.eval_shape(lambda data: init_params(jax.random.key(0), data, backbone=setup.backbone), setup.data)
 
 
-def redraw(
-    key: jax.Array, params: Params, data: Data, users: np.ndarray, items: np.ndarray, *, backbone: Backbone
-) -> Params:
-    """The parameters with the id rows of some users and items as `init` gives them, as if they had never been trained.
+@functools.partial(jax.jit, static_argnames="backbone")
+def fresh_ids(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
+    """The id tables of a new model, drawn without any look at the data: `init` is given zeros in its place.
 
     Args:
         key: typed PRNG key.
-        params: of the backbone.
-        data: on the device.
-        users, items: bool [|U|], bool [|I|].
+        data: on the device; only its shapes matter.
         backbone: static.
     """
-    masks, fresh = {"users": users, "items": items}, fresh_tables(key, data, backbone=backbone)
-    return replace_rows(params, fresh, {name: masks[rows] for name, rows in backbone.id_tables().items()})
+    params = backbone.init(key, jax.tree.map(jnp.zeros_like, data))
+    return {name: params[name] for name in backbone.id_tables()}
 
 
 @functools.partial(jax.jit, static_argnames="backbone")
-def fresh_tables(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
-    """The tables of users and items as `init` gives them, and no layer, whose draws take longer to compile; arguments as for it."""
-    params = backbone.init(key, data)
-    return {name: params[name] for name, rows in backbone.tables.items() if rows != "neither" and name in params}
+def fresh_content(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
+    """The tables of content of a new model, such as features that are trained; no layer, whose draws take longer to compile.
+
+    Args:
+        key: typed PRNG key.
+        data: on the device.
+        backbone: static.
+    """
+    params, ids = backbone.init(key, data), backbone.id_tables()
+    return {n: params[n] for n, rows in backbone.tables.items() if rows != "neither" and n in params and n not in ids}
 
 
 def replace_rows(params: Params, fresh: Params, masks: Mapping[str, np.ndarray]) -> Params:
@@ -126,7 +129,7 @@ def replace_rows(params: Params, fresh: Params, masks: Mapping[str, np.ndarray])
 
     Args:
         params: of a backbone.
-        fresh: those tables, of the same one.
+        fresh: those tables, of a new model.
         masks: table -> bool [rows], those to be taken from `fresh`.
     """
     tables, others = ({name: tree[name] for name in masks} for tree in (params, fresh))

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from recunlearn_jax.dataset import pair_keys
+
 PROPOSALS = 4  # items proposed for a negative before one is drawn among those allowed
 
 
@@ -55,15 +57,17 @@ def build_sampler(
     allowed = np.zeros(num_items, bool)
     allowed[history[:, 1] if candidates is None else candidates] = True
     items = np.flatnonzero(allowed)
-    position = np.cumsum(allowed) - 1
-    relevant = history[allowed[history[:, 1]]]
-    # Data sets hold their pairs in this order; a stable sort only looks then.
-    relevant = relevant[np.argsort(relevant[:, 0].astype(np.int64) * num_items + relevant[:, 1], kind="stable")]
+    position = np.cumsum(allowed, dtype=np.int32) - 1
+    relevant = history if candidates is None else history[allowed[history[:, 1]]]
+    keys = pair_keys(relevant, num_items)
+    if (keys[1:] < keys[:-1]).any():  # data sets hold their pairs in order
+        relevant = relevant[np.argsort(keys, kind="stable")]
     degree = np.bincount(relevant[:, 0], minlength=num_users)
 
     def padded(array, size):
         size = max(size or len(array), 1)  # a gather from an empty array cannot be compiled
-        return jnp.asarray(np.pad(array.astype(np.int32), [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)))
+        array = array.astype(np.int32, copy=False)
+        return jnp.asarray(np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)))
 
     rows = padded(pairs, capacity)
     return Sampler(

@@ -22,7 +22,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.interop import imported, params_from_mmrec_state_dict, read_safetensors
 from recunlearn_jax.propagate import CompressedRows
-from recunlearn_jax.recommender import embed, init_params, set_up
+from recunlearn_jax.recommender import embed, fresh_ids, init_params, set_up
 from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.train import OPTIMIZER, descend, fit
 from recunlearn_jax.unlearn import answer
@@ -217,6 +217,20 @@ def test_the_same_settings_are_the_same_backbone(name):
         small_dataset(), Config(name, kind.Settings(**({"penalty": 8.0} if name == "ease" else {"embedding_size": 8})))
     )
     assert other.backbone is not first.backbone
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "ease"])
+def test_rows_of_a_new_model_have_seen_no_data(name):
+    """Garbage in the place of the data changes none, and they are those that `init` gives."""
+    setup = set_up(small_dataset(2), Config(name, backbone_kind(name).Settings(embedding_size=4)))
+    key, backbone = jax.random.key(2), setup.backbone
+    ours = fresh_ids(key, setup.data, backbone=backbone)
+    garbage = jax.tree.map(lambda x: jnp.full_like(x, -7), setup.data)
+    jax.tree.map(np.testing.assert_array_equal, ours, fresh_ids(key, garbage, backbone=backbone))
+    params = init_params(key, setup.data, backbone=backbone)
+    assert set(ours) == set(backbone.id_tables())
+    for table, rows in ours.items():
+        np.testing.assert_array_equal(rows, params[table])
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -7,17 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import posed
 
 from recunlearn_jax.backbones import BACKBONES, mgcn
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.mesh import place
-from recunlearn_jax.recommender import set_up
-from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.sampling import build_sampler, draw_negatives, draw_order, replayed
 from recunlearn_jax.train import fit, initial_params, train
 from recunlearn_jax.unlearn import answer
-from recunlearn_jax.unlearn.base import NoSettings, Problem
+from recunlearn_jax.unlearn.base import NoSettings
 from recunlearn_jax.unlearn.coupled import coupled, start_of
 
 TRAIN = TrainConfig(batch_size=128, learning_rate=1e-2, max_epochs=6, patience=2, checkpoint_every=1)
@@ -27,12 +26,6 @@ CONFIG = Config(model=mgcn.Settings(embedding_size=8, neighbours=4), train=TRAIN
 @pytest.fixture(scope="module")
 def original(shop):
     return fit(shop, CONFIG, seed=3)
-
-
-def problem_of(original, *words, seed=0):
-    forget_set = resolve(parse(list(words), seed), original.dataset)
-    data = retained(original.dataset, forget_set)
-    return Problem(original, forget_set, set_up(data, original.config, original.sizes))
 
 
 def same(left, right):
@@ -61,7 +54,7 @@ def unchecked(dataset, **changes):
 @pytest.mark.parametrize("words", [("users:10%",), ("pairs:5%",), ("users:5%", "items:5%", "modality:image:10%")])
 def test_nothing_that_is_forgotten_is_read(original, words):
     """The original's parameters, and its forgotten pairs and feature rows, replaced by garbage: not one bit of the answer changes."""
-    problem = problem_of(original, *words)
+    problem = posed(original, words)
     gone, data = problem.forget_set, original.dataset
     pairs = data.train.copy()
     pairs[gone.forget] = 0
@@ -119,7 +112,7 @@ def test_what_is_replayed_at_its_places():
 
 
 def test_it_goes_on_where_it_was_cut_off(original, tmp_path):
-    problem = problem_of(original, "users:10%")
+    problem = posed(original, ["users:10%"])
     whole, _ = coupled(jax.random.key(0), problem, NoSettings())
 
     class CutOff(Exception):
@@ -142,7 +135,7 @@ def test_it_goes_on_where_it_was_cut_off(original, tmp_path):
 def test_without_a_modality_the_other_parameters_start_alike(shop, backbone):
     """Where a backbone without it draws in another order, too."""
     original = fit(shop, Config(backbone, train=dataclasses.replace(TRAIN, max_epochs=1)), seed=3)
-    problem = problem_of(original, "modality:image")
+    problem = posed(original, ["modality:image"])
     start, before = start_of(problem, 3), initial_params(original.setup, 3)
     for name in original.backbone.id_tables():
         np.testing.assert_array_equal(start[name], before[name])

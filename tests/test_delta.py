@@ -6,19 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import small_dataset
+from toys import posed, small_dataset
 
 from recunlearn_jax.audit.canary import canary_ranks, plant
 from recunlearn_jax.backbones import BACKBONES, backbone_kind
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.config import Config, TrainConfig
-from recunlearn_jax.recommender import fresh_tables, init_params, recommender, set_up
-from recunlearn_jax.requests import parse, resolve, retained
+from recunlearn_jax.recommender import init_params, recommender, set_up
+from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
-from recunlearn_jax.unlearn import Problem, answer
+from recunlearn_jax.unlearn import answer
 from recunlearn_jax.unlearn.delta import Settings, delta, phi, ridge
-from recunlearn_jax.unlearn.pull import differentiated, slope, taken_back
+from recunlearn_jax.unlearn.pull import difference, differentiated, slope, taken_back
+from recunlearn_jax.unlearn.sides import KINDS as SIDES
 from recunlearn_jax.unlearn.sides import sides
 
 PAIRS = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [2, 2], [2, 4], [3, 2], [5, 1], [5, 4]], np.int32)
@@ -53,9 +54,10 @@ def oracle_ridge(inputs, targets, penalty):
     return np.linalg.lstsq(inputs, targets, rcond=None)[0]
 
 
-@pytest.mark.parametrize("kind", ["users", "items"])
+@pytest.mark.parametrize("kind", SIDES)
 def test_sides_and_phi(kind):
-    side = sides(PAIRS, USERS, ITEMS)[kind]
+    of_all = sides(PAIRS, USERS, ITEMS)
+    side = of_all.of(kind)
     matrix = seen(PAIRS, USERS, ITEMS, kind)
     np.testing.assert_array_equal(side.degree, matrix.sum(axis=1))
     partners = np.random.default_rng(0).normal(size=(matrix.shape[1], 3)).astype(np.float32)
@@ -63,7 +65,21 @@ def test_sides_and_phi(kind):
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, oracle_phi(matrix, partners), rtol=1e-5, atol=1e-6)
     some = np.array([4, 0, 3])
-    np.testing.assert_array_equal(phi(side.of(some), partners), ours[some])
+    np.testing.assert_array_equal(phi(of_all.of(kind, some), partners), ours[some])
+
+
+@pytest.mark.parametrize("kind", SIDES)
+@pytest.mark.parametrize("gone", [[], [0], [1, 2, 7], [3, 4, 5, 6], range(9)])
+def test_sides_without_some_pairs(kind, gone):
+    """As if those pairs had never been there."""
+    lost = np.isin(np.arange(len(PAIRS)), gone)
+    ours, theirs = sides(PAIRS, USERS, ITEMS).without(PAIRS, lost), sides(PAIRS[~lost], USERS, ITEMS)
+    rows = np.arange(USERS if kind == "users" else ITEMS)
+    for own, other in zip(ours.of(kind, rows), theirs.of(kind), strict=True):
+        np.testing.assert_array_equal(*(x if isinstance(x, np.ndarray) else x.toarray() for x in (own, other)))
+    matrix = seen(PAIRS[~lost], USERS, ITEMS, kind)
+    for some in ([0], [1, 4], rows):
+        np.testing.assert_array_equal(ours.partners(kind, np.array(some)), np.flatnonzero(matrix[some].any(axis=0)))
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 0.5])
@@ -127,24 +143,66 @@ def test_slope_by_the_views_of_a_backbone_with_graphs():
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-6)
 
 
+def gradient_by_hand(z, data, negatives, kept):
+    """Of the mean BPR of some pairs by rows z, float64."""
+    gradient = np.zeros_like(z)
+    for (u, i), j in zip(data.train[kept], negatives[kept], strict=True):
+        plus, minus = data.num_users + i, data.num_users + j
+        c = -1 / (1 + np.exp(z[u] @ (z[plus] - z[minus]))) / kept.sum()
+        gradient[u] += c * (z[plus] - z[minus])
+        gradient[plus] += c * z[u]
+        gradient[minus] -= c * z[u]
+    return gradient
+
+
+def a_hat_by_hand(data, pairs):
+    size = data.num_users + data.num_items
+    a = np.zeros((size, size))
+    a[pairs[:, 0], data.num_users + pairs[:, 1]] = 1
+    a += a.T
+    root = np.sqrt(np.maximum(a.sum(axis=1), 1))
+    return a / root / root[:, None]
+
+
+def pulled(original, forget_set, negatives):
+    """The change of the pull on all rows, by propagation."""
+    data = original.dataset
+    before = sides(data.train, data.num_users, data.num_items)
+    layers = taken_back(np.asarray(original.rows), data.train, negatives, before, original.backbone.id_layers)
+    every = {"users": np.arange(data.num_users), "items": np.arange(data.num_items)}
+    after = before.without(data.train, forget_set.forget)
+    near = {kind: after.of(kind, rows) for kind, rows in every.items()}
+    gone = np.flatnonzero(forget_set.forget)
+    return difference(layers, data.train, negatives, gone, every, near), layers.size
+
+
 @pytest.mark.parametrize(("name", "layers"), [("mf", 0), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 3)])
-def test_the_pull_without_content_is_the_whole_models(name, layers):
-    """Where rows are nothing but propagated ids, taking a gradient back by propagation is all there is to autodiff."""
+def test_the_pull_by_hand(name, layers):
+    """In float64: the gradient by half of the rows served, propagated on the data before and after."""
     kind = backbone_kind(name)
     settings = {"user_item_layers": layers} if name == "lightgcn" else {}
     setup = set_up(small_dataset(0), Config(name, kind.Settings(embedding_size=4, **settings)))
     params = init_params(jax.random.key(1), setup.data, backbone=setup.backbone)
     original = recommender(setup, jax.tree.map(lambda table: 3 * table, params))
-    forget_set = resolve(parse(["users:1", "pairs:0-1"]), setup.dataset)
-    retain = set_up(retained(setup.dataset, forget_set), original.config, original.sizes)
+    data = setup.dataset
+    forget_set = resolve(parse(["users:1", "pairs:0-1"]), data)
     negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
-    old, new = (sides(data.train, data.num_users, data.num_items) for data in (setup.dataset, retain.dataset))
     assert setup.backbone.id_layers == layers
-    ours = taken_back(original, retain, negatives, ~forget_set.forget, old, new)
-    theirs = differentiated(original, retain, negatives, ~forget_set.forget)
-    for own, tables in zip(ours, theirs, strict=True):
-        for kind_, table in (("users", "user_embedding"), ("items", "item_embedding")):
-            np.testing.assert_allclose(own[kind_], tables[table], rtol=1e-4, atol=1e-7)
+    ours, size = pulled(original, forget_set, negatives)
+
+    z = np.asarray(original.rows, np.float64) / 2
+
+    def pull(kept):
+        layer = total = gradient_by_hand(z, data, negatives, kept)
+        for _ in range(layers):
+            layer = a_hat_by_hand(data, data.train[kept]) @ layer
+            total = total + layer
+        return total / (layers + 1)
+
+    whole = pull(np.ones(len(data.train), bool))
+    assert size == pytest.approx(np.linalg.norm(whole[data.num_users :]), rel=1e-5)
+    theirs = whole - pull(~forget_set.forget)
+    np.testing.assert_allclose(np.vstack([ours["users"], ours["items"]]), theirs, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize("words", [["items:2"], ["items:2", "users:1"]])
@@ -174,12 +232,6 @@ def originals(shop):
     return original
 
 
-def problem_of(original, words):
-    forget_set = resolve(parse(words, 1), original.dataset)
-    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
-    return Problem(original, forget_set, retain)
-
-
 def changed(answered, original):
     """For users and items, which id rows are not those of the original, bool."""
     rows = {"users": [], "items": []}
@@ -191,20 +243,45 @@ def changed(answered, original):
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["users:3,14"], ["pairs:10%"], ["items:7", "users:5"]])
 def test_the_pull_by_propagation_is_nearly_the_whole_models(words, originals):
-    """With content, whose part of the way back is left out: the same direction, and the same size within a fifth."""
-    original, problem = originals("mgcn"), problem_of(originals("mgcn"), words)
-    data, kept = original.dataset, ~problem.forget_set.forget
+    """Content is left out of the way back, and rows that a request moves are taken as they were: the same direction, and the same size
+    within a fifth."""
+    original = originals("mgcn")
+    problem = posed(original, words, seed=1)
+    data = original.dataset
     negatives = np.random.default_rng(0).choice(np.unique(data.train[:, 1]), len(data.train)).astype(np.int32)
-    old, new = (sides(d.train, d.num_users, d.num_items) for d in (data, problem.retain.dataset))
-    ours = taken_back(original, problem.retain, negatives, kept, old, new)
-    theirs = differentiated(original, problem.retain, negatives, kept)
+    ours, _ = pulled(original, problem.forget_set, negatives)
+    theirs = differentiated(original, problem.retain, negatives, ~problem.forget_set.forget)
     for kind, table in (("users", "user_embedding"), ("items", "item_embedding")):
-        own, exact = (pair[0] - pair[1] for pair in ([o[kind] for o in ours], [np.asarray(t[table]) for t in theirs]))
+        exact = np.asarray(theirs[0][table]) - np.asarray(theirs[1][table])
         rows = np.abs(exact).max(axis=1) > 0
-        own, exact = own[rows].ravel(), exact[rows].ravel()
+        own, exact = ours[kind][rows].ravel(), exact[rows].ravel()
         sizes = np.linalg.norm(own), np.linalg.norm(exact)
         assert own @ exact > 0.95 * np.prod(sizes)
         assert 0.8 < sizes[0] / sizes[1] < 1.2
+
+
+def pulls_by_hand(original, problem, negatives, counted, moving):
+    """Before and after: where ids are propagated, each layer as it was but for the rows that move; else through the whole model."""
+    data, backbone = original.dataset, original.backbone
+    if backbone.id_layers is None or problem.forget_set.features:
+        columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in SIDES}
+        triplets = tuple(map(jnp.asarray, (*data.train.T, negatives)))
+        slopes = [
+            slope(original.params, of, triplets, jnp.asarray(pairs, jnp.float32), backbone=backbone)
+            for of, pairs in ((original.data, np.ones(len(counted))), (problem.retain.data, counted))
+        ]
+        return ({k: np.hstack([np.asarray(g[n]) for n in names]) for k, names in columns.items()} for g in slopes)
+    z = np.asarray(original.rows, np.float64) / 2
+    there = np.concatenate([moving["users"], moving["items"]])[:, None]
+    more = len(counted) / counted.sum()
+    own = gradient_by_hand(z, data, negatives, np.ones(len(counted), bool))
+    layers = [(own, np.where(there, gradient_by_hand(z, data, negatives, counted), more * own))]
+    a, a_left = a_hat_by_hand(data, data.train), a_hat_by_hand(data, data.train[~problem.forget_set.forget])
+    for _ in range(backbone.id_layers):
+        own = a @ layers[-1][0]
+        layers.append((own, np.where(there, a_left @ layers[-1][1], more * own)))
+    means = (np.mean(part, axis=0) for part in zip(*layers, strict=True))
+    return (dict(zip(SIDES, np.split(mean, [data.num_users]), strict=True)) for mean in means)
 
 
 @pytest.mark.slow
@@ -223,27 +300,15 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
     original = originals(name)
     if settings == "after another request":  # its arrays are longer than its data
         original, settings = answer(original, ["users:20", "items:0"], "surgery"), Settings()
-    problem = problem_of(original, words)
+    problem = posed(original, words, "delta", settings, seed=1)
     data, forget_set, backbone = original.dataset, problem.forget_set, original.backbone
     params, info = delta(KEY, problem, settings)
 
     kept = ~forget_set.forget
-    before = {kind: seen(data.train, data.num_users, data.num_items, kind) for kind in ("users", "items")}
-    after = {kind: seen(data.train[kept], data.num_users, data.num_items, kind) for kind in ("users", "items")}
-    columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in ("users", "items")}
+    before = {kind: seen(data.train, data.num_users, data.num_items, kind) for kind in SIDES}
+    after = {kind: seen(data.train[kept], data.num_users, data.num_items, kind) for kind in SIDES}
+    columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in SIDES}
     old = {k: np.hstack([np.asarray(original.params[n], np.float64) for n in names]) for k, names in columns.items()}
-
-    # One negative a pair, of the items with a pair, the same before and after; a removed item is none any more.
-    seed = int(jax.random.bits(KEY, dtype=jnp.uint32))
-    negatives = np.random.default_rng(seed).choice(np.unique(data.train[:, 1]), len(data.train)).astype(np.int32)
-    triplets = tuple(map(jnp.asarray, (*data.train.T, negatives)))
-    counted = kept & ~forget_set.items[negatives]
-    slopes = [
-        slope(original.params, of, triplets, jnp.asarray(pairs, jnp.float32), backbone=backbone)
-        for of, pairs in ((original.data, np.ones(len(kept))), (problem.retain.data, counted))
-    ]
-    whole, left = ({k: np.hstack([np.asarray(g[n]) for n in names]) for k, names in columns.items()} for g in slopes)
-    rate = settings.step * np.sqrt(np.square(old["items"]).mean() / np.square(whole["items"]).mean())
 
     share = {kind: 1 - after[kind].sum(axis=1) / np.maximum(before[kind].sum(axis=1), 1) for kind in before}
     share = {kind: np.where(before[kind].sum(axis=1) > 0, share[kind], 0) for kind in before}
@@ -251,7 +316,16 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
     lost = forget_set.features.get("image", nothing) if "image" in backbone.modalities else nothing
     moves = {"items": (share["items"] > 0) | lost, "users": share["users"] > 0}
     for user, row in enumerate(after["users"]):
-        moves["users"][user] |= (share["items"][row > 0] > 0).any()
+        moves["users"][user] |= row.any() and share["items"][row > 0].mean() > settings.least
+    moving = {kind: moves[kind] & (after[kind].sum(axis=1) > 0) for kind in SIDES}
+
+    # One negative a pair, of the items with a pair, the same before and after; a removed item is none any more.
+    negatives = problem.record.negatives
+    assert set(negatives) <= set(data.train[:, 1])
+    counted = kept & ~forget_set.items[negatives]
+    whole, left = pulls_by_hand(original, problem, negatives, counted, moving)
+    rate = settings.step * np.sqrt(np.square(old["items"]).mean() / np.square(whole["items"]).mean())
+
     new = {kind: rows.copy() for kind, rows in old.items()}
     for kind, partners in (("items", "users"), ("users", "items")):
         trained = before[kind].sum(axis=1) > 0
@@ -260,14 +334,13 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
         moved = old[kind] + settings.follow * predicted @ weights + rate * (whole[kind] - left[kind])
         if kind == "users":
             moved -= settings.shrink * share[kind][:, None] * old[kind]
-        moving = moves[kind] & (after[kind].sum(axis=1) > 0)
-        new[kind][moving] = moved[moving]
-        assert info[f"moved_{kind}"] == moving.sum()
+        new[kind][moving[kind]] = moved[moving[kind]]
+        assert info[f"moved_{kind}"] == moving[kind].sum()
         ours = np.hstack([np.asarray(params[n]) for n in columns[kind]])
-        np.testing.assert_allclose(ours[moving], new[kind][moving], rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(ours[moving[kind]], new[kind][moving[kind]], rtol=2e-3, atol=2e-4)
         still = ~moves[kind] & (after[kind].sum(axis=1) > 0)
         np.testing.assert_array_equal(ours[still], old[kind][still].astype(np.float32))
-        assert moving.any() == (np.abs(new[kind] - old[kind]).max() > 1e-3)
+        assert moving[kind].any() == (np.abs(new[kind] - old[kind]).max() > 1e-3)
 
 
 @pytest.mark.slow
@@ -279,7 +352,7 @@ def test_rows_without_a_share_of_forgotten_evidence_stay(name, originals):
     gone = items[np.isin(users, [3, 14])]
     near = np.isin(np.arange(80), users[np.isin(items, gone)])
     assert 0 < near.sum() < 80
-    answered = answer(original, ["users:3,14"], "delta").params
+    answered = answer(original, ["users:3,14"], "delta", Settings(least=0.0)).params
     moved_users, moved_items = changed(answered, original)
     np.testing.assert_array_equal(moved_users, near)
     np.testing.assert_array_equal(moved_items, np.isin(np.arange(60), gone))
@@ -313,8 +386,9 @@ def test_a_request_that_concerns_nobody_else_moves_nobody_else(words, island):
 
 @pytest.mark.slow
 def test_rows_left_without_pairs_are_drawn_anew(island):
-    params, _ = delta(KEY, problem_of(island, ["pairs:5-59"]), Settings())
-    fresh = fresh_tables(KEY, island.data, backbone=island.backbone)
+    problem = posed(island, ["pairs:5-59"], "delta")
+    params, _ = delta(KEY, problem, Settings())
+    fresh = problem.fresh
     np.testing.assert_array_equal(params["user_embedding"][5], fresh["user_embedding"][5])
     np.testing.assert_array_equal(params["item_embedding"][59], fresh["item_embedding"][59])
 

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from toys import posed
 
 from recunlearn_jax import losses
 from recunlearn_jax.backbones.mgcn import Settings
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.evaluate import held_out_task, rank
 from recunlearn_jax.recommender import embed, init_params, recommender, set_up
-from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import init_state, train_epoch
-from recunlearn_jax.unlearn import Problem, mmrecun
+from recunlearn_jax.unlearn import mmrecun
 from recunlearn_jax.unlearn.base import forget_sampler
 from recunlearn_jax.unlearn.pull import slope
 
@@ -43,9 +43,8 @@ def train(original):
 
 
 def unlearn(original):
-    forget_set = resolve(parse(["users:5%", "pairs:2%"]), original.dataset)
-    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
-    forget = original.data._replace(sampler=forget_sampler(Problem(original, forget_set, retain)))
+    problem = posed(original, ["users:5%", "pairs:2%"])
+    retain, forget = problem.retain, original.data._replace(sampler=forget_sampler(problem))
 
     def function(params, retain, forget, key):
         settings = {"backbones": (original.backbone, original.backbone), "settings": STEPS}

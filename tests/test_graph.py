@@ -17,6 +17,7 @@ from recunlearn_jax.graph import (
     knn_similarities,
     normalize,
     to_jraph,
+    users_to_items,
     with_item_graphs,
 )
 
@@ -76,12 +77,17 @@ def test_order_of_pairs_does_not_matter():
     np.testing.assert_array_equal(bipartite(shuffled, USERS, ITEMS).toarray(), bipartite(PAIRS, USERS, ITEMS).toarray())
 
 
-def test_items_to_users_is_the_upper_right_block():
+def test_the_blocks_of_a_hat():
     a_hat = bipartite(PAIRS, USERS, ITEMS)
-    ours = items_to_users(a_hat, USERS)
-    np.testing.assert_array_equal(ours.toarray(), a_hat.toarray()[:USERS, USERS:])
-    assert ours.nnz == len(PAIRS)
-    ours.check_format(full_check=True)
+    a_hat.check_format(full_check=True)
+    dense = a_hat.toarray()
+    for ours, block in (
+        (items_to_users(a_hat, USERS), dense[:USERS, USERS:]),
+        (users_to_items(a_hat, USERS), dense[USERS:, :USERS]),
+    ):
+        np.testing.assert_array_equal(ours.toarray(), block)
+        assert ours.nnz == len(PAIRS)
+        ours.check_format(full_check=True)
 
 
 @pytest.mark.parametrize("k", [1, 3, 11])

@@ -71,6 +71,16 @@ def test_from_nodes_of_one_kind_to_another(kind, capacity, shape):
 
 
 @every_layout
+def test_a_transpose_that_is_known_is_not_made_again(kind):
+    """Given, or the matrix itself where it is symmetric."""
+    matrix = random_matrix(0)
+    both = (matrix + matrix.T).tocsr()
+    for known, transposed in ((matrix, matrix.T.tocsr()), (both, both)):
+        ours, theirs = layout(known, kind, 2 * CAPACITY, transposed), layout(known, kind, 2 * CAPACITY)
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@every_layout
 def test_outside_of_jit(kind):
     matrix = random_matrix(2)
     x, _ = random_rows(3)

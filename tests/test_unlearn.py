@@ -7,6 +7,7 @@ import weakref
 import jax
 import numpy as np
 import pytest
+from toys import posed
 
 from recunlearn_jax import losses
 from recunlearn_jax.audit.canary import canary_ranks, plant
@@ -17,12 +18,12 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, ranking_metrics
 from recunlearn_jax.graph import from_jraph, with_item_graphs
 from recunlearn_jax.recommender import recommender, set_up
-from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
+from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.sampling import build_sampler, draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
-from recunlearn_jax.unlearn import METHODS, Problem, answer, finetune, mmrecun, prepare
+from recunlearn_jax.unlearn import METHODS, answer, finetune, mmrecun, prepare
 from recunlearn_jax.unlearn.base import forget_sampler
 
 pytestmark = pytest.mark.slow
@@ -163,12 +164,6 @@ def test_mmrecun_lowers_forgotten_pairs_beyond_surgery(reverse, forget_graph, or
     assert forget_recall(last, original, forget_set) < 0.8 * forget_recall(cut, original, forget_set)
 
 
-def problem_of(original, words):
-    forget_set = resolve(parse(words), original.dataset)
-    retain = set_up(retained(original.dataset, forget_set), original.config, original.sizes)
-    return Problem(original, forget_set, retain)
-
-
 @pytest.fixture(scope="module")
 def plain(original):
     """A model without content and without a contrast."""
@@ -224,7 +219,7 @@ def first_moments(original, problem, settings, key):
 def test_the_first_step_is_adam_on_the_objective(name, words, changes, request):
     """Batches, graphs, backbones, weights and signs; where a modality goes, the retain terms are those of the model without it."""
     model = request.getfixturevalue(name)
-    problem, settings = problem_of(model, words), mmrecun.Settings(steps=1, batch_size=256, **changes)
+    problem, settings = posed(model, words), mmrecun.Settings(steps=1, batch_size=256, **changes)
     key = jax.random.key(3)
     params, info = mmrecun.mmrecun(key, problem, settings)
     loss, margin, moved, gradients = first_moments(model, problem, settings, key)
@@ -254,7 +249,7 @@ def test_without_forgotten_pairs_the_retain_terms_alone_count(original):
     other = answered(original, words, **changed)
     for path, ours in flat(one.params).items():
         np.testing.assert_allclose(flat(other.params)[path], ours, rtol=1e-5, atol=1e-6)
-    problem = problem_of(original, words)
+    problem = posed(original, words)
     settings = mmrecun.Settings(steps=1, batch_size=64, alpha=0.7)
     _, info = mmrecun.mmrecun(jax.random.key(0), problem, settings)
     batch = draw_pairs(jax.random.split(jax.random.fold_in(jax.random.key(0), 0))[0], problem.retain.data.sampler, 64)
@@ -332,6 +327,12 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
     first = answer(original, ["users:3"], "amnesiac", {"epochs": 1}, memory=memory)
     with pytest.raises(InputError, match="prepared for other data"):
         answer(first, ["users:4"], "amnesiac", {"epochs": 1}, memory=memory)
+    for method in ("delta", "surgery"):
+        of_another = prepare(first, method)
+        with pytest.raises(InputError, match="prepared for another model"):
+            answer(original, ["users:4"], method, memory=of_another)
+    with pytest.raises(InputError, match=r"prepared with Settings\(step=0.5"):
+        answer(original, ["users:4"], "delta", memory=prepare(original, "delta", {"step": 0.5}))
     answer(original, ["users:3"], "surgery", work=tmp_path)
     answer(original, ["users:3"], "surgery", work=tmp_path)  # the same call goes on
     for words, method, seed in ((["users:4"], "surgery", 0), (["users:3"], "surgery", 1), (["users:3"], "mmrecun", 0)):
@@ -339,6 +340,17 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
             answer(original, words, method, seed=seed, work=tmp_path)
     with pytest.raises(InputError, match=r"forget set of .* train pairs"):
         answer(first, resolve(parse(["users:5"]), original.dataset), "surgery")
+
+
+@pytest.mark.parametrize("method", ["delta", "surgery"])
+def test_what_is_prepared_before_a_request_changes_no_bit_of_its_answer(method, original):
+    memory = prepare(original, method, seed=4)
+    for words in (["users:3,7"], ["pairs:1%", "items:5"]):
+        ours = answer(original, words, method, seed=4, memory=memory)
+        theirs = answer(original, words, method, seed=4)
+        assert same(ours.params, theirs.params)
+        assert memory.seconds is not None
+        assert theirs.seconds.total > ours.seconds.total > 0 or method == "surgery"
 
 
 def test_an_ensemble_is_not_retrained_as_if_it_were_one_model(original):
@@ -359,7 +371,7 @@ def test_an_ensemble_is_not_retrained_as_if_it_were_one_model(original):
 
 def test_negatives_are_retained_items(original):
     """A forgotten item that is drawn as a negative would be pushed up."""
-    problem = problem_of(original, ["items:7,11"])
+    problem = posed(original, ["items:7,11"])
     for sampler in (problem.retain.data.sampler, forget_sampler(problem, problem.retain.dataset.train[:, 1])):
         candidates = np.asarray(sampler.candidates)[: int(sampler.num_candidates)]
         np.testing.assert_array_equal(candidates, np.unique(problem.retain.dataset.train[:, 1]))

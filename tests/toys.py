@@ -7,6 +7,9 @@ import scipy.sparse
 
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import knn_similarities
+from recunlearn_jax.requests import parse, resolve
+from recunlearn_jax.unlearn import Problem, prepare
+from recunlearn_jax.unlearn.driver import problem_of
 
 NO_PAIRS = np.zeros((0, 2), np.int32)
 NAMES = ("audio", "image", "text")
@@ -59,3 +62,8 @@ def write_folder(folder: Path, rows=ROWS, features=None, graphs=None) -> Path:
     for name, graph in (graphs or {}).items():
         scipy.sparse.save_npz(folder / name, graph)
     return folder
+
+
+def posed(original, words, method="surgery", settings=None, seed=0) -> Problem:
+    """The problem of a request, as a method is given it."""
+    return problem_of(prepare(original, method, settings), resolve(parse(list(words), seed), original.dataset))

@@ -25,7 +25,6 @@ from recunlearn_jax.losses import bpr_divergence_jit
 from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.unlearn import METHODS, answer
-from recunlearn_jax.unlearn.base import no_preparation
 
 MOST = 20_000  # probes of each kind
 
@@ -196,7 +195,7 @@ def _of_seed(case: Case, subject: Subject, original: Recommender) -> Recommender
     if subject.attempt is None:
         return None
     method, settings, seed = subject.attempt
-    if METHODS[method].retrains or METHODS[method].prepare is not no_preparation:
+    if METHODS[method].retrains or METHODS[method].own_model:
         return None
     return answer(original, case.forget_set, method, settings, seed=seed)
 

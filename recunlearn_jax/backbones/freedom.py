@@ -133,7 +133,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         whole = bipartite(dataset.train, shape.num_users, shape.num_items)
         content = item_graph(dataset, modalities, settings.image_weight)
         return Graphs(
-            user_item=layout(whole, settings.layout, 2 * sizes.pairs),
+            user_item=layout(whole, settings.layout, 2 * sizes.pairs, whole),
             item_item=layout(content, settings.layout, max(1, sum(sizes.neighbours.values()))),
             chance=jnp.asarray(np.pad(chance, (0, behind), constant_values=-np.inf), jnp.float32),
             edge_pair=jnp.asarray(np.pad(edge_pair, (0, 2 * behind), constant_values=sizes.pairs), jnp.int32),

@@ -86,8 +86,8 @@ def device_graphs(host: HostGraphs, kind: Layout, pairs: int, neighbours: Mappin
         neighbours: modality -> edges of its item graph to pad to.
     """
     return Graphs(
-        user_item=layout(host.user_item, kind, 2 * pairs),
-        item_user=layout(host.item_user, kind, pairs),
+        user_item=layout(host.user_item, kind, 2 * pairs, host.user_item),
+        item_user=layout(host.item_user, kind, pairs, host.user_to_item),
         item_item={m: layout(matrix, kind, neighbours[m]) for m, matrix in host.item_item.items()},
         available={m: jnp.asarray(rows) for m, rows in host.available.items()},
     )

@@ -24,7 +24,7 @@ _COLUMNS = (
     ("progress", "progress similarities", "{:.2f}"),
     ("collateral", "collateral similarities", "{:.2f}"),
     ("modality overlap", "modality overlap", "{:.3f}"),
-    ("preparation s", "preparation total", "{:.1f}"),
+    ("preparation s", "preparation total", "{:.3g}"),
     ("seconds", "seconds running", "{:.2f}"),
     ("compile s", "seconds compiling", "{:.1f}"),
     ("speed-up", "speed_up", "{:.1f}x"),

@@ -20,11 +20,15 @@ def of_kind(result: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def latencies(result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Seconds of a request, of the rows it needs to be served again, and of an update: quantiles, and the first, which compiles."""
+    """Seconds of a request, of the rows it needs to be served again, of what is prepared before it, and of an update: quantiles, and the
+    first, which compiles."""
     removed, taken = of_kind(result, "remove"), of_kind(result, "learn")
     series = {
         "request": [entry["seconds"] for entry in removed],
         "request, until lists are served": [entry["seconds"] + entry["rows_seconds"] for entry in removed],
+        "preparing for a request, before it comes": [
+            e["preparing_seconds"] for e in removed if "preparing_seconds" in e
+        ],
         "update": [entry["seconds"] for entry in taken],
     }
     return {name: _quantiles(values) for name, values in series.items() if values}

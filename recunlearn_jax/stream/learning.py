@@ -13,7 +13,7 @@ import numpy as np
 from recunlearn_jax.backbones.base import Sizes
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import grown_similarities, knn_similarities
-from recunlearn_jax.recommender import Recommender, fresh_tables, recommender, replace_rows, set_up
+from recunlearn_jax.recommender import Recommender, fresh_content, fresh_ids, recommender, replace_rows, set_up
 from recunlearn_jax.sampling import build_sampler
 from recunlearn_jax.settings import Checked, Count, NotNegative
 from recunlearn_jax.stream.plan import Learn, Plan
@@ -110,11 +110,12 @@ def learned(
         _among(dataset.train[:, c], n) & ~_among(model.dataset.train[:, c], n)
         for c, n in ((0, dataset.num_users), (1, dataset.num_items))
     )
-    fresh = fresh_tables(draw, setup.data, backbone=setup.backbone)
-    new_rows = {"users": users, "items": items}
-    masks = {
-        name: new_rows[rows] for name, rows in setup.backbone.tables.items() if name in fresh and rows != "neither"
+    fresh = {
+        **fresh_ids(draw, setup.data, backbone=setup.backbone),
+        **fresh_content(draw, setup.data, backbone=setup.backbone),
     }
+    new_rows = {"users": users, "items": items}
+    masks = {name: new_rows[setup.backbone.tables[name]] for name in fresh}
     params = replace_rows(model.params, fresh, masks)
 
     new = welcome(dataset, plan.arrivals[event.start : event.stop])

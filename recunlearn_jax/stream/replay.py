@@ -37,8 +37,7 @@ from recunlearn_jax.stream.guard import Guard, Spent, objection
 from recunlearn_jax.stream.learning import Learning, begun, grown, learned, neighbours_of, sizes_of_stream
 from recunlearn_jax.stream.plan import Learn, Plan, Quarter, Remove, make_plan
 from recunlearn_jax.train import train
-from recunlearn_jax.unlearn import answer
-from recunlearn_jax.unlearn.base import no_preparation
+from recunlearn_jax.unlearn import answer, prepare
 from recunlearn_jax.unlearn.driver import find
 
 PLAN, RESULT = "plan.json", "stream.json"
@@ -110,7 +109,7 @@ def replay(
         if count < 0:
             raise InputError(f"{name} is {count}; 0 or more is allowed")
     chosen = find(method, None)[0]
-    if chosen.retrains or chosen.exact or chosen.prepare is not no_preparation:
+    if chosen.retrains or chosen.exact or chosen.own_model:
         raise InputError(
             f"method {method!r} retrains, or prepares for data that stays as it is; a stream takes methods such as delta"
         )
@@ -212,11 +211,13 @@ def _learn(key: jax.Array, event: Learn, model: Recommender, stream: Stream) -> 
 
 
 def _remove(event: Remove, model: Recommender, stream: Stream) -> tuple[Recommender, dict[str, Any]]:
-    pairs = len(model.dataset.train)
+    pairs, seed = len(model.dataset.train), stream.seed + event.number
+    memory = prepare(model, stream.method, seed=seed)  # while nothing comes
+    assert memory.seconds is not None
     start = time.perf_counter()
     forget_set = resolve(event.request, model.dataset)
     resolving = time.perf_counter() - start
-    model = answer(model, forget_set, stream.method, seed=stream.seed + event.number)
+    model = answer(model, forget_set, stream.method, seed=seed, memory=memory)
     start = time.perf_counter()
     jax.block_until_ready(model.rows)
     entry = {
@@ -228,6 +229,7 @@ def _remove(event: Remove, model: Recommender, stream: Stream) -> tuple[Recommen
         "seconds": resolving + model.seconds.total,
         "compiling": model.seconds.compiling,
         "rows_seconds": time.perf_counter() - start,
+        "preparing_seconds": memory.seconds.total,
     }
     return model, entry
 

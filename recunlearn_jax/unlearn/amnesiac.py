@@ -113,4 +113,4 @@ def recorded_epoch(
     return TrainState(params, opt_state, state.epoch + 1), (record, plan.rows[:steps])
 
 
-METHOD = Method(Settings, amnesiac, prepare, source="arXiv 2010.10981")
+METHOD = Method(Settings, amnesiac, prepare, own_model=True, source="arXiv 2010.10981")

@@ -29,6 +29,7 @@ class Problem(NamedTuple):
     original: Recommender
     forget_set: ForgetSet
     retain: Setup  # the retained data, ready for the backbone of the answer; array sizes are the original's
+    fresh: Params  # id tables of a new model, whose rows forgotten rows become
     record: Any = None  # what the method prepared, see `Memory`
     work: Path | None = None  # folder where long work may be kept, so that it goes on when it was cut off
 
@@ -43,7 +44,9 @@ class Memory(NamedTuple):
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it
-    checksum: str | None = None  # of the data it was prepared for; None where nothing was prepared
+    fresh: Params | None = None  # id tables of a new model; None from a method
+    checksum: str | None = None  # of the data it was prepared for; None from a method
+    settings: Any = None  # of the method; None from a method
     seconds: Seconds | None = None  # of preparing; from a method, those of an earlier process that it went on from
 
 
@@ -62,7 +65,10 @@ class Method(NamedTuple):
     """(key, problem, settings) -> parameters and info for people. Parameters are those of the original's backbone or the retained data's;
     what must go from them is removed afterwards. Under "earlier" info may hold the `Seconds` of a process whose work was taken up."""
     prepare: Callable[[jax.Array, Recommender, Any, Path | None], Memory] = no_preparation
-    """(key, original, settings, work) -> memory; before any request, its cost is told apart."""
+    """(key, original, settings, work) -> memory; before any request."""
+    own_model: bool = False
+    """Whether preparing puts a model of its own into service. It then stands apart from an answer; other preparing that nobody did before
+    a request is part of its seconds."""
     retrains: bool = False
     """Whether answers come from retraining on what is retained; checks that ask for many answers leave such a method out."""
     exact: bool = False

@@ -11,12 +11,14 @@ phi is the neighbourhood: the mean of the partners' rows, the same weighed as in
 half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step` of their size; `pull` has
 its equations. f_u is the share of u's pairs that is forgotten.
 
-Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows that are left without any
-pair start anew. `docs/unlearning.md` has the experiments behind each part.
+What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. The request then costs what
+it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows that are left
+without any pair start anew. `docs/unlearning.md` has the experiments behind each part.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +26,13 @@ import numpy as np
 
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Nodes, Params
-from recunlearn_jax.recommender import redraw
+from recunlearn_jax.recommender import Recommender, replace_rows
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
-from recunlearn_jax.unlearn.base import Method, Problem
-from recunlearn_jax.unlearn.pull import differentiated, taken_back
-from recunlearn_jax.unlearn.sides import IN_TURN, KINDS, ByKind, Side, Sides, sides
+from recunlearn_jax.unlearn.base import Memory, Method, Problem
+from recunlearn_jax.unlearn.pull import Layers, difference, differentiated, taken_back
+from recunlearn_jax.unlearn.sides import IN_TURN, KINDS, OTHER, ByKind, Side, Sides, sides
+
+REGRESSED = 100_000  # rows of a kind that a regression reads at most
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,17 @@ class Settings(Checked):
     """How much smaller a user's row would be without any of its pairs."""
     penalty: Positive = 1e-3
     """Of the two ridge regressions, in mean squares of their inputs."""
+    least: Share = 0.02
+    """A user who loses no pair moves where its items have lost more than this share of theirs, on average."""
+
+
+class Record(NamedTuple):
+    """What is known of the whole data before a request."""
+
+    sides: Sides
+    negatives: np.ndarray  # int32 [n], one of each train pair
+    weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
+    layers: Layers | None  # the gradient of all pairs; None where the whole model is differentiated
 
 
 def phi(side: Side, partners: np.ndarray) -> np.ndarray:
@@ -70,39 +85,65 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
         >>> ridge(x, 3 * x, 0.5).round(4).tolist()
         [[2.0, 0.0], [0.0, 2.0]]
     """
-    gram = inputs.T @ inputs
+    # WHY float64: where all degrees are nearly the same, so are columns of X, and rounding would show.
+    wide = inputs.astype(np.float64)
+    gram = wide.T @ wide
     gram[np.diag_indices_from(gram)] += penalty * np.trace(gram) / len(gram)
-    return np.linalg.solve(gram, inputs.T @ targets)
+    return np.linalg.solve(gram, wide.T @ targets).astype(np.float32)
+
+
+def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
+    """The regressions, and the gradient of all pairs."""
+    del work
+    train, backbone = original.dataset.train, original.backbone
+    # That a few negatives are the user's own items cancels out: they are the same before and after.
+    rng = np.random.default_rng(int(jax.random.bits(key, dtype=jnp.uint32)))
+    negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
+    before = sides(train, *backbone.shape[:2])
+    tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
+    weights: ByKind = {kind: _regressed(before, tables, kind, settings.penalty) for kind in KINDS}
+    layers = None
+    if backbone.id_layers is not None:
+        layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
+    return Memory(original, Record(before, negatives, weights, layers))
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Rows follow their change of data."""
-    original, retain = problem.original, problem.retain
-    before, after = original.dataset, retain.dataset
-    seed = int(jax.random.bits(key, dtype=jnp.uint32))
-    size = (before.num_users, before.num_items)
-    old, new = sides(before.train, *size), sides(after.train, *size)
-    share: ByKind = {kind: _share(old[kind].degree, new[kind].degree) for kind in KINDS}
-    tables: ByKind = {kind: _stacked(original.params, kind, original.backbone) for kind in KINDS}
-    pull = _pull(seed, problem, settings, old, new)
+    del key
+    original, backbone, record = problem.original, problem.original.backbone, problem.record
+    old: Sides = record.sides
+    new = old.without(original.dataset.train, problem.forget_set.forget)
+    share: ByKind = {kind: _share(old.degree[kind], new.degree[kind]) for kind in KINDS}
+    moving = _moving(problem, share, new, settings.least)
+    before, after = (data.of_rows(moving) for data in (old, new))
+    pull = _pull(problem, settings, moving, after)
 
-    moving = _moving(problem, share, new)
+    tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
     moved = dict(tables)
     for kind, partners in IN_TURN:
-        rows, trained = moving[kind], old[kind].degree > 0
+        rows = moving[kind]
         if not len(rows) or not len(tables[kind][0]):
             continue
-        inputs = phi(old[kind], tables[partners])
-        weights = ridge(inputs[trained], tables[kind][trained], settings.penalty)
-        change = phi(new[kind].of(rows), moved[partners]) - inputs[rows]
-        moved[kind] = tables[kind].copy()
-        moved[kind][rows] += settings.follow * (change @ weights) + pull[kind][rows]
+        change = phi(after[kind], moved[partners]) - phi(before[kind], tables[partners])
+        step = settings.follow * (change @ record.weights[kind]) + pull[kind]
         if kind == "users":
-            moved[kind][rows] -= settings.shrink * share[kind][rows, None].astype(np.float32) * tables[kind][rows]
-    params = {**original.params, **_unstacked(moved, original.params, original.backbone)}
-    alone = [(new[kind].degree == 0) & (old[kind].degree > 0) for kind in KINDS]
-    params = redraw(key, params, original.data, *alone, backbone=original.backbone)
+            step -= settings.shrink * share[kind][rows, None].astype(np.float32) * tables[kind][rows]
+        moved[kind] = tables[kind].copy()
+        moved[kind][rows] += step
+    params = {**original.params, **_unstacked(moved, original.params, backbone)}
+    alone = {kind: (new.degree[kind] == 0) & (old.degree[kind] > 0) for kind in KINDS}
+    if any(rows.any() for rows in alone.values()):
+        masks = {name: alone[backbone.id_tables()[name]] for name in problem.fresh}  # a table may go with its modality
+        params = replace_rows(params, problem.fresh, masks)
     return params, {"moved_users": len(moving["users"]), "moved_items": len(moving["items"])}
+
+
+def _regressed(before: Sides, tables: ByKind, kind: Nodes, penalty: float) -> np.ndarray:
+    """W or V."""
+    trained = np.flatnonzero(before.degree[kind])
+    rows = trained[:: -(-len(trained) // REGRESSED)]
+    return ridge(phi(before.of(kind, rows), tables[OTHER[kind]]), tables[kind][rows], penalty)
 
 
 def _share(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -110,38 +151,41 @@ def _share(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.where(before > 0, 1 - after / np.maximum(before, 1), 0)
 
 
-def _moving(problem: Problem, share: ByKind, new: Sides) -> ByKind:
+def _moving(problem: Problem, share: ByKind, new: Sides, least: float) -> ByKind:
     """Rows with a share of forgotten evidence that have a pair left, int [n]: items with a forgotten pair or feature row; users with a
-    forgotten pair, or with an item that has one."""
+    forgotten pair, or whose items have lost more than the least share on average."""
     lost = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
-    items = np.logical_or.reduce([share["items"] > 0, *lost])
-    users = (share["users"] > 0) | (new["users"].mean @ (share["items"] > 0).astype(np.float32) > 0)
-    moving = dict(zip(KINDS, (users, items), strict=True))
-    return {kind: np.flatnonzero(rows & (new[kind].degree > 0)) for kind, rows in moving.items()}
+    items = np.flatnonzero(np.logical_or.reduce([share["items"] > 0, *lost]))
+    near = new.partners("items", np.flatnonzero(share["items"]))
+    near = near[new.of("users", near).mean @ share["items"] > least]
+    users = np.union1d(np.flatnonzero(share["users"]), near)
+    return {"users": users[new.degree["users"][users] > 0], "items": items[new.degree["items"][items] > 0]}
 
 
-def _pull(seed: int, problem: Problem, settings: Settings, old: Sides, new: Sides) -> ByKind:
-    """What the pull of their pairs on the rows changes by, float32 [n, d] for users and items."""
-    original, retain = problem.original, problem.retain
-    items = original.dataset.train[:, 1]
-    # One negative a pair, the same before and after. That a few are the user's own items cancels out, too.
-    negatives = np.random.default_rng(seed).choice(np.unique(items), len(items)).astype(np.int32)
-    kept = ~problem.forget_set.forget & ~retain.dataset.removed_items[negatives]
+def _pull(problem: Problem, settings: Settings, moving: ByKind, after: dict[Nodes, Side]) -> ByKind:
+    """What the pull of their pairs on the moving rows changes by, float32 [k, d] for users and items."""
+    original, retain, record = problem.original, problem.retain, problem.record
+    # A removed item is no negative any more.
+    gone = problem.forget_set.forget | retain.dataset.removed_items[record.negatives]
     of_content = any(rows.any() for rows in problem.forget_set.features.values())
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
-    if original.backbone.id_layers is not None and same and not of_content:
-        whole, left = taken_back(original, retain, negatives, kept, old, new)
+    if record.layers is not None and same and not of_content:
+        found = difference(record.layers, original.dataset.train, record.negatives, np.flatnonzero(gone), moving, after)
+        pulled = record.layers.size
     else:
-        slopes = differentiated(original, retain, negatives, kept)
-        whole, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
+        slopes = differentiated(original, retain, record.negatives, ~gone)
+        full, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
+        found = {kind: (full[kind] - left[kind])[moving[kind]] for kind in KINDS}
+        pulled = float(np.linalg.norm(full["items"]))
     size = np.linalg.norm(_stacked(original.params, "items", original.backbone))
-    rate = settings.step * size / max(float(np.linalg.norm(whole["items"])), 1e-30)
-    return {kind: np.float32(rate) * (whole[kind] - left[kind]) for kind in KINDS}
+    rate = np.float32(settings.step * size / max(pulled, 1e-30))
+    return {kind: rate * found[kind] for kind in KINDS}
 
 
 def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:
     """The id tables of users or items side by side, float32 [n, d]."""
-    return np.hstack([np.asarray(params[name]) for name, rows in backbone.id_tables().items() if rows == kind])
+    tables = [np.asarray(params[name]) for name, rows in backbone.id_tables().items() if rows == kind]
+    return tables[0] if len(tables) == 1 else np.hstack(tables)
 
 
 def _unstacked(stacked: ByKind, params: Params, backbone: Backbone) -> Params:
@@ -154,4 +198,4 @@ def _unstacked(stacked: ByKind, params: Params, backbone: Backbone) -> Params:
     return out
 
 
-METHOD = Method(Settings, delta)
+METHOD = Method(Settings, delta, prepare)

@@ -15,7 +15,7 @@ from recunlearn_jax.config import config_to_dict
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, report
 from recunlearn_jax.files import read_json, write_json
-from recunlearn_jax.recommender import Recommender, recommender, set_up
+from recunlearn_jax.recommender import Recommender, fresh_ids, recommender, set_up
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, parse, resolve, retained
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
@@ -41,13 +41,14 @@ def answer(
         method: name in `METHODS`.
         settings: of the method; its defaults where None.
         seed: of the method.
-        memory: of `prepare`, for methods that prepare; made here, before the clock starts, where None.
+        memory: of `prepare`, for methods that prepare; made here where None.
         work: folder where a method may keep long work, so that the same call goes on.
 
     Returns:
         A recommender of the retained data. Every row of a forgotten user, item or feature is that of a fresh model, and it holds no
-        reference to the original. `info` is what the method reports, with `preparation_seconds` where it prepared here; `seconds` run from
-        the resolved request to usable parameters and graph.
+        reference to the original. `info` is what the method reports; `seconds` run from the resolved request to usable parameters and
+        graph. What had to be prepared here counts among them, but for a model that had to be in service before: that stands in `info` as
+        `preparation_seconds`.
 
     Raises:
         InputError: a request, method, settings, memory or work folder that do not fit.
@@ -75,25 +76,26 @@ def answer(
             f"method {method!r}: the model is an ensemble of {original.info['ensemble_of']} models, which it does not hold; "
             "retrain from the model that was trained first"
         )
-    if memory is not None and memory.checksum not in {None, original.dataset.checksum}:
-        raise InputError(f"method {method!r}: its memory was prepared for other data than the model's; prepare anew")
-    _claim(work, "request", method, settings, seed, original, forget_set.checksum)
-    _, forget_key, removal_key = jax.random.split(jax.random.key(seed), 3)
-    prepared_here = memory is None
-    memory = memory or prepare(original, method, settings, seed=seed, work=work)
-    served = memory.original
+    if memory is not None:
+        _check_memory(memory, original, method, settings)
+    _claim(work, "request", method, settings, seed, original, forget_set)
+    forget_key = _keys(seed)[1]
+    in_service_before = memory is None and chosen.own_model
+    if in_service_before:
+        memory = prepare(original, method, settings, seed=seed, work=work)
     with stopwatch() as seconds:
-        retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes, served.setup)
-        problem = Problem(served, forget_set, retain, memory.record, work)
+        memory = memory or prepare(original, method, settings, seed=seed, work=work)
+        problem = problem_of(memory, forget_set, seed, work)
+        served, retain = problem.original, problem.retain
         params, info = chosen.forget(forget_key, problem, settings)
-        params = jax.block_until_ready(remove(removal_key, params, served, retain, method))
+        params = jax.block_until_ready(remove(problem.fresh, params, served, retain, method))
         left = left_over(params, retain, served, forget_set)
     if left:
         raise RuntimeError(
             f"method {method!r}: rows of forgotten users or items stand in {', '.join(left)}; nothing is released"
         )
     earlier = info.pop("earlier", Seconds())
-    if prepared_here and served is not original and memory.seconds is not None:
+    if in_service_before and served is not original and memory.seconds is not None:
         info["preparation_seconds"] = round(memory.seconds.total, 3)
     return recommender(retain, params, info=info, seconds=seconds + earlier)
 
@@ -108,16 +110,62 @@ def prepare(
         method, settings, seed, work: as for `answer`.
     """
     chosen, settings = find(method, settings)
-    _claim(work, "preparation", method, settings, seed, original, "")
+    _claim(work, "preparation", method, settings, seed, original)
     with stopwatch() as seconds:
-        memory = chosen.prepare(jax.random.split(jax.random.key(seed), 3)[0], original, settings, work)
-        jax.block_until_ready(memory.original.params)
+        prepare_key, _, fresh_key = _keys(seed)
+        memory = chosen.prepare(prepare_key, original, settings, work)
+        served = memory.original
+        fresh = fresh_ids(fresh_key, served.data, backbone=served.backbone)
+        jax.block_until_ready((served.params, fresh))
     checksum = None if memory.original is original else original.dataset.checksum
-    return memory._replace(seconds=seconds + (memory.seconds or Seconds()), checksum=checksum)
+    spent = seconds + (memory.seconds or Seconds())
+    return memory._replace(fresh=fresh, seconds=spent, checksum=checksum, settings=settings)
+
+
+def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of preparing, of forgetting, and of the rows that take the place of forgotten ones."""
+    return tuple(jax.random.split(jax.random.key(seed), 3))
+
+
+def problem_of(memory: Memory, forget_set: ForgetSet, seed: int = 0, work: Path | None = None) -> Problem:
+    """What a method is given: the data edited once, and set up.
+
+    Args:
+        memory: of `prepare`.
+        forget_set: resolved on the data of its original.
+        seed: as for `answer`.
+        work: folder where a method may keep long work.
+    """
+    served, fresh = memory.original, memory.fresh
+    retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes, served.setup)
+    if fresh is None or retain.backbone is not served.backbone:
+        fresh = fresh_ids(_keys(seed)[2], retain.data, backbone=retain.backbone)
+    return Problem(served, forget_set, retain, fresh, memory.record, work)
+
+
+def _check_memory(memory: Memory, original: Recommender, method: str, settings: Any) -> None:
+    """Whether a memory is of this model and these settings.
+
+    Raises:
+        InputError: it is not.
+    """
+    if memory.original is not original and memory.checksum != original.dataset.checksum:
+        of = "another model" if memory.checksum is None else "other data than the model's"
+        raise InputError(f"method {method!r}: its memory was prepared for {of}; prepare anew")
+    if memory.settings != settings:
+        raise InputError(
+            f"method {method!r}: its memory was prepared with {memory.settings}, not {settings}; prepare anew"
+        )
 
 
 def _claim(
-    work: Path | None, stage: str, method: str, settings: Any, seed: int, original: Recommender, forget_checksum: str
+    work: Path | None,
+    stage: str,
+    method: str,
+    settings: Any,
+    seed: int,
+    original: Recommender,
+    forget_set: ForgetSet | None = None,
 ) -> None:
     """Bind a work folder to what is done in it, so that nothing of another request, seed or setting is ever taken up there."""
     if work is None:
@@ -129,7 +177,7 @@ def _claim(
         "seed": seed,
         "config": config_to_dict(original.config),
         "data_checksum": original.dataset.checksum,
-        "forget_checksum": forget_checksum,
+        "forget_checksum": "" if forget_set is None else forget_set.checksum,
     }
     if path.exists() and read_json(path) != identity:
         raise InputError(

@@ -161,4 +161,4 @@ def prepare(key: jax.Array, original: Recommender, chosen: ease.Settings, work: 
     return Memory(train(setup, 0))
 
 
-METHOD = Method(ease.Settings, forget, prepare, exact=True, source="arXiv 1905.03375")
+METHOD = Method(ease.Settings, forget, prepare, own_model=True, exact=True, source="arXiv 1905.03375")

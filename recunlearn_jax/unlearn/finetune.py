@@ -26,9 +26,8 @@ class Settings(Checked):
 def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Train on from the cut model, at the settings of its training."""
     retain = problem.retain
-    cut_key, train_key = jax.random.split(key)
-    params = remove(cut_key, problem.original.params, problem.original, retain, "finetune")
-    return trained_on(train_key, params, retain, settings.epochs), {"steps": settings.epochs}
+    params = remove(problem.fresh, problem.original.params, problem.original, retain, "finetune")
+    return trained_on(jax.random.split(key)[1], params, retain, settings.epochs), {"steps": settings.epochs}
 
 
 def trained_on(key: jax.Array, params: Params, setup: Setup, epochs: int) -> Params:

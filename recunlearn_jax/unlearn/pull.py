@@ -1,16 +1,21 @@
 """The pull of pairs on rows: the gradient of BPR by the id tables at half of them, before and after a request.
 
-    Z      = rows at half of the id tables, on the data before or after
+    Z      = half of the rows that are served
     C_ui   = -sigmoid(-(z_ui - z_uj)) / n for a pair (u, i), the opposite for its negative (u, j); n pairs
     G      = [C Z_I; C^T Z_U], the gradient of the mean BPR by the rows
     pull   = 1 / (L + 1) sum_l A_hat^l G, l = 0 .. L
 
 The last line takes the gradient back through the propagation of ids alone, where a backbone's rows are such a mean (`id_layers`): what
-content adds to the rows stands in Z and is left out of the way back. Nothing is compiled for it but the rows, which serving needs anyway.
-Where a request is for content, or a backbone has other rows, the gradient goes back through the whole model by autodiff.
+content adds to the rows stands in Z and is left out of the way back. Nothing is differentiated or compiled.
+
+All layers are there before a request comes. It changes them on the rows that it moves and nowhere else: G by the pairs that go, A_hat by
+their degrees, Z not at all. So its cost follows the request, not the data. Where a request is for content, or a backbone has other rows,
+the gradient goes back through the whole model by autodiff.
 """
 
 import functools
+import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,86 +24,121 @@ import scipy.sparse
 from jaxtyping import Array, Float
 
 from recunlearn_jax.backbones import Backbone
-from recunlearn_jax.backbones.base import Data, Params, Triplets
+from recunlearn_jax.backbones.base import Data, Nodes, Params, Triplets
 from recunlearn_jax.losses import bpr
-from recunlearn_jax.recommender import Recommender, Setup, embed, shapes
+from recunlearn_jax.recommender import Recommender, Setup, shapes
 from recunlearn_jax.unlearn.base import id_tables
 from recunlearn_jax.unlearn.removal import like
-from recunlearn_jax.unlearn.sides import KINDS, ByKind, Sides
+from recunlearn_jax.unlearn.sides import KINDS, OTHER, ByKind, Side, Sides
 
 _BLOCK = 2**14  # triplets whose rows fit a cache
 
 
-def taken_back(
-    original: Recommender, retain: Setup, negatives: np.ndarray, kept: np.ndarray, old: Sides, new: Sides
-) -> tuple[ByKind, ByKind]:
-    """The pull before and after a request for users, items or pairs, float32 [n, d] each, by the propagation of ids alone.
+class Layers(NamedTuple):
+    """The gradient of all pairs on its way back, before any request."""
+
+    rows: ByKind  # Z of users and items, float32 [n, d]
+    gradients: list[ByKind]  # A_hat^l G, l = 0 .. L
+    size: float  # of the pull of all pairs on the items, the norm of its matrix
+
+
+def taken_back(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sides: Sides, depth: int) -> Layers:
+    """The gradient of all pairs, taken back.
 
     Args:
-        original: of a backbone with `id_layers`.
-        retain: the retained data, set up for the same backbone.
-        negatives: one of each train pair, int32 [n].
-        kept: bool [n], pairs that count afterwards.
-        old, new: the pairs before and after.
+        served: rows of users, then of items, float32 [|U| + |I|, d].
+        pairs: int32 [n, 2], by user.
+        negatives: one of each, int32 [n].
+        sides: of the pairs.
+        depth: L.
     """
-    backbone, pairs = original.backbone, original.dataset.train
-    assert backbone.id_layers is not None
-    half = halved(original.params, backbone)
-    found = []
-    for data, sides, counted in ((original.data, old, slice(None)), (retain.data, new, kept)):
-        rows = np.asarray(embed(half, data, backbone=backbone))
-        gradient = by_rows(rows, pairs[counted], negatives[counted], backbone.shape.num_users)
-        found.append(through_layers(gradient, sides, backbone.id_layers))
-    return found[0], found[1]
+    users, items = np.split(served / 2, [len(sides.degree["users"])])
+    rows: ByKind = {"users": users, "items": items}
+    found = [gradient(rows, pairs, negatives, len(pairs))]
+    a_hat = {kind: sides.of(kind).spread for kind in KINDS} if depth else {}
+    for _ in range(depth):
+        found.append({kind: a_hat[kind] @ found[-1][OTHER[kind]] for kind in KINDS})
+    return Layers(rows, found, float(np.linalg.norm(_mean([layer["items"] for layer in found]))))
 
 
-def halved(params: Params, backbone: Backbone) -> Params:
-    """The parameters with half of the id tables."""
-    return {**params, **{name: table / 2 for name, table in id_tables(params, backbone).items()}}
-
-
-def by_rows(rows: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, num_users: int) -> ByKind:
-    """G, gradient of the mean BPR by the rows of users and items, float32.
+def gradient(
+    rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, chosen: ByKind | None = None
+) -> ByKind:
+    """G of some pairs, float32 [n, d] for users and items.
 
     Args:
-        rows: Z, float32 [|U| + |I|, d].
+        rows: Z.
         pairs: int32 [n, 2], by user.
         negatives: int32 [n].
-        num_users: |U|.
+        count: of pairs that the mean is over.
+        chosen: rows that are wanted, int [k]; all where None.
 
     Examples:
-        >>> rows = np.array([[1.0], [1.0], [1.0]], np.float32)  # a user, its item and a negative, which score alike
-        >>> g = by_rows(rows, np.array([[0, 0]]), np.array([1]), 1)
+        >>> rows = {"users": np.ones((1, 1), np.float32), "items": np.ones((2, 1), np.float32)}  # an item and a negative that score alike
+        >>> g = gradient(rows, np.array([[0, 0]]), np.array([1]), 1)
         >>> g["users"].tolist(), g["items"].tolist()
         ([[0.0]], [[-0.5], [0.5]])
     """
-    users, items = rows[:num_users], rows[num_users:]
+    users, items = rows["users"], rows["items"]
     share = np.empty(len(pairs), np.float32)
     for start in range(0, len(pairs), _BLOCK):
         (u, i), j = pairs[start : start + _BLOCK].T, negatives[start : start + _BLOCK]
         margin = np.einsum("nd,nd->n", users[u], items[i] - items[j])
-        share[start : start + _BLOCK] = -np.exp(-np.logaddexp(0, margin)) / len(pairs)
-    ends = 2 * np.concatenate([[0], np.cumsum(np.bincount(pairs[:, 0], minlength=num_users))])
+        share[start : start + _BLOCK] = -np.exp(-np.logaddexp(0, margin)) / count
+    ends = 2 * np.concatenate([[0], np.cumsum(np.bincount(pairs[:, 0], minlength=len(users)))])
     columns = np.stack([pairs[:, 1], negatives], axis=1).ravel()
     signed = scipy.sparse.csr_array(
-        (np.stack([share, -share], axis=1).ravel(), columns, ends), shape=(num_users, len(items))
+        (np.stack([share, -share], axis=1).ravel(), columns, ends), shape=(len(users), len(items))
     )
-    return {"users": signed @ items, "items": signed.T @ users}
+    if chosen is None:
+        return {"users": signed @ items, "items": signed.T @ users}
+    return {"users": signed[chosen["users"]] @ items, "items": signed.T.tocsr()[chosen["items"]] @ users}
 
 
-def through_layers(gradient: ByKind, sides: Sides, layers: int) -> ByKind:
-    """1 / (L + 1) sum_l A_hat^l G: A_hat is symmetric, so what went out along an edge comes back along it."""
-    total = layer = gradient
-    for _ in range(layers):
-        layer = {"users": sides["users"].spread @ layer["items"], "items": sides["items"].spread @ layer["users"]}
-        total = {kind: total[kind] + layer[kind] for kind in KINDS}
-    return {kind: total[kind] / np.float32(layers + 1) for kind in KINDS}
+def difference(
+    before: Layers, pairs: np.ndarray, negatives: np.ndarray, gone: np.ndarray, moving: ByKind, near: dict[Nodes, Side]
+) -> ByKind:
+    """The pull before a request less the pull after it, on the rows that move, float32 [k, d] for users and items.
+
+    Args:
+        before: of all pairs.
+        pairs, negatives: int32 [n, 2], int32 [n].
+        gone: int [g], pairs that do not count afterwards.
+        moving: rows, int [k].
+        near: the same rows with the pairs that stay.
+    """
+    more = np.float32(len(pairs) / (len(pairs) - len(gone)))  # of each pair that stays, since the mean is over fewer
+    changes = [gradient(before.rows, pairs[gone], negatives[gone], len(pairs), moving)]
+    for layer, following in itertools.pairwise(before.gradients):
+        changes.append(
+            {
+                kind: following[kind][moving[kind]]
+                - near[kind].spread @ layer[other]
+                + near[kind].spread[:, moving[other]] @ changes[-1][other]
+                for kind, other in OTHER.items()
+            }
+        )
+    layers = list(zip(before.gradients, changes, strict=True))
+    return {
+        kind: _mean([more * change[kind] - (more - 1) * layer[kind][moving[kind]] for layer, change in layers])
+        for kind in KINDS
+    }
+
+
+def _mean(tables: list[np.ndarray]) -> np.ndarray:
+    return np.asarray(functools.reduce(np.add, tables) / np.float32(len(tables)))
 
 
 def differentiated(
     original: Recommender, retain: Setup, negatives: np.ndarray, kept: np.ndarray
 ) -> tuple[Params, Params]:
-    """The pull before and after any request, by the id tables; arguments as for `taken_back`."""
+    """The pull before and after any request, by the id tables, through the whole model.
+
+    Args:
+        original, retain: before and after.
+        negatives: one of each train pair, int32 [n].
+        kept: bool [n], pairs that count afterwards.
+    """
     pairs, capacity = original.dataset.train, original.sizes.pairs
     padded = np.pad(np.column_stack([pairs, negatives]).astype(np.int32), ((0, capacity - len(pairs)), (0, 0)))
     triplets = (padded[:, 0], padded[:, 1], padded[:, 2])

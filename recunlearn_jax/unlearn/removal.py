@@ -1,9 +1,9 @@
 """Removal: no row of a forgotten user, item or feature is in parameters that are released. One rule for every table of every backbone:
 
-    a forgotten row becomes the row that `Backbone.init` gives for the retained data
+    a forgotten row becomes the row of a new model
 
-which is a fresh draw for a user or an item, and no feature for content. What belongs to a modality that is gone is left behind. Afterwards
-a forgotten row is looked for among all rows of the id tables, in case a method copied one.
+which is a draw that has seen no data for a user or an item, and no feature for content. What belongs to a modality that is gone is left
+behind. Afterwards a forgotten row is looked for among all rows of the id tables, in case a method copied one.
 """
 
 from typing import Any
@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.backbones.base import Params, check_tables, flat
-from recunlearn_jax.recommender import Recommender, Setup, fresh_tables, replace_rows, shapes
+from recunlearn_jax.recommender import Recommender, Setup, fresh_content, replace_rows, shapes
 from recunlearn_jax.requests import ForgetSet
 
 SHORT = 8  # columns below which two rows may be equal by chance
 
 
-def remove(key: jax.Array, params: Params, original: Recommender, retain: Setup, method: str) -> Params:
-    """Parameters that may be released: those of the retained data's backbone, every forgotten row as a fresh model has it.
+def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, method: str) -> Params:
+    """Parameters that may be released: those of the retained data's backbone, every forgotten row as a new model has it.
 
     Args:
-        key: typed PRNG key.
+        fresh: id tables of a new model, see `recommender.fresh_ids`.
         params: from a method.
         original: before the request.
         retain: the retained data.
@@ -33,7 +33,7 @@ def remove(key: jax.Array, params: Params, original: Recommender, retain: Setup,
         TypeError: a parameter is missing, has another shape or type, or is not declared by the backbone.
     """
     backbone, dataset = retain.backbone, retain.dataset
-    fresh = fresh_tables(key, retain.data, backbone=backbone)
+    fresh = {**fresh, **fresh_content(jax.random.key(0), retain.data, backbone=backbone)}
     kept = like(params, original.params if original.backbone is backbone else shapes(retain), method)
     check_tables(backbone, kept)
     masks = {}

@@ -242,9 +242,8 @@ def as_tables(z: jax.Array, dataset: Dataset) -> Params:
 
 def method(scheme: Scheme, kind: type, source: str) -> Method:
     """A way of forgetting by shards."""
-    return Method(
-        kind, functools.partial(forget, scheme), functools.partial(prepared, scheme), retrains=True, source=source
-    )
+    makers = functools.partial(forget, scheme), functools.partial(prepared, scheme)
+    return Method(kind, *makers, own_model=True, retrains=True, source=source)
 
 
 RANDOM = Scheme(random_shards, mean_of_scores)

@@ -1,4 +1,4 @@
-"""The pairs of a data set from both sides, as host matrices: what delta reads of users and of items."""
+"""The pairs of a data set from both sides, as host matrices: what delta reads of users and of items, for all rows or for some."""
 
 from typing import NamedTuple
 
@@ -9,34 +9,72 @@ from recunlearn_jax.backbones.base import Nodes
 
 KINDS: tuple[Nodes, ...] = ("users", "items")
 ByKind = dict[Nodes, np.ndarray]
+OTHER: dict[Nodes, Nodes] = {"users": "items", "items": "users"}
 # Whose rows move, and their partners.
 IN_TURN: tuple[tuple[Nodes, Nodes], ...] = (("items", "users"), ("users", "items"))
 
 
 class Side(NamedTuple):
-    """Users or items, with their edges to the other kind; n rows, m partners."""
+    """Some users or items, k rows, with their edges to the other kind, m partners."""
 
-    mean: scipy.sparse.csr_array  # float32 [n, m], 1 / degree of the row
-    spread: scipy.sparse.csr_array  # float32 [n, m], 1 / sqrt of both degrees, the weights of A_hat
-    degree: np.ndarray  # int64 [n]
-
-    def of(self, rows: np.ndarray) -> "Side":
-        """The same for some rows, int [k]."""
-        return Side(self.mean[rows], self.spread[rows], self.degree[rows])
+    mean: scipy.sparse.csr_array  # float32 [k, m], 1 / degree of the row
+    spread: scipy.sparse.csr_array  # float32 [k, m], 1 / sqrt of both degrees, the weights of A_hat
+    degree: np.ndarray  # int64 [k]
 
 
-Sides = dict[Nodes, Side]
+class Sides(NamedTuple):
+    """Pairs, compressed by user and by item. What is taken away is left out when rows are read, so that a request edits no matrix."""
+
+    edges: dict[Nodes, scipy.sparse.csr_array]  # int32 [n, m], which pair it is
+    degree: ByKind  # int64 [n], of the pairs that stay
+    stays: np.ndarray | None = None  # bool, of each pair; all where None
+
+    def without(self, pairs: np.ndarray, gone: np.ndarray) -> "Sides":
+        """The sides without some pairs.
+
+        Args:
+            pairs: int [n, 2], all of them, as given to `sides`.
+            gone: bool [n].
+        """
+        lost = dict(zip(KINDS, pairs[gone].T, strict=True))
+        degree: ByKind = {
+            kind: self.degree[kind] - np.bincount(lost[kind], minlength=len(self.degree[kind])) for kind in KINDS
+        }
+        return Sides(self.edges, degree, ~gone)
+
+    def of(self, kind: Nodes, rows: np.ndarray | slice = slice(None)) -> Side:
+        """Some users or items, int [k], or all."""
+        edges = self.edges[kind][rows]
+        starts, partners = edges.indptr, edges.indices
+        if self.stays is not None:
+            stays = self.stays[edges.data]
+            starts, partners = np.concatenate([[0], np.cumsum(stays)])[starts], partners[stays]
+        degree = self.degree[kind][rows]
+        own = np.repeat(degree.astype(np.float32), np.diff(starts))
+        both = own * self.degree[OTHER[kind]][partners].astype(np.float32)
+        mean, spread = (
+            scipy.sparse.csr_array((np.float32(1) / weights, partners, starts), shape=edges.shape)
+            for weights in (own, np.sqrt(both))
+        )
+        return Side(mean, spread, degree)
+
+    def of_rows(self, rows: ByKind) -> dict[Nodes, Side]:
+        """Some users and some items, int [k] each."""
+        return {kind: self.of(kind, rows[kind]) for kind in KINDS}
+
+    def partners(self, kind: Nodes, rows: np.ndarray) -> np.ndarray:
+        """Those that some users or items have, int [k], ascending."""
+        edges = self.edges[kind][rows]
+        return np.unique(edges.indices if self.stays is None else edges.indices[self.stays[edges.data]])
 
 
 def sides(pairs: np.ndarray, num_users: int, num_items: int) -> Sides:
-    """Both sides of some pairs, int [n, 2]."""
-    ends: dict[Nodes, tuple[np.ndarray, int]] = {"users": (pairs[:, 0], num_users), "items": (pairs[:, 1], num_items)}
-    degree = {kind: np.bincount(ids, minlength=size) for kind, (ids, size) in ends.items()}
-    root = np.sqrt(degree["users"][pairs[:, 0]].astype(np.float32) * degree["items"][pairs[:, 1]].astype(np.float32))
-    found: Sides = {}
-    for kind, partners in IN_TURN:
-        (rows, n), (columns, m) = ends[kind], ends[partners]
-        weights = (np.float32(1) / degree[kind][rows].astype(np.float32), np.float32(1) / root)
-        mean, spread = (scipy.sparse.csr_array((w, (rows, columns)), shape=(n, m)) for w in weights)
-        found[kind] = Side(mean, spread, degree[kind])
-    return found
+    """Both sides of some pairs, int [n, 2], sorted by user and item."""
+    degree: ByKind = {
+        "users": np.bincount(pairs[:, 0], minlength=num_users),
+        "items": np.bincount(pairs[:, 1], minlength=num_items),
+    }
+    starts = np.concatenate([[0], np.cumsum(degree["users"])])
+    which = np.arange(len(pairs), dtype=np.int32)
+    by_user = scipy.sparse.csr_array((which, pairs[:, 1], starts), shape=(num_users, num_items))
+    return Sides({"users": by_user, "items": by_user.T.tocsr()}, degree)
