@@ -192,20 +192,39 @@ def growth() -> str:
             f"{point['data_and_item_graph_seconds']:.1f}",
             f"{point['ranking_seconds']:.2f}",
             f"{point['request']['seconds']:.2f}",
+            f"{point['request']['preparing_seconds']:.2f}",
         )
         rows.append((f"{point['pairs']:,}", data, f"{1e3 * point['step_seconds']:.0f}", slope, memory, *served))
     header = (
         *("train pairs", "data", "ms a step", "slope from the row above", "peak memory"),
         *("data and item graphs, s", "ranking for 2,000 users, s", "a request for 100 users, s"),
+        "prepared before it, s",
     )
-    slopes = "| {slope_time:.2f} | {slope_memory:.2f} | | | {slope_request:.2f} |".format(**result)
+    slopes = "| {slope_time:.2f} | {slope_memory:.2f} | | | {slope_request:.2f} | |".format(**result)
     shares = result["unlearning"]["requests"]
     told = "; ".join(
-        f"{words}: {row['seconds']:.1f} s ({row['first_seconds']:.1f} s with compiling)"
+        f"{words}: {row['seconds']:.1f} s ({row['first_seconds']:.1f} s with preparing and compiling)"
         for words, row in shares.items()
     )
     peak = max(row["peak_bytes"] for row in shares.values()) / 2**30
     return f"{written(header, rows)}| all, slope log-log | | {slopes}\n\nOn the largest, {told}; {peak:.1f} GiB at the peak.\n"
+
+
+def communication() -> str:
+    """What eight devices send in a step, counted in the compiled program, and the time it would take."""
+    result = read_json(BENCHMARKS / "communication.json")
+    sizes, projected = result["sizes"], result["projected"]
+    rows = [
+        (kind, *(f"{s['collectives'][kind]['count']}, {s['collectives'][kind]['bytes'] / 1e6:.1f} MB" for s in sizes))
+        for kind in sizes[0]["collectives"]
+    ]
+    rows.append(("all", *(f"{s['bytes'] / 1e6:.0f} MB" for s in sizes)))
+    times = ", ".join(f"{ms:.0f} ms by {link}" for link, ms in projected["milliseconds"].items())
+    return (
+        written(("collective: number, sent by a device", *(f"{s['nodes']:,} nodes" for s in sizes)), rows)
+        + f"\n{result['bytes_of_a_node'] / 1e3:.1f} kB a node and {result['bytes_of_the_batch'] / 1e6:.0f} MB for the batch. "
+        f"On {projected['nodes']:,} nodes {projected['bytes'] / 1e9:.1f} GB a step: {times}.\n"
+    )
 
 
 def against_reference() -> str:
@@ -778,6 +797,7 @@ TABLES = {
     "machines": machines,
     "time_to_quality": quality_times,
     "growth": growth,
+    "communication": communication,
     "reference": against_reference,
 }
 

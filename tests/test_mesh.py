@@ -21,7 +21,8 @@ from recunlearn_jax.unlearn import answer
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = Path(__file__).parent.parent / "experiments" / "tpu" / "mesh.py"
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "experiments" / "tpu" / "mesh.py"
 
 
 def test_rows_are_spread_where_they_divide_and_copied_elsewhere():
@@ -108,6 +109,28 @@ def test_a_model_is_loaded_over_the_mesh_that_is_set(alone, name, tmp_path):
     for other in (loaded, back):
         jax.tree.map(np.testing.assert_array_equal, other.params, model.params)
     assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves((back.params, back.data)))
+
+
+def test_what_devices_send_is_counted_in_a_program(monkeypatch):
+    """By hand, for eight devices: a gather, a sum of two arrays and one that starts early, nothing else; and in a program of jax's own."""
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from communication import collectives
+
+    program = """
+      %g = f32[8,64]{1,0} all-gather(%x), channel_id=1, dimensions={0}
+      %r = (f32[16]{0}, s32[]) all-reduce(%a, %b), to_apply=%add
+      %s = bf16[4,4]{1,0} collective-permute-start(%y), source_target_pairs={{0,1}}
+      %d = f32[9]{0} fusion(%all-gather.3), kind=kLoop"""
+    assert collectives(program, 8) == {
+        "all-gather": {"count": 1, "bytes": 8 * 64 * 4 * 7 / 8},
+        "all-reduce": {"count": 1, "bytes": (16 * 4 + 4) * 2 * 7 / 8},
+        "collective-permute": {"count": 1, "bytes": 32},
+    }
+    with jax.set_mesh(device_mesh(4)):
+        x = place(jnp.arange(8.0))
+        text = jax.jit(lambda x: x - jnp.mean(x)).lower(x).compile().as_text()
+    assert collectives(text, 4) == {"all-reduce": {"count": 1, "bytes": 4 * 2 * 3 / 4}}
 
 
 @pytest.fixture(scope="module")

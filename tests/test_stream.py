@@ -216,9 +216,10 @@ def test_what_was_removed_does_not_come_back(planned):
 
 def test_when_exact_retraining_is_due():
     guard = Guard(forgotten=0.1, lost=0.2)
-    assert objection(guard, Spent(0.1, 0.5, 0.4)) is None  # as much as is allowed
-    assert "11.0% of the pairs" in str(objection(guard, Spent(0.11, 0.5, 0.5)))
-    assert "fell by 22.0%" in str(objection(guard, Spent(0, 0.5, 0.39)))
+    assert objection(guard, Spent(0.1, 0.1, 0.5, 0.4)) is None  # as much as is allowed
+    assert "11.0% of the pairs forgotten" in str(objection(guard, Spent(0.11, 0, 0.5, 0.5)))
+    assert "12.0% of the pairs taken up" in str(objection(guard, Spent(0, 0.12, 0.5, 0.5)))
+    assert "fell by 22.0%" in str(objection(guard, Spent(0, 0, 0.5, 0.39)))
     assert objection(guard, Spent()) is None
     with pytest.raises(InputError, match=r"forgotten: 1\.5"):
         Guard(forgotten=1.5)
@@ -228,11 +229,12 @@ def test_retraining_pays_back():
     log = [
         {"event": "original", "watched recall@20": 0.5},
         {"event": "remove", "share": 0.04},
-        {"event": "learn", "watched recall@20": 0.45},
+        {"event": "learn", "grown": 0.03, "watched recall@20": 0.45},
         {"event": "remove", "share": 0.02},
+        {"event": "learn", "grown": 0.05, "watched recall@20": 0.45},
     ]
-    assert spent_after(log) == Spent(pytest.approx(0.06), 0.5, 0.45)
-    assert spent_after([*log, {"event": "retrain", "watched recall@20": 0.48}]) == Spent(0, 0.48, 0.48)
+    assert spent_after(log) == Spent(pytest.approx(0.06), pytest.approx(0.08), 0.5, 0.45)
+    assert spent_after([*log, {"event": "retrain", "watched recall@20": 0.48}]) == Spent(0, 0, 0.48, 0.48)
 
 
 @pytest.mark.slow
@@ -295,7 +297,7 @@ OPTIONS = {
     "updates": 3,
     "canaries": 1,
     "golds": 1,
-    "guard": Guard(forgotten=0.03),
+    "guard": Guard(forgotten=0.03, learned=1.0),
     "learning": Learning(epochs=1),
 }
 

@@ -206,7 +206,8 @@ def _learn(key: jax.Array, event: Learn, model: Recommender, stream: Stream) -> 
         f"new {kind}": len(np.setdiff1d(dataset.train[:, c], before.train[:, c]))
         for c, kind in enumerate(("users", "items"))
     }
-    taken = {"pairs": len(dataset.train) - len(before.train), **new}
+    pairs = len(dataset.train) - len(before.train)
+    taken = {"pairs": pairs, "grown": pairs / len(before.train), **new}
     return model, {"event": "learn", **taken, "seconds": seconds.total, "compiling": seconds.compiling}
 
 
@@ -242,6 +243,8 @@ def spent_after(log: list[dict[str, Any]]) -> Spent:
             spent = Spent()
         if "share" in entry:
             spent = spent.answered(entry["share"])
+        if "grown" in entry:
+            spent = spent.grown(entry["grown"])
         if WATCHED_FIGURE in entry:
             spent = spent.measured(entry[WATCHED_FIGURE])
     return spent
