@@ -27,7 +27,7 @@ from recunlearn_jax.unlearn import answer, prepare
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
 COUPLED = "coupled Gold"
-WHOLE_MODEL = "delta, pull through the whole model"  # by autodiff, in place of the propagation of ids alone
+WHOLE_MODEL = "delta, pull through the whole model"  # by autodiff on all of the edited data, in place of layers that are known
 # variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]
 PARTS_OF_METHODS: Variations = {
@@ -37,6 +37,7 @@ PARTS_OF_METHODS: Variations = {
     "delta, no pull (step 0)": ("delta", {"step": 0.0}),
     "delta, rows do not follow (follow 0)": ("delta", {"follow": 0.0}),
     "delta, users keep their size (shrink 0)": ("delta", {"shrink": 0.0}),
+    "delta, every user near a forgotten pair moves (least 0)": ("delta", {"least": 0.0}),
     "mmrecun": ("mmrecun", {}),
     "mmrecun, no forget terms (alpha 1)": ("mmrecun", {"alpha": 1.0}),
     "mmrecun, ascent instead of swap": ("mmrecun", {"reverse": "ascent"}),
