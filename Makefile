@@ -28,18 +28,18 @@ demo: $(VENV)/ready
 	$(BIN)/recunlearn compare --data runs/demo/data --request users:5% --out runs/demo/compare --preset toy --canaries 10
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready
 	$(MAKE) --no-print-directory -j 2 lint quick
 
 quick: $(VENV)/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 oldest: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(OLDEST)
-	$(VENV)-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(VENV)-oldest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

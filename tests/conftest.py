@@ -63,6 +63,15 @@ def programs_of_one_file():
     jax.clear_caches()
 
 
+# Files with few tests that take minutes: begun last, one of them would keep a single process busy while the others are done.
+LONGEST = ("test_benchmarks", "test_readme", "test_site", "test_mesh", "test_unlearn", "test_cli")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first; `make test` hands files out in this order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "slow: takes more than some seconds; `make check` leaves it out, `make test` runs it"
