@@ -3,10 +3,10 @@
     python experiments/variations.py TIKTOK_FOLDER [GROUP ...]
 
     modalities   image and audio, each alone, none: users:5% and items:5%
-    activity     drawn at random, the most active, the least active users, and pairs of such: 1 and 10 % of them
+    activity     drawn at random, the most active, the least active users, and pairs of such: 1, 5 and 10 % of them
     backbones    MGCN, LightGCN, VBPR, FREEDOM, MF: users:5% and pairs:5%
 
-Half an hour on two cores. Preset fast, and one independent Gold a case: differences of a few thousandths of Recall say nothing. Each case
+An hour on two cores. Preset fast, and one independent Gold a case: differences of a few thousandths of Recall say nothing. Each case
 goes on where it was cut off (runs/variations/CASE); results are written as they come, and those that are there are skipped.
 """
 
@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/variations")
 METHODS = ("delta", "surgery", "mmrecun")
 BACKBONES = ("mgcn", "lightgcn", "vbpr", "freedom", "mf")
-SHARES = (1, 10)
+SHARES = (1, 5, 10)
 SEED = 1
 BOTH = "modalities_image_and_audio"
 
