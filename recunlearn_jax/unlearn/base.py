@@ -40,7 +40,7 @@ class NoSettings:
 
 
 class Memory(NamedTuple):
-    """What a method prepared before any request came."""
+    """What a method prepared before any request came. It knows the data before the request, and goes when the request is answered."""
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it

@@ -131,7 +131,8 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params,
             step -= settings.shrink * share[kind][rows, None].astype(np.float32) * tables[kind][rows]
         moved[kind] = tables[kind].copy()
         moved[kind][rows] += step
-    params = {**original.params, **_unstacked(moved, original.params, backbone)}
+    changed: ByKind = {kind: table for kind, table in moved.items() if table is not tables[kind]}
+    params = {**original.params, **_unstacked(changed, original.params, backbone)}
     alone = {kind: (new.degree[kind] == 0) & (old.degree[kind] > 0) for kind in KINDS}
     if any(rows.any() for rows in alone.values()):
         masks = {name: alone[backbone.id_tables()[name]] for name in problem.fresh}  # a table may go with its modality
@@ -189,9 +190,11 @@ def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:
 
 
 def _unstacked(stacked: ByKind, params: Params, backbone: Backbone) -> Params:
-    """The id tables that `_stacked` put side by side."""
+    """The id tables that `_stacked` put side by side, of the kinds given."""
     out, start = {}, dict.fromkeys(KINDS, 0)
     for name, kind in backbone.id_tables().items():
+        if kind not in stacked:
+            continue
         width = params[name].shape[1]
         out[name] = jnp.asarray(stacked[kind][:, start[kind] : start[kind] + width])
         start[kind] += width
