@@ -27,7 +27,9 @@ from recunlearn_jax.unlearn import answer, prepare
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
 COUPLED = "coupled Gold"
-WHOLE_MODEL = "delta, pull through the whole model"  # by autodiff on all of the edited data, in place of layers that are known
+WHOLE_MODEL = (
+    "delta, pull through the whole model"  # by autodiff on all of the edited data, in place of layers that are known
+)
 # variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]
 PARTS_OF_METHODS: Variations = {

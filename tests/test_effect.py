@@ -17,7 +17,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.requests import forget_pairs, parse
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
-from recunlearn_jax.unlearn import NoSettings, answer
+from recunlearn_jax.unlearn import METHODS, NoSettings, answer
 from recunlearn_jax.verdict import Figure, Measured, judgement
 
 CONFIG = Config(
@@ -111,6 +111,18 @@ def test_methods_answer_every_original(case):
         assert both[f"{name}, s.e."] == pytest.approx(abs(pair[0] - pair[1]) / 2)
     assert 0 < both["progress similarities"] < 1
     assert "forgotten pairs" in " ".join(both)
+
+
+def test_a_model_of_another_backbone_has_nothing_to_lay_beside_the_original(case):
+    """EASE has other tables, rows and scores: it is judged by the checks that need none of them, and by no other."""
+    method = METHODS["ease"]
+    answered = answer(case.original, case.forget_set, "ease")
+    subject = Subject("ease", answered, Attempt("ease", method.Settings(), 1))
+    others = [name for name, check in CHECKS.items() if check.needs in {"params", "replays"}]
+    assert {"effect", "update"} <= set(others)
+    found = examine(case, [subject], ["forgetting", *others])["figures"]["ease"]
+    assert found
+    assert found.keys() == examine(case, [subject], ["forgetting"])["figures"]["ease"].keys()
 
 
 def test_neighbour_scores_by_a_loop():

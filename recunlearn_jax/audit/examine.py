@@ -66,8 +66,8 @@ def examine(
             continue
         if check.needs != "method":
             for subject in [*judged, *golds]:
-                if check.needs == "params" and not _alike(subject, case):
-                    continue  # an ensemble, which answers with another backbone than the original's
+                if check.needs in {"params", "replays"} and not _alike(subject, case):
+                    continue  # an ensemble or EASE, which has no tables, rows and scores to lay beside the original's
                 make = functools.partial(_measured, prepared, subject)
                 own[subject.name] |= keep(subject.name, name, check, make)[subject.name]
             continue

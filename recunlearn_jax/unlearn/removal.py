@@ -33,18 +33,20 @@ def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, 
         TypeError: a parameter is missing, has another shape or type, or is not declared by the backbone.
     """
     backbone, dataset = retain.backbone, retain.dataset
-    fresh = {**fresh, **fresh_content(jax.random.key(0), retain.data, backbone=backbone)}
     kept = like(params, original.params if original.backbone is backbone else shapes(retain), method)
     check_tables(backbone, kept)
-    masks = {}
+    gone = {"users": dataset.removed_users, "items": dataset.removed_items}
+    ids = backbone.id_tables()
+    masks = {name: gone[rows] for name, rows in ids.items()}
+    content = {}
     for name, rows in backbone.tables.items():
-        modality = backbone.of_modality(name)
-        if rows == "users":
-            masks[name] = dataset.removed_users
-        elif rows == "items":
-            features = dataset.features.get(modality or "")
-            masks[name] = dataset.removed_items | (False if features is None else ~features.any(axis=1))
-    return replace_rows(kept, fresh, {name: mask for name, mask in masks.items() if name in kept})
+        if name in kept and name not in ids and rows != "neither":
+            features = dataset.features.get(backbone.of_modality(name) or "") if rows == "items" else None
+            content[name] = gone[rows] if features is None else gone[rows] | ~features.any(axis=1)
+    if any(mask.any() for mask in content.values()):
+        fresh = {**fresh, **fresh_content(jax.random.key(0), retain.data, backbone=backbone)}
+        masks |= content
+    return replace_rows(kept, fresh, masks)
 
 
 def like(params: Params, expected: Params, method: str) -> Params:
