@@ -14,7 +14,7 @@ from recunlearn_jax.commands.options import Settings
 class Stream:
     """Replay a data set as a stream of interactions, new users, new items and removal requests, with Golds at each quarter of the requests.
     Cut off at any time, the same command goes on. `--set learn.epochs=2 learn.rehearsal=1` says how what is new is learned, and
-    `guard.forgotten=0.05 guard.lost=0.05` when exact retraining is due."""
+    `guard.forgotten=0.05 guard.learned=0.1 guard.lost=0.05` when exact retraining is due."""
 
     data: Path
     """MMRec folder; a column timestamp or order of its .inter file is the clock."""

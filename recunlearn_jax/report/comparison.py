@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from recunlearn_jax.errors import counted
 from recunlearn_jax.results import coupled_of, figure_of, golds_of, methods_of
 
 # title, figure, format
@@ -99,7 +100,7 @@ def heading(results: dict[str, Any]) -> str:
         else f"seed {results['seed']}"
     )
     on = "" if backbone == "mgcn" else f"{backbone}, "
-    where = f"{results['environment']['device']}, {results['environment']['cores']} cores"
+    where = f"{results['environment']['device']}, {counted(results['environment']['cores'], 'core')}"
     return f"{results['data']}: forget {forgotten} ({on}{seed}, {where})"
 
 
