@@ -14,7 +14,7 @@ from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
 from recunlearn_jax.errors import counted
 from recunlearn_jax.files import read_json
-from recunlearn_jax.results import figure_of
+from recunlearn_jax.results import figure_of, golds_of, methods_of
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -341,31 +341,30 @@ def noise() -> str:
 
 
 def coins() -> str:
-    """What an attacker rules out by guessing."""
-    cases = read_json(RESULTS / "coins_tiktok.json")["cases"]
-    names = [name for name in cases["users_5"]["models"] if "-" not in name]
+    """What an attacker rules out by guessing which canaries were there."""
+    cases = [results.read(RESULTS / f"forgetting_tiktok_{kind}_5_seed1.json") for kind in ("users", "pairs")]
+    names = [*methods_of(cases[0])]
+    guessed = {name: figure_of(cases[0]["models"][name], "coins guessed") or 0.0 for name in names}
     rows = []
-    for name in ["gold", *sorted(names, key=lambda n: cases["users_5"]["models"][n]["right"])]:
+    for name in ["gold", *sorted(names, key=lambda n: guessed[n])]:
         cells = []
-        for case in cases.values():
-            own = [row for model, row in case["models"].items() if model == name or model.startswith(f"{name}-")]
-            right, bound = ([row[key] for row in own] for key in ("right", "epsilon at least"))
-            cells.append(f"{min(right)} to {max(right)}" if len(set(right)) > 1 else right[0])
-            cells.append(
-                "-"
-                if max(bound) == 0
-                else f"{min(bound):.2f} to {max(bound):.2f}"
-                if len(set(bound)) > 1
-                else f"{bound[0]:.2f}"
-            )
+        for case in cases:
+            of = golds_of(case) if name == "gold" else [name]
+            found = [case["models"][model]["figures"] for model in of if model in case["models"]]
+            right = [round(case["planted"]["canary"] * figures["coins guessed"]) for figures in found]
+            bound = [figures["epsilon at least"] for figures in found]
+            cells.append(_range(right, "{}"))
+            cells.append(_range(bound, "{:.2f}") if any(bound) else "-")
         rows.append((name, *cells))
     return written(
         ("model", "users:5%: right of 20", "epsilon at least", "pairs:5%: right of 20", "epsilon at least"), rows
     )
 
 
-AFFORDABLE = 60  # seconds of retraining that anybody can wait
-NEAR = 0.95  # of MGCN's test Recall@20, for which EASE may stand in its place
+def _range(values: Sequence[float], form: str) -> str:
+    """Lowest to highest, or the one there is; - where there is none."""
+    ends = dict.fromkeys(form.format(x) for x in (min(values), max(values))) if values else ["-"]
+    return " to ".join(ends)
 
 
 def decision() -> str:
