@@ -181,7 +181,8 @@ class Dataset:
         left = object.__new__(Dataset)
         for field_ in dataclasses.fields(self):
             object.__setattr__(left, field_.name, changes.pop(field_.name, getattr(self, field_.name)))
-        assert not changes, f"no field {list(changes)}"
+        if changes:
+            raise TypeError(f"a data set has no field {next(iter(changes))!r}")
         return left
 
     def summary(self) -> str:

@@ -31,7 +31,7 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
     degree = np.bincount(users, minlength=num_users)
     weight = _inverse_root(degree)[users] * _inverse_root(np.bincount(items, minlength=num_items))[items]
     # In the order of users, pairs are the rows of R as they stand; only the transpose has to be sorted.
-    starts = np.concatenate([[0], np.cumsum(degree)])
+    starts = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)  # scipy takes the columns' type from it
     r_hat = scipy.sparse.csr_array((weight, items, starts), shape=(num_users, num_items))
     transposed = r_hat.T.tocsr()
     columns = np.concatenate([items + num_users, transposed.indices])

@@ -372,7 +372,15 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
     Args:
         dataset: the data of the original; with item graphs attached, so that Gold uses the same edited graphs.
         forget_set: resolved on this data set.
+
+    Raises:
+        InputError: it was not.
     """
+    sizes = len(forget_set.forget), len(forget_set.users), len(forget_set.items)
+    fits = sizes == (len(dataset.train), dataset.num_users, dataset.num_items)
+    whole = fits and forget_set.users[dataset.train[:, 0]] | forget_set.items[dataset.train[:, 1]]
+    if not fits or (whole & ~forget_set.forget).any():
+        raise InputError("request: its forget set was resolved on other data than this; resolve it anew")
 
     def outside(pairs):
         gone = forget_set.users[pairs[:, 0]] | forget_set.items[pairs[:, 1]]

@@ -18,7 +18,7 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.unlearn.delta import Settings, delta, phi, ridge
-from recunlearn_jax.unlearn.pull import difference, differentiated, slope, taken_back
+from recunlearn_jax.unlearn.pull import change, differentiated, slope, taken_back
 from recunlearn_jax.unlearn.sides import KINDS as SIDES
 from recunlearn_jax.unlearn.sides import sides
 
@@ -173,7 +173,7 @@ def pulled(original, forget_set, negatives):
     after = before.without(data.train, forget_set.forget)
     near = {kind: after.of(kind, rows) for kind, rows in every.items()}
     gone = np.flatnonzero(forget_set.forget)
-    return difference(layers, data.train, negatives, gone, every, near), layers.size
+    return change(layers, data.train, negatives, gone, every, near), layers.size
 
 
 @pytest.mark.parametrize(("name", "layers"), [("mf", 0), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 3)])
@@ -203,6 +203,19 @@ def test_the_pull_by_hand(name, layers):
     assert size == pytest.approx(np.linalg.norm(whole[data.num_users :]), rel=1e-5)
     theirs = whole - pull(~forget_set.forget)
     np.testing.assert_allclose(np.vstack([ours["users"], ours["items"]]), theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_where_no_pair_counts_any_more_nothing_pulls():
+    """All pairs that stay have a removed item as their negative: what pulls before is all that changes."""
+    setup = set_up(small_dataset(0), Config("mf", backbone_kind("mf").Settings(embedding_size=4)))
+    original = recommender(setup, init_params(jax.random.key(1), setup.data, backbone=setup.backbone))
+    data, before = setup.dataset, sides(setup.dataset.train, setup.dataset.num_users, setup.dataset.num_items)
+    negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
+    layers = taken_back(np.asarray(original.rows), data.train, negatives, before, 0)
+    every = {"users": np.arange(data.num_users), "items": np.arange(data.num_items)}
+    found = change(layers, data.train, negatives, np.arange(len(data.train)), every, before.of_rows(every))
+    for kind in SIDES:
+        np.testing.assert_array_equal(found[kind], layers.gradients[0][kind])
 
 
 @pytest.mark.parametrize("words", [["items:2"], ["items:2", "users:1"]])

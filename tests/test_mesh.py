@@ -117,16 +117,29 @@ def test_what_devices_send_is_counted_in_a_program(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from communication import collectives
 
-    program = """
-      %g = f32[8,64]{1,0} all-gather(%x), channel_id=1, dimensions={0}
-      %r = (f32[16]{0}, s32[]) all-reduce(%a, %b), to_apply=%add
-      %s = bf16[4,4]{1,0} collective-permute-start(%y), source_target_pairs={{0,1}}
-      %d = f32[9]{0} fusion(%all-gather.3), kind=kLoop"""
+    branch = "%branch_{0} (x: f32[]) -> f32[] {{\n  %r.{0} = f32[{0}]{{0}} all-reduce(%x), to_apply=%add\n}}\n"
+    program = (
+        branch.format(2)
+        + branch.format(5)
+        + """
+ENTRY %main (x: f32[8,64]) -> f32[9] {
+  %g = f32[8,64]{1,0} all-gather(%x), channel_id=1, dimensions={0}
+  %r = (f32[16]{0}, s32[]) all-reduce(%a, %b), to_apply=%add
+  %s = bf16[4,4]{1,0} collective-permute-start(%y), source_target_pairs={{0,1}}
+  %c = f32[] conditional(%i, %x, %x), branch_computations={%branch_2, %branch_5}
+  %d = f32[9]{0} fusion(%all-gather.3), kind=kLoop, calls=%fused
+}
+"""
+    )
     assert collectives(program, 8) == {
         "all-gather": {"count": 1, "bytes": 8 * 64 * 4 * 7 / 8},
-        "all-reduce": {"count": 1, "bytes": (16 * 4 + 4) * 2 * 7 / 8},
+        "all-reduce": {"count": 2, "bytes": (16 * 4 + 4 + 5 * 4) * 2 * 7 / 8},  # of the branches, the dearer one
         "collective-permute": {"count": 1, "bytes": 32},
     }
+    with pytest.raises(ValueError, match="in the loop branch_5"):
+        collectives(program.replace("calls=%fused", "body=%branch_5"), 8)
+    looped = program.replace("calls=%fused", 'body=%branch_5, backend_config={"known_trip_count":{"n":"3"}}')
+    assert collectives(looped, 8)["all-reduce"]["count"] == 5
     with jax.set_mesh(device_mesh(4)):
         x = place(jnp.arange(8.0))
         text = jax.jit(lambda x: x - jnp.mean(x)).lower(x).compile().as_text()

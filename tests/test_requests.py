@@ -18,6 +18,7 @@ from recunlearn_jax.dataset import SPLITS, Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.graph import knn_similarities
 from recunlearn_jax.requests import Request, difference, forget_pairs, parse, read_request, resolve, retained, to_json
+from recunlearn_jax.synthetic import toy
 
 
 def refusal(function, *arguments):
@@ -487,6 +488,17 @@ def test_what_was_forgotten_is_read_from_the_data_alone(words):
 
 
 # Shares
+
+
+def test_a_forget_set_of_other_data_is_refused():
+    """Of as many pairs, even: what it calls removed would be left with pairs."""
+    first, second = (toy(60, 40, pairs_per_user=5, clusters=2, seed=seed) for seed in (0, 1))
+    assert len(first.train) == len(second.train)
+    with pytest.raises(InputError, match="resolved on other data"):
+        retained(second, resolve(parse(["items:5,6,7"]), first))
+    larger = toy(61, 40, pairs_per_user=5, clusters=2)
+    with pytest.raises(InputError, match="resolved on other data"):
+        retained(larger, resolve(parse(["users:3"]), first))
 
 
 def many_users():

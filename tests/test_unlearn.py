@@ -325,14 +325,18 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
     """Otherwise what an earlier request removed would come back, or another request's training would be taken up."""
     memory = prepare(original, "amnesiac", {"epochs": 1})
     first = answer(original, ["users:3"], "amnesiac", {"epochs": 1}, memory=memory)
-    with pytest.raises(InputError, match="prepared for other data"):
-        answer(first, ["users:4"], "amnesiac", {"epochs": 1}, memory=memory)
+    twin = recommender(original.setup, original.params)
+    for other in (first, twin):
+        with pytest.raises(InputError, match="prepared for another model"):
+            answer(other, ["users:4"], "amnesiac", {"epochs": 1}, memory=memory)
     for method in ("delta", "surgery"):
         of_another = prepare(first, method)
         with pytest.raises(InputError, match="prepared for another model"):
             answer(original, ["users:4"], method, memory=of_another)
-    with pytest.raises(InputError, match=r"prepared with Settings\(step=0.5"):
+    with pytest.raises(InputError, match=r"prepared with settings Settings\(step=0.5"):
         answer(original, ["users:4"], "delta", memory=prepare(original, "delta", {"step": 0.5}))
+    with pytest.raises(InputError, match="prepared with seed 2, not 0"):
+        answer(original, ["users:4"], "delta", memory=prepare(original, "delta", seed=2))
     answer(original, ["users:3"], "surgery", work=tmp_path)
     answer(original, ["users:3"], "surgery", work=tmp_path)  # the same call goes on
     for words, method, seed in ((["users:4"], "surgery", 0), (["users:3"], "surgery", 1), (["users:3"], "mmrecun", 0)):
@@ -349,8 +353,6 @@ def test_what_is_prepared_before_a_request_changes_no_bit_of_its_answer(method, 
         ours = answer(original, words, method, seed=4, memory=memory)
         theirs = answer(original, words, method, seed=4)
         assert same(ours.params, theirs.params)
-        assert memory.seconds is not None
-        assert theirs.seconds.total > ours.seconds.total > 0 or method == "surgery"
 
 
 def test_an_ensemble_is_not_retrained_as_if_it_were_one_model(original):

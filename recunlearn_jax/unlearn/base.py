@@ -44,9 +44,10 @@ class Memory(NamedTuple):
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it
-    fresh: Params | None = None  # id tables of a new model; None from a method
-    checksum: str | None = None  # of the data it was prepared for; None from a method
-    settings: Any = None  # of the method; None from a method
+    fresh: Params | None = None  # id tables of a new model
+    of: Recommender | None = None  # the model it was prepared for; this and what follows None from a method
+    settings: Any = None  # of the method
+    seed: int | None = None  # draws in the record and fresh rows are of it
     seconds: Seconds | None = None  # of preparing; from a method, those of an earlier process that it went on from
 
 

@@ -11,9 +11,9 @@ phi is the neighbourhood: the mean of the partners' rows, the same weighed as in
 half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step` of their size; `pull` has
 its equations. f_u is the share of u's pairs that is forgotten.
 
-What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. The request then costs what
-it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows that are left
-without any pair start anew. `docs/unlearning.md` has the experiments behind each part.
+What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. What a request computes then
+follows what it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows
+that are left without any pair start anew. `docs/unlearning.md` has the experiments behind each part.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from recunlearn_jax.backbones.base import Nodes, Params
 from recunlearn_jax.recommender import Recommender, replace_rows
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
-from recunlearn_jax.unlearn.pull import Layers, difference, differentiated, taken_back
+from recunlearn_jax.unlearn.pull import Layers, change, differentiated, taken_back
 from recunlearn_jax.unlearn.sides import IN_TURN, KINDS, OTHER, ByKind, Side, Sides, sides
 
 REGRESSED = 100_000  # rows of a kind that a regression reads at most
@@ -58,6 +58,7 @@ class Record(NamedTuple):
     negatives: np.ndarray  # int32 [n], one of each train pair
     weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
     layers: Layers | None  # the gradient of all pairs; None where the whole model is differentiated
+    size: float  # of the items' table, its norm
 
 
 def phi(side: Side, partners: np.ndarray) -> np.ndarray:
@@ -99,13 +100,13 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     # That a few negatives are the user's own items cancels out: they are the same before and after.
     rng = np.random.default_rng(int(jax.random.bits(key, dtype=jnp.uint32)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
-    before = sides(train, *backbone.shape[:2])
+    before = sides(train, original.dataset.num_users, original.dataset.num_items)
     tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
     weights: ByKind = {kind: _regressed(before, tables, kind, settings.penalty) for kind in KINDS}
     layers = None
     if backbone.id_layers is not None:
         layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
-    return Memory(original, Record(before, negatives, weights, layers))
+    return Memory(original, Record(before, negatives, weights, layers, float(np.linalg.norm(tables["items"]))))
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
@@ -125,8 +126,8 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params,
         rows = moving[kind]
         if not len(rows) or not len(tables[kind][0]):
             continue
-        change = phi(after[kind], moved[partners]) - phi(before[kind], tables[partners])
-        step = settings.follow * (change @ record.weights[kind]) + pull[kind]
+        nearby = phi(after[kind], moved[partners]) - phi(before[kind], tables[partners])
+        step = settings.follow * (nearby @ record.weights[kind]) + pull[kind]
         if kind == "users":
             step -= settings.shrink * share[kind][rows, None].astype(np.float32) * tables[kind][rows]
         moved[kind] = tables[kind].copy()
@@ -171,15 +172,14 @@ def _pull(problem: Problem, settings: Settings, moving: ByKind, after: dict[Node
     of_content = any(rows.any() for rows in problem.forget_set.features.values())
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
     if record.layers is not None and same and not of_content:
-        found = difference(record.layers, original.dataset.train, record.negatives, np.flatnonzero(gone), moving, after)
+        found = change(record.layers, original.dataset.train, record.negatives, np.flatnonzero(gone), moving, after)
         pulled = record.layers.size
     else:
         slopes = differentiated(original, retain, record.negatives, ~gone)
         full, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
         found = {kind: (full[kind] - left[kind])[moving[kind]] for kind in KINDS}
         pulled = float(np.linalg.norm(full["items"]))
-    size = np.linalg.norm(_stacked(original.params, "items", original.backbone))
-    rate = np.float32(settings.step * size / max(pulled, 1e-30))
+    rate = np.float32(settings.step * record.size / max(pulled, 1e-30))
     return {kind: rate * found[kind] for kind in KINDS}
 
 

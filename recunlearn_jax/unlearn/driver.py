@@ -77,7 +77,7 @@ def answer(
             "retrain from the model that was trained first"
         )
     if memory is not None:
-        _check_memory(memory, original, method, settings)
+        _check_memory(memory, original, method, settings, seed)
     _claim(work, "request", method, settings, seed, original, forget_set)
     forget_key = _keys(seed)[1]
     in_service_before = memory is None and chosen.own_model
@@ -117,9 +117,8 @@ def prepare(
         served = memory.original
         fresh = fresh_ids(fresh_key, served.data, backbone=served.backbone)
         jax.block_until_ready((served.params, fresh))
-    checksum = None if memory.original is original else original.dataset.checksum
     spent = seconds + (memory.seconds or Seconds())
-    return memory._replace(fresh=fresh, seconds=spent, checksum=checksum, settings=settings)
+    return memory._replace(of=original, settings=settings, seed=seed, fresh=fresh, seconds=spent)
 
 
 def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -143,19 +142,19 @@ def problem_of(memory: Memory, forget_set: ForgetSet, seed: int = 0, work: Path 
     return Problem(served, forget_set, retain, fresh, memory.record, work)
 
 
-def _check_memory(memory: Memory, original: Recommender, method: str, settings: Any) -> None:
-    """Whether a memory is of this model and these settings.
+def _check_memory(memory: Memory, original: Recommender, method: str, settings: Any, seed: int) -> None:
+    """Whether a memory is of this model, these settings and this seed.
 
     Raises:
         InputError: it is not.
     """
-    if memory.original is not original and memory.checksum != original.dataset.checksum:
-        of = "another model" if memory.checksum is None else "other data than the model's"
-        raise InputError(f"method {method!r}: its memory was prepared for {of}; prepare anew")
-    if memory.settings != settings:
-        raise InputError(
-            f"method {method!r}: its memory was prepared with {memory.settings}, not {settings}; prepare anew"
-        )
+    if original is not memory.of and original is not memory.original:
+        raise InputError(f"method {method!r}: its memory was prepared for another model; prepare anew")
+    for name, kept, asked in (("settings", memory.settings, settings), ("seed", memory.seed, seed)):
+        if kept != asked:
+            raise InputError(
+                f"method {method!r}: its memory was prepared with {name} {kept}, not {asked}; prepare anew"
+            )
 
 
 def _claim(

@@ -27,7 +27,7 @@ def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Para
     """Train on from the cut model, at the settings of its training."""
     retain = problem.retain
     params = remove(problem.fresh, problem.original.params, problem.original, retain, "finetune")
-    return trained_on(jax.random.split(key)[1], params, retain, settings.epochs), {"steps": settings.epochs}
+    return trained_on(key, params, retain, settings.epochs), {"steps": settings.epochs}
 
 
 def trained_on(key: jax.Array, params: Params, setup: Setup, epochs: int) -> Params:

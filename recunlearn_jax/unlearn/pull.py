@@ -9,8 +9,8 @@ The last line takes the gradient back through the propagation of ids alone, wher
 content adds to the rows stands in Z and is left out of the way back. Nothing is differentiated or compiled.
 
 All layers are there before a request comes. It changes them on the rows that it moves and nowhere else: G by the pairs that go, A_hat by
-their degrees, Z not at all. So its cost follows the request, not the data. Where a request is for content, or a backbone has other rows,
-the gradient goes back through the whole model by autodiff.
+their degrees, Z not at all. So what it computes follows the request, but for passes over masks. Where a request is for content, or a
+backbone has other rows, the gradient goes back through the whole model by autodiff.
 """
 
 import functools
@@ -95,7 +95,7 @@ def gradient(
     return {"users": signed[chosen["users"]] @ items, "items": signed.T.tocsr()[chosen["items"]] @ users}
 
 
-def difference(
+def change(
     before: Layers, pairs: np.ndarray, negatives: np.ndarray, gone: np.ndarray, moving: ByKind, near: dict[Nodes, Side]
 ) -> ByKind:
     """The pull before a request less the pull after it, on the rows that move, float32 [k, d] for users and items.
@@ -107,7 +107,10 @@ def difference(
         moving: rows, int [k].
         near: the same rows with the pairs that stay.
     """
-    more = np.float32(len(pairs) / (len(pairs) - len(gone)))  # of each pair that stays, since the mean is over fewer
+    left = len(pairs) - len(gone)
+    if not left:  # every pair goes, or has a negative that does
+        return {kind: _mean([layer[kind][moving[kind]] for layer in before.gradients]) for kind in KINDS}
+    more = np.float32(len(pairs) / left)  # of each pair that stays, since the mean is over fewer
     changes = [gradient(before.rows, pairs[gone], negatives[gone], len(pairs), moving)]
     for layer, following in itertools.pairwise(before.gradients):
         changes.append(
@@ -120,7 +123,7 @@ def difference(
         )
     layers = list(zip(before.gradients, changes, strict=True))
     return {
-        kind: _mean([more * change[kind] - (more - 1) * layer[kind][moving[kind]] for layer, change in layers])
+        kind: _mean([more * own[kind] - (more - 1) * layer[kind][moving[kind]] for layer, own in layers])
         for kind in KINDS
     }
 

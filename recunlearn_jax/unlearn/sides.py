@@ -74,7 +74,7 @@ def sides(pairs: np.ndarray, num_users: int, num_items: int) -> Sides:
         "users": np.bincount(pairs[:, 0], minlength=num_users),
         "items": np.bincount(pairs[:, 1], minlength=num_items),
     }
-    starts = np.concatenate([[0], np.cumsum(degree["users"])])
+    starts = np.concatenate([[0], np.cumsum(degree["users"])]).astype(np.int32)
     which = np.arange(len(pairs), dtype=np.int32)
     by_user = scipy.sparse.csr_array((which, pairs[:, 1], starts), shape=(num_users, num_items))
     return Sides({"users": by_user, "items": by_user.T.tocsr()}, degree)
