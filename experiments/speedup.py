@@ -46,13 +46,21 @@ def main() -> None:
         label=f"Gold, projected: {EPOCHS} epochs",
     )
     axis.loglog(
-        sizes, [p["request"]["seconds"] for p in grown], "-", color="tab:blue", label="delta, a request for 100 users, prepared for"
+        sizes,
+        [p["request"]["seconds"] for p in grown],
+        "-",
+        color="tab:blue",
+        label="delta, a request for 100 users, prepared for",
     )
     for name in REAL:
         pairs, gold, delta = points(name)
         axis.loglog([pairs], [gold], "o", color="darkgoldenrod", label="Gold, measured" if name == REAL[0] else None)
         axis.loglog(
-            [pairs], [delta], "s", color="tab:blue", label="delta, 5 % of the users, prepared for (tiktok)" if name == REAL[0] else None
+            [pairs],
+            [delta],
+            "s",
+            color="tab:blue",
+            label="delta, 5 % of the users, prepared for (tiktok)" if name == REAL[0] else None,
         )
         axis.annotate(f"{name}\n{gold / delta:.0f}x", (pairs, (gold * delta) ** 0.5), ha="center", fontsize=9)
     for point in grown[2:]:

@@ -767,6 +767,7 @@ def demo() -> str:
         "canary rank",
         "progress",
         "collateral",
+        "preparation s",
         "seconds",
         "speed-up",
     )
