@@ -2,8 +2,8 @@
 
     a forgotten row becomes the row of a new model
 
-which is a draw that has seen no data for a user or an item, and no feature for content. What belongs to a modality that is gone is left
-behind. Afterwards a forgotten row is looked for among all rows of the id tables, in case a method copied one.
+which is a draw that has seen no data for a user or an item, and zero, no feature, for content. What belongs to a modality that is gone is
+left behind. Afterwards a forgotten row is looked for among all rows of the id tables, in case a method copied one.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.backbones.base import Params, check_tables, flat
-from recunlearn_jax.recommender import Recommender, Setup, fresh_content, replace_rows, shapes
+from recunlearn_jax.recommender import Recommender, Setup, replace_rows, shapes
 from recunlearn_jax.requests import ForgetSet
 
 SHORT = 8  # columns below which two rows may be equal by chance
@@ -37,16 +37,20 @@ def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, 
     check_tables(backbone, kept)
     gone = {"users": dataset.removed_users, "items": dataset.removed_items}
     ids = backbone.id_tables()
-    masks = {name: gone[rows] for name, rows in ids.items()}
     content = {}
     for name, rows in backbone.tables.items():
         if name in kept and name not in ids and rows != "neither":
             features = dataset.features.get(backbone.of_modality(name) or "") if rows == "items" else None
             content[name] = gone[rows] if features is None else gone[rows] | ~features.any(axis=1)
-    if any(mask.any() for mask in content.values()):
-        fresh = {**fresh, **fresh_content(jax.random.key(0), retain.data, backbone=backbone)}
-        masks |= content
-    return replace_rows(kept, fresh, masks)
+    kept = {**kept, **_emptied({name: kept[name] for name in content}, content)}
+    return replace_rows(kept, fresh, {name: gone[rows] for name, rows in ids.items()})
+
+
+@jax.jit
+def _emptied(tables: Params, masks: dict[str, jax.Array]) -> Params:
+    return {
+        name: jnp.where(masks[name].reshape(-1, *[1] * (table.ndim - 1)), 0, table) for name, table in tables.items()
+    }
 
 
 def like(params: Params, expected: Params, method: str) -> Params:
