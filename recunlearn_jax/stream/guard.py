@@ -18,7 +18,7 @@ class Guard(Checked):
     """Of the train pairs, in all answers since the last exact training."""
     learned: NotNegative = 0.1
     """Interactions taken up in updates since then, in shares of those that were there. On Sports a model that had gone on learning by a
-    tenth ranked 2.5 % worse than a retrained one (docs/streams.md), which its own valid Recall@20 does not tell."""
+    tenth ranked up to 3 % worse than retrained ones (docs/streams.md), which its own valid Recall@20 does not tell."""
     lost: Share = 0.05
     """Of the best valid Recall@20 since then."""
 
