@@ -6,7 +6,7 @@
     activity     drawn at random, the most active, the least active users, and pairs of such: 1, 5 and 10 % of them
     backbones    MGCN, LightGCN, VBPR, FREEDOM, MF: users:5% and pairs:5%
 
-An hour on two cores. Preset fast, and one independent Gold a case: differences of a few thousandths of Recall say nothing. Each case
+Preset fast, and one independent Gold a case: differences of a few thousandths of Recall say nothing. Each case
 goes on where it was cut off (runs/variations/CASE); results are written as they come, and those that are there are skipped.
 """
 

@@ -17,8 +17,8 @@ class Guard(Checked):
     forgotten: Share = 0.05
     """Of the train pairs, in all answers since the last exact training."""
     learned: NotNegative = 0.1
-    """Interactions taken up in updates since then, in shares of those that were there. On Sports a model that had gone on learning by a
-    tenth ranked up to 3 % worse than retrained ones (docs/streams.md), which its own valid Recall@20 does not tell."""
+    """Interactions taken up in updates since then, in shares of those that were there. A model that goes on learning may fall behind a
+    retrained one without its own valid Recall@20 telling; a tenth is a choice, and docs/streams.md has a stream with it."""
     lost: Share = 0.05
     """Of the best valid Recall@20 since then."""
 

@@ -30,7 +30,7 @@ from recunlearn_jax.recommender import Recommender, replace_rows
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
 from recunlearn_jax.unlearn.pull import Layers, change, differentiated, taken_back
-from recunlearn_jax.unlearn.sides import IN_TURN, KINDS, OTHER, ByKind, Side, Sides, sides
+from recunlearn_jax.unlearn.sides import KINDS, OTHER, ByKind, Side, Sides, sides
 
 REGRESSED = 100_000  # rows of a kind that a regression reads at most
 
@@ -122,8 +122,8 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params,
 
     tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
     moved = dict(tables)
-    for kind, partners in IN_TURN:
-        rows = moving[kind]
+    for kind in reversed(KINDS):  # items first, then users by the items' new rows
+        rows, partners = moving[kind], OTHER[kind]
         if not len(rows) or not len(tables[kind][0]):
             continue
         nearby = phi(after[kind], moved[partners]) - phi(before[kind], tables[partners])

@@ -85,7 +85,7 @@ def answer(
         memory = prepare(original, method, settings, seed=seed, work=work)
     with stopwatch() as seconds:
         memory = memory or prepare(original, method, settings, seed=seed, work=work)
-        problem = problem_of(memory, forget_set, seed, work)
+        problem = problem_of(memory, forget_set, work)
         served, retain = problem.original, problem.retain
         params, info = chosen.forget(forget_key, problem, settings)
         params = jax.block_until_ready(remove(problem.fresh, params, served, retain, method))
@@ -126,19 +126,20 @@ def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     return tuple(jax.random.split(jax.random.key(seed), 3))
 
 
-def problem_of(memory: Memory, forget_set: ForgetSet, seed: int = 0, work: Path | None = None) -> Problem:
+def problem_of(memory: Memory, forget_set: ForgetSet, work: Path | None = None) -> Problem:
     """What a method is given: the data edited once, and set up.
 
     Args:
         memory: of `prepare`.
         forget_set: resolved on the data of its original.
-        seed: as for `answer`.
         work: folder where a method may keep long work.
     """
+    assert memory.seed is not None
+    assert memory.fresh is not None
     served, fresh = memory.original, memory.fresh
     retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes, served.setup)
-    if fresh is None or retain.backbone is not served.backbone:
-        fresh = fresh_ids(_keys(seed)[2], retain.data, backbone=retain.backbone)
+    if retain.backbone is not served.backbone:
+        fresh = fresh_ids(_keys(memory.seed)[2], retain.data, backbone=retain.backbone)
     return Problem(served, forget_set, retain, fresh, memory.record, work)
 
 

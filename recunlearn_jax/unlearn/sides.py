@@ -10,8 +10,6 @@ from recunlearn_jax.backbones.base import Nodes
 KINDS: tuple[Nodes, ...] = ("users", "items")
 ByKind = dict[Nodes, np.ndarray]
 OTHER: dict[Nodes, Nodes] = {"users": "items", "items": "users"}
-# Whose rows move, and their partners.
-IN_TURN: tuple[tuple[Nodes, Nodes], ...] = (("items", "users"), ("users", "items"))
 
 
 class Side(NamedTuple):
@@ -64,8 +62,7 @@ class Sides(NamedTuple):
 
     def partners(self, kind: Nodes, rows: np.ndarray) -> np.ndarray:
         """Those that some users or items have, int [k], ascending."""
-        edges = self.edges[kind][rows]
-        return np.unique(edges.indices if self.stays is None else edges.indices[self.stays[edges.data]])
+        return np.unique(self.of(kind, rows).mean.indices)
 
 
 def sides(pairs: np.ndarray, num_users: int, num_items: int) -> Sides:
