@@ -11,14 +11,15 @@ relearn, too.
 Originals are shared by the cases of one data set and request seed, whose planted users are the same.
 """
 
-import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import originals
+
 from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
-from recunlearn_jax.comparison import PARTS, compare
+from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.dataset import Dataset
@@ -98,9 +99,7 @@ def main(folder: Path, cases: list[str]) -> None:
             originals=shared,
             tell=lambda line, case=case: print(case, line, flush=True),
         )
-        for original in (out / PARTS).glob("original*"):
-            if not (shared / original.name).exists():
-                shutil.copytree(original, shared / original.name)
+        originals.keep(out, shared)
         results.write(result, found)
         report.effect_plot(found, RESULTS / f"forgetting_{case}_effect.png")
         report.canary_plot(found, RESULTS / f"forgetting_{case}_canaries.png")

@@ -10,16 +10,16 @@ Preset fast, and one independent Gold a case: differences of a few thousandths o
 goes on where it was cut off (runs/variations/CASE); results are written as they come, and those that are there are skipped.
 """
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import originals
 
 from recunlearn_jax import results
-from recunlearn_jax.comparison import PARTS, compare
+from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS, Config, with_backbone
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.dataset import Dataset
@@ -101,8 +101,7 @@ def main(folder: Path, groups: list[str]) -> None:
             originals=shared,
             tell=lambda line, name=asked.name: print(name, line, flush=True),
         )
-        if not shared.exists():
-            shutil.copytree(out / PARTS / "original", shared / "original")
+        originals.keep(out, shared)
         # Requests that name thousands of pairs are told by their numbers.
         found["request"] = {"group": asked.group, "name": asked.name, "forgotten": found["forgotten"]}
         results.write(result, found)
