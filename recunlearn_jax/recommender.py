@@ -99,16 +99,22 @@ def shapes(setup: Setup) -> Params:
 
 
 @functools.partial(jax.jit, static_argnames="backbone")
-def fresh_ids(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
-    """The id tables of a new model, drawn without any look at the data: `init` is given zeros in its place.
+def fresh_ids(key: jax.Array, *, backbone: Backbone) -> Params:
+    """The id tables of a new model, which has seen no data.
 
     Args:
         key: typed PRNG key.
-        data: on the device; only its shapes matter.
         backbone: static.
+
+    Raises:
+        TypeError: the backbone does not draw just its id tables.
     """
-    params = backbone.init(key, jax.tree.map(jnp.zeros_like, data))
-    return {name: params[name] for name in backbone.id_tables()}
+    fresh, declared = backbone.init_ids(key), backbone.id_tables()
+    if fresh.keys() != declared.keys():
+        raise TypeError(
+            f"backbone {backbone.name!r}: `init_ids` draws {', '.join(fresh) or 'nothing'}; its id tables are {', '.join(declared)}"
+        )
+    return fresh
 
 
 @functools.partial(jax.jit, static_argnames="backbone")

@@ -220,17 +220,22 @@ def test_the_same_settings_are_the_same_backbone(name):
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name != "ease"])
-def test_rows_of_a_new_model_have_seen_no_data(name):
-    """Garbage in the place of the data changes none, and they are those that `init` gives."""
+def test_id_tables_of_a_new_model_are_drawn_as_for_training(name):
+    """Their forms are those that `init` gives, and so is their spread; what they are drawn from is the key alone."""
     setup = set_up(small_dataset(2), Config(name, backbone_kind(name).Settings(embedding_size=4)))
-    key, backbone = jax.random.key(2), setup.backbone
-    ours = fresh_ids(key, setup.data, backbone=backbone)
-    garbage = jax.tree.map(lambda x: jnp.full_like(x, -7), setup.data)
-    jax.tree.map(np.testing.assert_array_equal, ours, fresh_ids(key, garbage, backbone=backbone))
-    params = init_params(key, setup.data, backbone=backbone)
+    keys, backbone = jax.random.split(jax.random.key(2), 200), setup.backbone
+    ours = jax.vmap(lambda key: fresh_ids(key, backbone=backbone))(keys)
+    params = jax.vmap(lambda key: init_params(key, setup.data, backbone=backbone))(keys)
     assert set(ours) == set(backbone.id_tables())
     for table, rows in ours.items():
-        np.testing.assert_array_equal(rows, params[table])
+        assert (rows.shape, rows.dtype) == (params[table].shape, params[table].dtype)
+        for spread in (np.std, lambda x: np.abs(x).max()):
+            np.testing.assert_allclose(spread(rows), spread(params[table]), rtol=0.03)
+        assert abs(rows.mean()) < 4 * rows.std() / np.sqrt(rows.size)
+        assert len(np.unique(rows)) > 0.99 * rows.size
+    lacking = dataclasses.replace(backbone, init_ids=lambda key: {"user_embedding": key})
+    with pytest.raises(TypeError, match="`init_ids` draws user_embedding; its id tables are user_embedding, "):
+        fresh_ids(keys[0], backbone=lacking)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

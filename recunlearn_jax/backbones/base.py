@@ -60,8 +60,9 @@ class Backbone:
     graphs: Callable[[Dataset, Sizes], Any]
     """What rows read beside parameters and features, on the device, padded to the sizes; None where there is nothing."""
     init: Callable[[jax.Array, Data], Params]
-    """(key, data) -> fresh parameters. A forgotten row of an id table becomes the row that this gives where zeros stand in the place of all
-    data, so id tables must be drawn without them; a forgotten row of content becomes zero."""
+    """(key, data) -> fresh parameters."""
+    init_ids: Callable[[jax.Array], Params]
+    """(key) -> the id tables of fresh parameters. A forgotten row becomes one of these: no data is handed in, so none can be in it."""
     rows: Callable[[Params, Data], jax.Array]
     """Output rows Z, float32 [|U| + |I|, d], users first; score(u, i) = <Z_u, Z_i>."""
     views: Callable[..., Views]

@@ -87,9 +87,9 @@ def make(shape: Shape, settings: Settings) -> Backbone:
                 f"{MOST:,} are allowed"
             )
 
-    def init(key: jax.Array, data: Data) -> Params:
+    def init_ids(key: jax.Array) -> Params:
         """The solution without any data."""
-        del key, data
+        del key
         return {TABLE: jnp.eye(shape.num_items) / settings.penalty}
 
     def items(params: Params) -> jax.Array:
@@ -115,7 +115,8 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         shape=shape,
         modalities=shape.modalities if settings.content_weight else (),
         graphs=check,
-        init=init,
+        init=lambda key, data: init_ids(key),
+        init_ids=init_ids,
         rows=lambda params, data: jnp.concatenate([users(data), items(params)]),
         views=views,
         loss=loss,

@@ -140,14 +140,17 @@ def make(shape: Shape, settings: Settings) -> Backbone:
             available={m: jnp.asarray(dataset.features[m].any(axis=1)) for m in modalities},
         )
 
-    def init(key: jax.Array, data: Data) -> Params:
+    def init_ids(key: jax.Array) -> Params:
         table = jax.nn.initializers.xavier_uniform()
-        keys = jax.random.split(key, 2 + len(modalities))
-        params: Params = {
-            "user_embedding": table(keys[0], (shape.num_users, d)),
-            "item_embedding": table(keys[1], (shape.num_items, d)),
+        user_key, item_key, *_ = jax.random.split(key, 2 + len(modalities))
+        return {
+            "user_embedding": table(user_key, (shape.num_users, d)),
+            "item_embedding": table(item_key, (shape.num_items, d)),
         }
-        for m, own in zip(modalities, keys[2:], strict=True):
+
+    def init(key: jax.Array, data: Data) -> Params:
+        params = init_ids(key)
+        for m, own in zip(modalities, jax.random.split(key, 2 + len(modalities))[2:], strict=True):
             width = data.features[m].shape[1]
             bound = 1 / jnp.sqrt(jnp.float32(width))
             kernel_key, bias_key = jax.random.split(own)
@@ -204,6 +207,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         modalities=modalities,
         graphs=graphs,
         init=init,
+        init_ids=init_ids,
         rows=lambda params, data: jnp.concatenate(tables(params, data, data.graphs.user_item)),
         views=lambda params, data, *triplets: views_on(params, data, data.graphs.user_item, *triplets),
         loss=loss,

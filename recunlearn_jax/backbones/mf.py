@@ -30,7 +30,7 @@ class Settings(Checked):
 def make(shape: Shape, settings: Settings) -> Backbone:
     """Matrix factorisation for a shape of data."""
 
-    def init(key: jax.Array, data: Data) -> Params:
+    def init_ids(key: jax.Array) -> Params:
         fresh = jax.nn.initializers.xavier_uniform()
         users, items = ((size, settings.embedding_size) for size in (shape.num_users, shape.num_items))
         user_key, item_key = jax.random.split(key)
@@ -54,7 +54,8 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         shape=shape,
         modalities=(),
         graphs=lambda dataset, sizes: None,
-        init=init,
+        init=lambda key, data: init_ids(key),
+        init_ids=init_ids,
         rows=lambda params, data: jnp.concatenate([params["user_embedding"], params["item_embedding"]]),
         views=views,
         loss=loss,

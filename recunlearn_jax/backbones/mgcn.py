@@ -157,6 +157,13 @@ class MGCN(nn.Module):
         return gates
 
     @nn.compact
+    def ids(self) -> tuple[jax.Array, jax.Array]:
+        """The id tables of users [|U|, d] and items [|I|, d]."""
+        table = nn.initializers.xavier_uniform()
+        users = self.param("user_embedding", table, (self.num_users, self.embedding_size))
+        return users, self.param("item_embedding", table, (self.num_items, self.embedding_size))
+
+    @nn.compact
     def propagated(self, graphs: Graphs, gates: Mapping[str, jax.Array]) -> Propagated:
         """Steps 3 to 5 for all nodes: the part whose cost follows the graph. It is linear in the id tables.
 
@@ -164,10 +171,7 @@ class MGCN(nn.Module):
             graphs: of the data set.
             gates: from `gates`.
         """
-        table = nn.initializers.xavier_uniform()
-        users = self.param("user_embedding", table, (self.num_users, self.embedding_size))
-        items = self.param("item_embedding", table, (self.num_items, self.embedding_size))
-
+        users, items = self.ids()
         layer = jnp.concatenate([users, items])  # 4
         total = layer
         for _ in range(self.user_item_layers):
@@ -268,6 +272,9 @@ def make(shape: Shape, settings: Settings) -> Backbone:
     def init(key: jax.Array, data: Data) -> Params:
         return cast(Params, model.init(key, data.graphs, data.features)["params"])
 
+    def init_ids(key: jax.Array) -> Params:
+        return cast(Params, model.init(key, method="ids")["params"])
+
     def rows(params: Params, data: Data) -> jax.Array:
         return cast(Output, model.apply({"params": params}, data.graphs, data.features)).embedding
 
@@ -301,6 +308,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         modalities=shape.modalities,
         graphs=graphs,
         init=init,
+        init_ids=init_ids,
         rows=rows,
         views=views,
         loss=loss,

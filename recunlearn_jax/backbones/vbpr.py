@@ -41,24 +41,22 @@ def make(shape: Shape, settings: Settings) -> Backbone:
     """VBPR for a shape of data."""
     d, modalities = settings.embedding_size, shape.modalities
 
-    def init(key: jax.Array, data: Data) -> Params:
+    def init_ids(key: jax.Array) -> Params:
         keys = jax.random.split(key, 3 + len(modalities))
         width = 2 * d if modalities else d
         params: Params = {
             "user_embedding": _uniform(keys[0], shape.num_users, width, d),
             "item_embedding": _uniform(keys[1], shape.num_items, d, d),
         }
-        if not modalities:
-            return params
+        return {**params, "user_content": _uniform(keys[2], shape.num_users, width, d)} if modalities else params
+
+    def init(key: jax.Array, data: Data) -> Params:
+        params = init_ids(key)
         inputs = sum(data.features[m].shape[1] for m in modalities)
-        for m, own in zip(modalities, keys[3:], strict=True):
+        for m, own in zip(modalities, jax.random.split(key, 3 + len(modalities))[3:], strict=True):
             size = (data.features[m].shape[1], d)
             params[f"{m}_projection"] = jax.random.normal(own, size) * jnp.sqrt(2 / jnp.float32(inputs + d))
-        return {
-            **params,
-            "user_content": _uniform(keys[2], shape.num_users, width, d),
-            "content_bias": jnp.zeros(d),
-        }
+        return {**params, "content_bias": jnp.zeros(d)} if modalities else params
 
     def tables(params: Params, data: Data) -> tuple[jax.Array, jax.Array]:
         users, items = params["user_embedding"], params["item_embedding"]
@@ -93,6 +91,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         modalities=modalities,
         graphs=lambda dataset, sizes: None,
         init=init,
+        init_ids=init_ids,
         rows=lambda params, data: jnp.concatenate(tables(params, data)),
         views=views,
         loss=loss,

@@ -111,7 +111,7 @@ def learned(
         for c, n in ((0, dataset.num_users), (1, dataset.num_items))
     )
     fresh = {
-        **fresh_ids(draw, setup.data, backbone=setup.backbone),
+        **fresh_ids(draw, backbone=setup.backbone),
         **fresh_content(draw, setup.data, backbone=setup.backbone),
     }
     new_rows = {"users": users, "items": items}

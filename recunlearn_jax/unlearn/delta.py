@@ -98,7 +98,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     del work
     train, backbone = original.dataset.train, original.backbone
     # That a few negatives are the user's own items cancels out: they are the same before and after.
-    rng = np.random.default_rng(int(jax.random.bits(key, dtype=jnp.uint32)))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
     before = sides(train, original.dataset.num_users, original.dataset.num_items)
     tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}

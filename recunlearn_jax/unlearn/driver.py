@@ -115,7 +115,7 @@ def prepare(
         prepare_key, _, fresh_key = _keys(seed)
         memory = chosen.prepare(prepare_key, original, settings, work)
         served = memory.original
-        fresh = fresh_ids(fresh_key, served.data, backbone=served.backbone)
+        fresh = fresh_ids(fresh_key, backbone=served.backbone)
         jax.block_until_ready((served.params, fresh))
     spent = seconds + (memory.seconds or Seconds())
     return memory._replace(of=original, settings=settings, seed=seed, fresh=fresh, seconds=spent)
@@ -139,7 +139,7 @@ def problem_of(memory: Memory, forget_set: ForgetSet, work: Path | None = None) 
     served, fresh = memory.original, memory.fresh
     retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes, served.setup)
     if retain.backbone is not served.backbone:
-        fresh = fresh_ids(_keys(memory.seed)[2], retain.data, backbone=retain.backbone)
+        fresh = fresh_ids(_keys(memory.seed)[2], backbone=retain.backbone)
     return Problem(served, forget_set, retain, fresh, memory.record, work)
 
 
