@@ -23,8 +23,9 @@ BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def every(folder: Path, begins: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Committed results whose names begin so: what follows in the name, and the content."""
-    for path in sorted(folder.glob(f"{begins}*.json")):
+    """Committed results whose names begin so: what follows in the name, and the content. Numbers in names count: 5 before 10."""
+    paths = folder.glob(f"{begins}*.json")
+    for path in sorted(paths, key=lambda path: [part.zfill(9) for part in re.split(r"(\d+)", path.stem)]):
         yield path.stem.removeprefix(begins), read_json(path)
 
 
@@ -756,6 +757,31 @@ def variations(group: str) -> str:
     )
 
 
+PAPER_FIGURES = {
+    "users": ["valid recall@20", "test recall@20", "forget recall@20"],
+    "items": [f"{split} recall@{k}" for split in ("valid", "test", "forget") for k in (500, 1000, 1500)],
+    "both": [f"{split} recall@{k}" for k in (20, 500) for split in ("valid", "test", "forget")],
+}
+
+
+def paper(kind: str) -> str:
+    """The paper's experiment of that kind: every method on every data set."""
+    figures = PAPER_FIGURES[kind]
+    rows = []
+    for data in ("tiktok", "baby", "sports"):
+        path = RESULTS / f"paper_{data}_{kind}.json"
+        if not path.exists():
+            continue
+        found = results.read(path)
+        models = found["models"]
+        shown = {name: models[name] for name in ("original", *methods_of(found)) if not name.endswith("-original")}
+        cells = [[name, *(f"{figure_of(row, f):.4f}" for f in figures)] for name, row in shown.items()]
+        golds = len(found["golds"])
+        cells.append([f"Gold, {counted(golds, 'model')}", *(f"{_of_golds(found, f):.4f}" for f in figures)])
+        rows += [[f"**{data}**" if not i else "", *row] for i, row in enumerate(cells)]
+    return written(("data", "model", *(f.replace("recall", "Recall") for f in figures)), rows)
+
+
 def demo() -> str:
     """The columns of the demo's table that tell its story."""
     found = results.read(RESULTS / "demo_toy.json")
@@ -813,6 +839,8 @@ def table(name: str) -> str:
         return TABLES[name]()
     if name.startswith("check_"):
         return check(name.removeprefix("check_"))
+    if name.startswith("paper_"):
+        return paper(name.removeprefix("paper_"))
     if name.startswith("variations_"):
         return variations(name.removeprefix("variations_"))
     if name.startswith("ablation_"):
