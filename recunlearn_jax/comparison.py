@@ -365,8 +365,10 @@ def claim(out: Path, mark: str, identity: Mapping[str, Any], what: str) -> None:
     path = out / mark
     if path.exists():
         kept = read_json(path)
+        if not isinstance(kept, dict):
+            raise InputError(f"{path}: does not say which {what} it is of; choose another folder")
         # Settings that are newer than the work had their defaults then.
-        kept["config"] = config_to_dict(config_from_dict(kept["config"], str(path)))
+        kept["config"] = config_to_dict(config_from_dict(kept.get("config"), str(path)))
         different = [key for key in identity if kept.get(key) != identity[key]]
         if different:
             raise InputError(f"{out}: holds a {what} of another {', '.join(different)}; choose another folder")

@@ -86,7 +86,7 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return settings.to_dict(config)
 
 
-def config_from_dict(values: Mapping[str, Any], where: str = "settings") -> Config:
+def config_from_dict(values: Any, where: str = "settings") -> Config:
     """Config from what `config_to_dict` gives; missing groups and settings keep their defaults.
 
     Raises:

@@ -52,6 +52,7 @@ from recunlearn_jax.preparation import Options, prepare
 from recunlearn_jax.removed_ids import RemovedIds
 from recunlearn_jax.requests import Request, parse, read_request, resolve, to_json
 from recunlearn_jax.results import write as write_results
+from recunlearn_jax.stream import read_clock
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.verdict import Measured, judgement
 
@@ -896,6 +897,45 @@ def run_training(root: Path, edited: Collection[str]) -> None:
     _whole(made["model_digest"] == whole["model_digest"], "a resumed run has other parameters")
 
 
+# Streams
+
+
+STREAM = ["--data", "shop", "--requests", "4", "--updates", "2", "--golds", "0", "--canaries", "0", *SMALL]
+
+
+def make_clocks(root: Path) -> None:
+    """Two folders whose interactions say when they came."""
+    with contextlib.chdir(root):
+        for kind in ("timestamp", "order"):
+            write_dataset(small_dataset(0), Path(kind))
+            (path,) = Path(kind).glob("*.inter")
+            header, *rows = path.read_text().splitlines()
+            timed = [f"{header}\t{kind}", *(f"{row}\t{at}" for at, row in enumerate(rows))]
+            path.write_text("".join(f"{line}\n" for line in timed))
+
+
+def run_clocks(root: Path, edited: Collection[str]) -> None:
+    for folder in {Path(where).parts[0] for where in edited}:
+        dataset, clock = read_clock(root / folder)
+        check_dataset(dataset)
+        _whole(clock.times.shape == (len(dataset.train),), "times are not those of the train pairs")
+        _whole(np.isfinite(clock.times).all(), "a time is not finite")
+
+
+def make_stream(root: Path) -> None:
+    """A stream that was cut off before its result was written."""
+    with contextlib.chdir(root):
+        write_dataset(toy(30, 20, pairs_per_user=4, clusters=2, modalities=(), seed=3), Path("shop"))
+        recunlearn("stream", *STREAM, "--out", "begun")
+        Path("begun/stream.json").rename("whole.json")
+
+
+def run_stream(root: Path, edited: Collection[str]) -> None:
+    recunlearn("stream", *STREAM, "--out", "begun")
+    made, whole = (json.loads((root / name).read_text()) for name in ("begun/stream.json", "whole.json"))
+    _whole(made["events"] == whole["events"], "a resumed stream tells of other events")
+
+
 # Results
 
 
@@ -948,6 +988,7 @@ COMMANDS = {
     "unlearn": "unlearn run users:u1 --out out/answer --method surgery --seed 1 --keep-request out/kept.json",
     "report": "report release --out out/page",
     "train": f"train --data shop --out run {' '.join(SMALL)} train.checkpoint_every=1",
+    "stream": f"stream {' '.join(SMALL)} --data shop --out out/stream --requests 2 --updates 1 --golds 0 --canaries 0",
     "import": "import none.safetensors --data shop --out out/imported --backbone mf",
 }
 
@@ -1114,6 +1155,8 @@ SURFACES = {
     "names": Surface(make_names, run_names, ("folder.txt", "modality.txt"), ("",)),
     "models": Surface(make_models, run_models, ("run/manifest.json", "run/*.jsonl", "run/model/**/*", "release/**/*")),
     "training": Surface(make_models, run_training, ("begun/**/*",), ("begun",), settle=settle_training),
+    "clocks": Surface(make_clocks, run_clocks, ("*/*.inter",)),
+    "stream": Surface(make_stream, run_stream, ("begun/plan.json", "begun/state/**/*"), ("begun",)),
     "results": Surface(make_results, run_results, ("*",), together=False),
     "commands": Surface(make_commands, run_commands, ("*.txt",), ("",), together=False),
     "losses": Surface(loss_arguments, run_losses, tuple(loss_arguments()), (), (ValueError, TypeError), arguments=True),

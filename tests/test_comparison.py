@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recunlearn_jax import runs
-from recunlearn_jax.comparison import PARTS, compare
-from recunlearn_jax.config import Config, TrainConfig
+from recunlearn_jax.comparison import PARTS, claim, compare
+from recunlearn_jax.config import Config, TrainConfig, config_to_dict
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.requests import parse
 
@@ -37,3 +37,11 @@ def test_an_original_serves_a_further_request(shop, tmp_path):
     }.items():
         with pytest.raises(InputError, match="was trained with other settings, another seed or on other data"):
             compare(data, parse(["users:5%"]), config, **options, seed=seed, out=tmp_path / name)
+
+
+@pytest.mark.parametrize("kept", ["null", "[]", "3", '"text"', "{}", '{"config": null}', '{"config": {}}'])
+def test_a_folder_that_does_not_say_whose_work_it_holds_is_refused(tmp_path, kept):
+    (tmp_path / "plan.json").write_text(kept)
+    with pytest.raises(InputError, match=r"plan\.json|holds a stream of another seed"):
+        claim(tmp_path, "plan.json", {"seed": 1, "config": config_to_dict(Config())}, "stream")
+    assert (tmp_path / "plan.json").read_text() == kept

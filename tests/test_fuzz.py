@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 # Cases of surfaces that take longer, and train a model first.
-SLOW = {"models": 10, "training": 10, "commands": 10, "results": 6, "prepare": 10, "losses": 15}
+SLOW = {"models": 10, "training": 10, "commands": 10, "results": 6, "stream": 10, "prepare": 10, "losses": 15}
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SURFACES]
 
 
