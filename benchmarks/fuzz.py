@@ -2,9 +2,9 @@
 
     python benchmarks/fuzz.py OUT.json [--minutes 20] [--seed 0] [--surface NAME ...]
 
-What is edited, and what must hold, stands in `tests/fuzzing.py`. Cases run in a child process; one that ends it, or from which no answer
-comes, is a violation like any other, and a new child goes on. OUT.json counts cases, accepted and refused, and has the smallest example
-of each violation; it is written as the work goes on. The exit code is 1 where there is a violation.
+What is edited, and what must hold, stands in `tests/`: `fuzzing.py`, `fuzz_edits.py`, `fuzz_rules.py`. Cases run in a child process; one
+that ends it, or from which no answer comes, is a violation like any other, and a new child goes on. OUT.json counts cases, accepted and
+refused, and has the smallest example of each violation; it is written as the work goes on. The exit code is 1 where there is a violation.
 """
 
 import argparse
@@ -45,16 +45,16 @@ def child(tell: Connection, surfaces: Sequence[str], seed: int, known: set[str])
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     null = os.open(os.devnull, os.O_WRONLY)  # libraries warn there of what is odd
     os.dup2(null, 2)
-    fuzzing = importlib.import_module("fuzzing")
+    fuzzing, rules = (importlib.import_module(name) for name in ("fuzzing", "fuzz_rules"))
 
     def one(name: str, case: Sequence[Any]) -> None:
         tell.send(("case", name, [tuple(edit) for edit in case]))
         try:
-            tell.send(("outcome", fuzzing.tried(fuzzing.SURFACES[name], case)))
-        except fuzzing.Violation as found:
+            tell.send(("outcome", rules.tried(fuzzing.SURFACES[name], case)))
+        except rules.Violation as found:
             if found.signature not in known:
                 known.add(found.signature)
-                case = fuzzing.smallest(fuzzing.SURFACES[name], case, found.signature)
+                case = rules.smallest(fuzzing.SURFACES[name], case, found.signature)
             tell.send(("violation", Failed(found.signature, found.text, [tuple(edit) for edit in case])))
 
     for number in itertools.count():
@@ -87,10 +87,10 @@ def _batch(one: Callable[[Sequence[Any]], None], surface: Any, seed: int) -> Non
 def one_case(tell: Connection, name: str, case: Sequence[Any]) -> None:
     """Try a single case, to see whether it ends the process."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    fuzzing = importlib.import_module("fuzzing")
+    fuzzing, rules, edits = (importlib.import_module(name) for name in ("fuzzing", "fuzz_rules", "fuzz_edits"))
 
-    with contextlib.suppress(fuzzing.Violation):
-        fuzzing.tried(fuzzing.SURFACES[name], [fuzzing.Edit(*edit) for edit in case])
+    with contextlib.suppress(rules.Violation):
+        rules.tried(fuzzing.SURFACES[name], [edits.Edit(*edit) for edit in case])
     tell.send("over")
 
 

@@ -1,7 +1,9 @@
 """Some odd inputs for everything that takes input from outside; `make fuzz` tries as many as there is time for."""
 
 import pytest
-from fuzzing import SURFACES, Edit, tried
+from fuzz_edits import Edit
+from fuzz_rules import tried
+from fuzzing import SURFACES
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 

@@ -1,0 +1,25 @@
+"""Committed results, and how a table of them is written in Markdown."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from recunlearn_jax.files import read_json
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "experiments" / "results"
+BENCHMARKS = ROOT / "benchmarks" / "results"
+
+
+def every(folder: Path, begins: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Committed results whose names begin so: what follows in the name, and the content. Numbers in names count: 5 before 10."""
+    paths = folder.glob(f"{begins}*.json")
+    for path in sorted(paths, key=lambda path: [part.zfill(9) for part in re.split(r"(\d+)", path.stem)]):
+        yield path.stem.removeprefix(begins), read_json(path)
+
+
+def written(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in Markdown."""
+    title, *lines = ["| " + " | ".join(map(str, line)) + " |\n" for line in (header, *rows)]
+    return "".join([title, "|" + "---|" * len(header) + "\n", *lines])
