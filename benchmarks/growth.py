@@ -103,9 +103,10 @@ def served(original: Recommender) -> dict[str, Any]:
 def answer(original: Recommender, request: Request, answers: int) -> dict[str, Any]:
     """Seconds and bytes of a request, resolving it included: the median of some answers after the one that compiles.
 
-    What is prepared before a request stands apart; `first_seconds` has both.
+    What is prepared before a request stands apart; `first_seconds` has both. The rows from which the answer's lists are served come after it
+    (`rows_seconds`).
     """
-    seconds, preparing, made = [], [], None
+    seconds, preparing, served, made = [], [], [], None
     for seed in range(answers + 1):
         memory = prepare(original, "delta", seed=seed)
         assert memory.seconds is not None
@@ -115,11 +116,15 @@ def answer(original: Recommender, request: Request, answers: int) -> dict[str, A
         resolving = time.perf_counter() - start
         made = answered(original, forget_set, "delta", seed=seed, memory=memory)
         seconds.append(resolving + made.seconds.total)
+        start = time.perf_counter()
+        jax.block_until_ready(made.rows)
+        served.append(time.perf_counter() - start)
     assert made is not None
     return {
         "forgotten": forget_set.counts(),
         "seconds": statistics.median(seconds[1:]),
         "preparing_seconds": statistics.median(preparing[1:]),
+        "rows_seconds": statistics.median(served[1:]),
         "first_seconds": preparing[0] + seconds[0],
         "programs_of_the_last": made.seconds.programs,
         "info": made.info,

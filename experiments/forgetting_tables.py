@@ -21,16 +21,21 @@ _ABLATION = (
     ("similarity correlation", "similarity correlation", "{:.3f}"),
 )
 
+_PROBES = ("similarities", "affected scores")
+
 
 def ablation(name: str) -> str:
     """One row a variation of delta or mmrecun, or a setting of another method."""
     models = results.read(RESULTS / f"{name}.json")["models"]
     columns = [c for c in _ABLATION if any(figure_of(row, c[1]) is not None for row in models.values())]
+    probes = [p for p in _PROBES if any(figure_of(row, f"progress {p}") is not None for row in models.values())]
     rows = []
     for variation, row in models.items():
         found = [(figure_of(row, figure), form) for _, figure, form in columns]
-        rows.append((variation, *("-" if x is None else form.format(x) for x, form in found)))
-    return written(["variation", *(title for title, _, _ in columns)], rows)
+        shown = ["-" if x is None else form.format(x) for x, form in found]
+        rows.append((variation, *shown, *(_pair(row, probe) for probe in probes)))
+    effects = (f"{probe}: progress / collateral" for probe in probes)
+    return written(["variation", *(title for title, _, _ in columns), *effects], rows)
 
 
 def forgetting(begins: str = "") -> str:

@@ -129,7 +129,7 @@ def paper(kind: str) -> str:
             continue
         found = results.read(path)
         models = found["models"]
-        shown = {name: models[name] for name in ("original", *methods_of(found)) if not name.endswith("-original")}
+        shown = {name: models[name] for name in ("original", *methods_of(found))}
         cells = [[name, *(f"{figure_of(row, f):.4f}" for f in figures)] for name, row in shown.items()]
         golds = len(found["golds"])
         cells.append([f"Gold, {counted(golds, 'model')}", *(f"{_of_golds(found, f):.4f}" for f in figures)])

@@ -143,14 +143,15 @@ def growth() -> str:
             f"{point['ranking_seconds']:.2f}",
             f"{point['request']['seconds']:.2f}",
             f"{point['request']['preparing_seconds']:.2f}",
+            f"{point['request']['rows_seconds']:.2f}",
         )
         rows.append((f"{point['pairs']:,}", data, f"{1e3 * point['step_seconds']:.0f}", slope, memory, *served))
     header = (
         *("train pairs", "data", "ms a step", "slope from the row above", "peak memory"),
         *("data and item graphs, s", "ranking for 2,000 users, s", "a request for 100 users, s"),
-        "prepared before it, s",
+        *("prepared before it, s", "then its rows, s"),
     )
-    slopes = "| {slope_time:.2f} | {slope_memory:.2f} | | | {slope_request:.2f} | |".format(**result)
+    slopes = "| {slope_time:.2f} | {slope_memory:.2f} | | | {slope_request:.2f} | | |".format(**result)
     shares = result["unlearning"]["requests"]
     told = "; ".join(
         f"{words}: {row['seconds']:.1f} s ({row['first_seconds']:.1f} s with preparing and compiling)"

@@ -140,6 +140,7 @@ def test_growth(bench, tmp_path):
         assert answered["forgotten"]["pairs"] > 0
         assert answered["info"]["moved_items"] > 0
         assert answered["peak_bytes"] > 0
+        assert answered["rows_seconds"] > 0
     assert [point["request"]["forgotten"]["users"] for point in (small, large)] == [100, 100]
     assert list(result["unlearning"]["requests"]) == ["users:1%", "pairs:1%"]
     assert result["slope_time"] == pytest.approx(
