@@ -103,7 +103,7 @@ def served(original: Recommender) -> dict[str, Any]:
 def answer(original: Recommender, request: Request, answers: int) -> dict[str, Any]:
     """Seconds and bytes of a request, resolving it included: the median of some answers after the one that compiles.
 
-    What is prepared before a request stands apart; `first_seconds` has both. The rows from which the answer's lists are served come after it
+    What is prepared before a request stands apart; `first_seconds` has both. The rows from which lists are served come after the answer
     (`rows_seconds`).
     """
     seconds, preparing, served, made = [], [], [], None

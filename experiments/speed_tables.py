@@ -143,7 +143,7 @@ def growth() -> str:
             f"{point['ranking_seconds']:.2f}",
             f"{point['request']['seconds']:.2f}",
             f"{point['request']['preparing_seconds']:.2f}",
-            f"{point['request']['rows_seconds']:.2f}",
+            f"{point['request']['rows_seconds']:.2f}" if "rows_seconds" in point["request"] else "-",
         )
         rows.append((f"{point['pairs']:,}", data, f"{1e3 * point['step_seconds']:.0f}", slope, memory, *served))
     header = (
