@@ -126,7 +126,7 @@ def replay() -> str:
         equal = "; equal to the bit" if row.get("bits equal") else ""
         rows.append(
             (
-                name if name == "another seed" else f"replay without {name}".replace("1 pairs", "1 pair"),
+                _replayed(name),
                 row["pairs"],
                 f"{row['overlap@20']:.4f}{equal}",
                 f"{row['BPR divergence retain']:.3g}",
@@ -135,6 +135,12 @@ def replay() -> str:
     return written(
         ("tiktok", "pairs removed", "overlap@20 with the original", "BPR divergence on retained pairs"), rows
     )
+
+
+def _replayed(name: str) -> str:
+    if name == "another seed":
+        return name
+    return "replay, nothing removed" if name == "nothing" else f"replay without {name}".replace("1 pairs", "1 pair")
 
 
 def last_epochs() -> str:

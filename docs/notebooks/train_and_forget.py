@@ -28,7 +28,7 @@ for method in ("surgery", "delta", "gold"):
     models[method] = ru.answer(original, request, method, seed=1)
 
 # %% [markdown]
-# By every usual figure the three answers are alike. The canaries tell them apart.
+# By test Recall@20 the three answers are alike. The canaries tell them apart.
 
 # %%
 ranks = {name: canary_ranks(model.rows, canaries, shop.num_users) for name, model in models.items()}
