@@ -191,6 +191,21 @@ def instruments() -> str:
     return written(("case", "side", "instrument", "between Golds, mean and sd", "original", "surgery"), rows)
 
 
+def likelihood() -> str:
+    """U-LiRA on every method, and the same attack on each Gold."""
+    rows = []
+    for kind, result in every(RESULTS, "likelihood_"):
+        for name in results.methods_of(result):
+            cells = []
+            for figure in ("likelihood ratio AUC", "likelihood ratio TPR at 1% FPR"):
+                band = result["bands"][f"{name}/{figure}"]
+                inside = f"{band['mean']:.3f}, {max(band['low'], 0):.3f} to {band['high']:.3f}"
+                cells += [f"{figure_of(result['models'][name], figure):.3f}", "-" if name == "original" else inside]
+            rows.append((f"{kind}:5%", name, *cells))
+    beside = "Golds under the same attack: mean, band"
+    return written(("request", "model", "AUC", beside, "true positives at 1 % false ones", beside), rows)
+
+
 RULES = {
     "utility": "less is a miss",
     "variety": "less is a miss",

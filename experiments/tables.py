@@ -6,7 +6,18 @@ python experiments/tables.py
 import re
 
 from committed import RESULTS, ROOT
-from forgetting_tables import ablation, check, demo, forgetting, instruments, last_epochs, replay, sequence, stream
+from forgetting_tables import (
+    ablation,
+    check,
+    demo,
+    forgetting,
+    instruments,
+    last_epochs,
+    likelihood,
+    replay,
+    sequence,
+    stream,
+)
 from guarantee_tables import coins, decision, deletions, ease_quality, noise
 from paper_tables import alpha, claims, divergences, paper, variations, variety
 from speed_tables import (
@@ -45,6 +56,7 @@ TABLES = {
     "forgetting": forgetting,
     "replay": replay,
     "last_epochs": last_epochs,
+    "likelihood": likelihood,
     "sequence": sequence,
     "instruments": instruments,
     "quality": quality,
