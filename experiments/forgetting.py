@@ -15,11 +15,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import originals
+from originals import compared
 
 from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
-from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.dataset import Dataset
@@ -86,7 +85,10 @@ def main(folder: Path, cases: list[str]) -> None:
             continue
         asked = CASES[case]
         out, shared = RUNS / case, RUNS / f"shared_{asked.data}_{asked.seed}"
-        found = compare(
+        found = compared(
+            case,
+            out,
+            shared,
             dataset_of(folder, asked.data),
             parse(list(asked.words), asked.seed),
             PRESETS["faithful"],
@@ -95,11 +97,7 @@ def main(folder: Path, cases: list[str]) -> None:
             plant=PLANTED if asked.planted else None,
             checks=[check for check in CHECKS if asked.shadows or check != "likelihood"],
             shadows=asked.shadows,
-            out=out,
-            originals=shared,
-            tell=lambda line, case=case: print(case, line, flush=True),
         )
-        originals.keep(out, shared)
         results.write(result, found)
         report.effect_plot(found, RESULTS / f"forgetting_{case}_effect.png")
         report.canary_plot(found, RESULTS / f"forgetting_{case}_canaries.png")

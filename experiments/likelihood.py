@@ -9,10 +9,9 @@ same shadows. Each kind goes on where it was cut off (runs/likelihood/KIND); one
 import sys
 from pathlib import Path
 
-import originals
+from originals import compared
 
 from recunlearn_jax import results
-from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.process import keep_freed_memory
@@ -30,8 +29,10 @@ def main(folder: Path, kinds: list[str]) -> None:
         result = RESULTS / f"likelihood_{kind}.json"
         if result.exists():
             continue
-        shared = RUNS / "shared"
-        found = compare(
+        found = compared(
+            kind,
+            RUNS / kind,
+            RUNS / "shared",
             read_dataset(folder),
             parse([f"{kind}:5%"], SEED),
             PRESETS["fast"],
@@ -39,11 +40,7 @@ def main(folder: Path, kinds: list[str]) -> None:
             golds={"independent": GOLDS, "coupled": 0},
             checks=["utility", "forgetting", "membership", "likelihood"],
             shadows=SHADOWS,
-            out=RUNS / kind,
-            originals=shared,
-            tell=lambda line, kind=kind: print(kind, line, flush=True),
         )
-        originals.keep(RUNS / kind, shared)
         results.write(result, found)
 
 

@@ -2,12 +2,22 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from recunlearn_jax.comparison import PARTS
+from recunlearn_jax.comparison import PARTS, compare
 
 
-def keep(out: Path, shared: Path) -> None:
-    """Copy what a comparison in `out` trained into the folder that later ones name as their `originals`."""
+def compared(name: str, out: Path, shared: Path, *what: Any, **how: Any) -> dict[str, Any]:
+    """`compare` of a case, its lines told under its name.
+
+    Args:
+        name: of the case.
+        out: its folder, where it goes on when it was cut off.
+        shared: folder of the originals that its experiment shares.
+        what, how: as for `compare`.
+    """
+    found = compare(*what, **how, out=out, originals=shared, tell=lambda line: print(name, line, flush=True))
     for original in (out / PARTS).glob("original*"):
         if not (shared / original.name).exists():
             shutil.copytree(original, shared / original.name)
+    return found

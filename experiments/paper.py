@@ -11,10 +11,9 @@ experiments/results is skipped. The cases of a data set share their original.
 import sys
 from pathlib import Path
 
-import originals
+from originals import compared
 
 from recunlearn_jax import results
-from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.process import keep_freed_memory
@@ -37,18 +36,17 @@ def main(folder: Path, cases: list[str]) -> None:
             continue
         data, kind = CASES[case]
         out, shared = RUNS / case, RUNS / f"shared_{data}"
-        found = compare(
+        found = compared(
+            case,
+            out,
+            shared,
             read_dataset(folder / data),
             parse(REQUESTS[kind], SEED),
             PRESETS["faithful"],
             methods=METHODS,
             golds={"independent": GOLDS[data], "coupled": 0},
             checks=["utility", "forgetting", "divergence"],
-            out=out,
-            originals=shared,
-            tell=lambda line, case=case: print(case, line, flush=True),
         )
-        originals.keep(out, shared)
         results.write(result, found)
 
 

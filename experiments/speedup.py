@@ -3,7 +3,7 @@
     python experiments/speedup.py
 
 Measured on real data: Gold and delta for 5 % of the users (benchmarks/unlearning.py). Generated data, up to 10^7 pairs: a request for 100
-users is measured, Gold projected as 30 epochs of the measured step (benchmarks/growth.py); Golds on real data take 24 to 60 epochs.
+users is measured, Gold projected as 30 epochs of the measured step (benchmarks/growth.py); Golds of the audits took 40 to 74 epochs.
 """
 
 from pathlib import Path

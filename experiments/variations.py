@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import originals
+from originals import compared
 
 from recunlearn_jax import results
-from recunlearn_jax.comparison import compare
 from recunlearn_jax.config import PRESETS, Config, with_backbone
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.dataset import Dataset
@@ -90,18 +89,17 @@ def main(folder: Path, groups: list[str]) -> None:
         if (groups and asked.group not in groups) or result.exists():
             continue
         out, shared = RUNS / f"{asked.group}_{asked.name}", RUNS / f"shared_{asked.original}"
-        found = compare(
+        found = compared(
+            asked.name,
+            out,
+            shared,
             asked.data,
             asked.request,
             asked.config,
             methods=METHODS,
             golds={"independent": 1, "coupled": 0},
             checks=["utility", "forgetting", "divergence", "overlap", "diversity"],
-            out=out,
-            originals=shared,
-            tell=lambda line, name=asked.name: print(name, line, flush=True),
         )
-        originals.keep(out, shared)
         # Requests that name thousands of pairs are told by their numbers.
         found["request"] = {"group": asked.group, "name": asked.name, "forgotten": found["forgotten"]}
         results.write(result, found)

@@ -137,8 +137,17 @@ def replace_rows(params: Params, fresh: Params, masks: Mapping[str, np.ndarray])
         params: of a backbone.
         fresh: those tables, of a new model.
         masks: table -> bool [rows], those to be taken from `fresh`.
+
+    Raises:
+        TypeError: a table of the new model has another shape or type; nothing is broadcast.
     """
     tables, others = ({name: tree[name] for name in masks} for tree in (params, fresh))
+    for name, table in tables.items():
+        if (others[name].shape, others[name].dtype) != (table.shape, table.dtype):
+            raise TypeError(
+                f"table {name!r} of a new model is {others[name].dtype}{list(others[name].shape)}; "
+                f"{table.dtype}{list(table.shape)} is expected"
+            )
     return {**params, **_chosen(tables, others, dict(masks))}
 
 

@@ -22,7 +22,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import held_out_task, ranking_metrics
 from recunlearn_jax.interop import imported, params_from_mmrec_state_dict, read_safetensors
 from recunlearn_jax.propagate import CompressedRows
-from recunlearn_jax.recommender import embed, fresh_ids, init_params, set_up
+from recunlearn_jax.recommender import embed, fresh_ids, init_params, replace_rows, set_up
 from recunlearn_jax.requests import parse, resolve, retained
 from recunlearn_jax.train import OPTIMIZER, descend, fit
 from recunlearn_jax.unlearn import answer
@@ -233,6 +233,12 @@ def test_id_tables_of_a_new_model_are_drawn_as_for_training(name):
             np.testing.assert_allclose(spread(rows), spread(params[table]), rtol=0.03)
         assert abs(rows.mean()) < 4 * rows.std() / np.sqrt(rows.size)
         assert len(np.unique(rows)) > 0.99 * rows.size
+    whole = {name: rows[0] for name, rows in ours.items()}
+    masks = {name: np.ones(len(rows), bool) for name, rows in whole.items()}
+    one_row = {name: rows[:1] for name, rows in whole.items()}  # would be broadcast
+    for other in (one_row, {name: rows.astype(jnp.float16) for name, rows in whole.items()}):
+        with pytest.raises(TypeError, match=r"of a new model is .*; float32\[.* is expected"):
+            replace_rows(whole, other, masks)
     lacking = dataclasses.replace(backbone, init_ids=lambda key: {"user_embedding": key})
     with pytest.raises(TypeError, match="`init_ids` draws user_embedding; its id tables are user_embedding, "):
         fresh_ids(keys[0], backbone=lacking)
