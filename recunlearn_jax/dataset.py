@@ -35,8 +35,8 @@ class Dataset:
         num_users, num_items: size of the id space, |U| and |I|.
         train, valid, test: int32 [n, 2], (user, item) pairs, sorted and unique; the splits are disjoint.
         features: modality -> float32 [|I|, d_m]; an all-zero row means that the item lacks the modality.
-        similarities: modality -> [|I|, |I|] CSR of item similarities s_ij, not normalised; empty until `graph.with_item_graphs` where
-            the folder holds none.
+        similarities: modality -> float32 [|I|, |I|] CSR of item similarities s_ij, not normalised; empty until `graph.with_item_graphs`
+            where the folder holds none.
         removed_users: bool [|U|], removed_items: bool [|I|]: ids that an earlier request removed.
         removed_modalities: names that an earlier request removed.
         user_ids, item_ids: str [|U|], str [|I|], the operator's own ids, empty for one that was removed; of length 0 where the numbers
@@ -85,15 +85,11 @@ class Dataset:
             keep(split, _pairs(getattr(self, split), self.num_users, self.num_items, split))
         _check_disjoint(self)
         keep("features", {m: _features(x, self.num_items, m) for m, x in self.features.items()})
-        for modality, graph in self.similarities.items():
-            if not scipy.sparse.issparse(graph) or graph.format != "csr":
-                raise InputError(
-                    f"similarities of {modality!r}: a {type(graph).__name__}; a CSR matrix of scipy is expected"
-                )
-            if modality not in self.features or graph.shape != (self.num_items, self.num_items):
-                raise InputError(
-                    f"similarities of {modality!r}: shape {graph.shape}; a modality with features and {self.num_items} items is required"
-                )
+        graphs = {m: _similarities(x, self.num_items, m) for m, x in self.similarities.items()}
+        without = next((m for m in graphs if m not in self.features), None)
+        if without is not None:
+            raise InputError(f"similarities of {without!r}: a modality with features is required")
+        keep("similarities", graphs)
         for name, size in (("user_ids", self.num_users), ("item_ids", self.num_items)):
             keep(name, _ids(getattr(self, name), size, name))
         modalities = self.removed_modalities
@@ -299,6 +295,25 @@ def _features(given: object, num_items: int, modality: str) -> np.ndarray:
             f"features of {modality!r}: row {row} holds NaN or inf (as float32); only finite features are allowed"
         )
     return array
+
+
+def _similarities(given: object, num_items: int, modality: str) -> scipy.sparse.csr_array:
+    """float32, each entry once and in order; the matrix itself where it is so."""
+    name = f"similarities of {modality!r}"
+    if not isinstance(given, (scipy.sparse.csr_array, scipy.sparse.csr_matrix)):
+        raise InputError(f"{name}: a {type(given).__name__}; a CSR matrix of scipy is expected")
+    if given.shape != (num_items, num_items) or given.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: shape {given.shape}, dtype {given.dtype}; numbers [{num_items}, {num_items}] are allowed"
+        )
+    data = as_float32(given.data)
+    if not np.isfinite(data).all():
+        raise InputError(f"{name}: NaN or inf (as float32); only finite similarities are allowed")
+    if isinstance(given, scipy.sparse.csr_array) and data is given.data and given.has_canonical_format:
+        return given
+    graph = scipy.sparse.csr_array((data, given.indices, given.indptr), shape=given.shape, copy=True)
+    graph.sum_duplicates()
+    return graph
 
 
 def _array(given: object, name: str) -> np.ndarray:

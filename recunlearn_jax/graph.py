@@ -150,22 +150,38 @@ def _unit_rows(features: np.ndarray) -> np.ndarray:
 def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """S_m: w_ij = s_ij / sqrt(deg_i deg_j) with deg_i = sum_j s_ij; directed, a row without edges stays without (MGCN item view)."""
     scale = _inverse_root(np.asarray(similarities.sum(axis=1), np.float32))
-    edges = similarities.tocoo()
-    return _csr(edges.data * scale[edges.row] * scale[edges.col], edges.row, edges.col, similarities.shape[0])
+    receivers, senders = _ends_of_edges(similarities)
+    return _reweighted(similarities, similarities.data * scale[receivers] * scale[senders])
 
 
 def equal_neighbours(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """The item graph of FREEDOM: each neighbour counts alike, w_ij = 1 / sqrt(n_i n_j), n_i the number of i's neighbours."""
-    edges = similarities.tocoo()
-    scale = _inverse_root(np.bincount(edges.row, minlength=similarities.shape[0]))
-    return _csr(scale[edges.row] * scale[edges.col], edges.row, edges.col, similarities.shape[0])
+    scale = _inverse_root(np.diff(similarities.indptr))
+    receivers, senders = _ends_of_edges(similarities)
+    return _reweighted(similarities, scale[receivers] * scale[senders])
 
 
 def keep_items(similarities: scipy.sparse.csr_array, kept: np.ndarray) -> scipy.sparse.csr_array:
     """An item graph without the rows and columns of the items that are not kept, bool [|I|]."""
-    edges = similarities.tocoo()
-    inside = kept[edges.row] & kept[edges.col]
-    return _csr(edges.data[inside], edges.row[inside], edges.col[inside], similarities.shape[0])
+    receivers, senders = _ends_of_edges(similarities)
+    return keep_entries(similarities, kept[receivers] & kept[senders])
+
+
+def keep_entries(matrix: scipy.sparse.csr_array, kept: np.ndarray) -> scipy.sparse.csr_array:
+    """A matrix with some of its entries, bool [nnz], in the order in which they stand."""
+    starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr].astype(matrix.indptr.dtype)
+    return scipy.sparse.csr_array((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
+
+
+def _ends_of_edges(matrix: scipy.sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Receiver and sender of each entry, int [nnz]."""
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr)), matrix.indices
+
+
+def _reweighted(matrix: scipy.sparse.csr_array, weights: np.ndarray) -> scipy.sparse.csr_array:
+    """Other weights, float32 [nnz], on the same edges. WHY a copy: scipy sorts in place."""
+    weights = weights.astype(np.float32, copy=False)
+    return scipy.sparse.csr_array((weights, matrix.indices.copy(), matrix.indptr.copy()), shape=matrix.shape)
 
 
 def with_item_graphs(dataset: Dataset, neighbours: int) -> Dataset:

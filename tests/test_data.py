@@ -266,6 +266,15 @@ BAD_CONTENT = {
     "a name with a line break": ({"name": "a\nb"}, "is no plain name"),
     "features in a list": ({"features": [features_of(7)], "similarities": {}}, "features: a list"),
     "no graphs": ({"similarities": None}, "similarities: a NoneType"),
+    "a graph of complex numbers": (
+        {"similarities": {"audio": scipy.sparse.csr_array((7, 7), dtype=complex)}},
+        "complex128",
+    ),
+    "a graph with NaN": (
+        {"similarities": {"audio": scipy.sparse.csr_array(np.full((7, 7), np.nan))}},
+        "'audio': NaN or inf",
+    ),
+    "a graph by columns": ({"similarities": {"audio": scipy.sparse.csc_array((7, 7))}}, "a csc_array; a CSR matrix"),
     "a dense graph": ({"similarities": {"audio": np.eye(7)}}, "similarities of 'audio': a ndarray"),
     "removed modalities in a word": ({"removed_modalities": "text"}, "removed_modalities is 'text'"),
     "no id in the place of one": ({"user_ids": ["a", None, "c", "d", "e"]}, "user_ids: None is no id"),
@@ -288,6 +297,21 @@ def test_pairs_are_put_in_order():
     dataset = small_dataset()
     shuffled = dataset.replace(train=dataset.train[::-1].astype(np.uint16).tolist())
     assert_same(shuffled, dataset)
+
+
+def test_item_graphs_are_put_in_order():
+    """Entries in any order or in parts, float64, scipy's older type: the data set is the same, and what was given is left as it was."""
+    dataset = small_dataset()
+    graph = dataset.similarities["audio"]
+    backwards = np.concatenate([np.arange(b - 1, a - 1, -1) for a, b in itertools.pairwise(graph.indptr)])
+    halves = scipy.sparse.csr_array(
+        (np.repeat(graph.data[backwards], 2) / 2, np.repeat(graph.indices[backwards], 2), 2 * graph.indptr), graph.shape
+    )
+    given = halves.indices.copy()
+    for other in (halves, halves.astype(np.float64), scipy.sparse.csr_matrix(halves)):
+        assert_same(dataset.replace(similarities={**dataset.similarities, "audio": other}), dataset)
+    np.testing.assert_array_equal(halves.indices, given)
+    assert dataset.replace(name="other").similarities["audio"] is graph
 
 
 def test_operators_ids(tmp_path):

@@ -10,6 +10,7 @@ import scipy.sparse
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import (
     bipartite,
+    equal_neighbours,
     from_jraph,
     host_graphs,
     items_to_users,
@@ -166,6 +167,20 @@ def test_normalize_leaves_rows_without_edges():
     assert np.isfinite(ours).all()
     assert not ours[[1, 5]].any()
     assert not ours[:, [1, 5]].any()
+
+
+def test_weights_of_item_graphs_are_copies():
+    """scipy sorts in place: what becomes of one graph must not reach the one it was made from."""
+    similarities = scipy.sparse.csr_array(
+        ([1.0, 2, 3], [2, 0, 1], [0, 2, 3, 3]), (3, 3), dtype=np.float32
+    )  # not in order
+    before = similarities.toarray()
+    for made in (normalize(similarities), equal_neighbours(similarities)):
+        expected = made.toarray()
+        made.sort_indices()
+        np.testing.assert_array_equal(made.toarray(), expected)
+        np.testing.assert_array_equal(similarities.toarray(), before)
+    np.testing.assert_allclose(equal_neighbours(similarities).toarray(), [[0.5, 0, 0], [0, 1, 0], [0, 0, 0]])
 
 
 def test_keep_items():

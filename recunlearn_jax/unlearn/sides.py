@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse
 
 from recunlearn_jax.backbones.base import Nodes
+from recunlearn_jax.graph import keep_entries
 
 KINDS: tuple[Nodes, ...] = ("users", "items")
 ByKind = dict[Nodes, np.ndarray]
@@ -43,10 +44,9 @@ class Sides(NamedTuple):
     def of(self, kind: Nodes, rows: np.ndarray | slice = slice(None)) -> Side:
         """Some users or items, int [k], or all."""
         edges = self.edges[kind][rows]
-        starts, partners = edges.indptr, edges.indices
         if self.stays is not None:
-            stays = self.stays[edges.data]
-            starts, partners = np.concatenate([[0], np.cumsum(stays)])[starts], partners[stays]
+            edges = keep_entries(edges, self.stays[edges.data])
+        starts, partners = edges.indptr, edges.indices
         degree = self.degree[kind][rows]
         own = np.repeat(degree.astype(np.float32), np.diff(starts))
         both = own * self.degree[OTHER[kind]][partners].astype(np.float32)
