@@ -2,18 +2,13 @@
 
 import os
 import tempfile
-from importlib import metadata
+
+from quick import COMPILER_FLAGS
 
 # jax reads these when it is first imported, so they stand before it.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The second flag halves the time to compile, the third takes another third off where it is known; what tests compute runs for milliseconds.
 os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        "--xla_backend_optimization_level=0",
-        "--xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib").startswith("0.10.") else "",
-    ]
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", COMPILER_FLAGS]
 )
 
 # Command lines that tests call keep their programs in a folder of this test run.

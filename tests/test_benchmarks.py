@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import COMPILER_FLAGS
 
 from recunlearn_jax import losses
 from recunlearn_jax.data import write_dataset
@@ -29,7 +30,7 @@ def environment(tmp_path_factory):
     cache = tmp_path_factory.mktemp("programs")
     return {
         **os.environ,
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": COMPILER_FLAGS,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

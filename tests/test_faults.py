@@ -85,15 +85,6 @@ def test_settings_out_of_range(shop, tmp_path, word):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_method_that_diverges_is_marked_and_the_comparison_goes_on(shop, tmp_path):
-    words = ["compare", "--data", shop / "data", "--request", "users:5%", "--out", tmp_path / "c", "--golds", "1"]
-    words += ["--methods", "surgery", "mmrecun", "--set", *SMALL[1:], "mmrecun.learning_rate=1e30", "mmrecun.steps=3"]
-    for _ in range(2):  # also when it is asked again
-        done(*words)
-    found = json.loads((tmp_path / "c" / "results.json").read_text())
-    assert found["not_finite"] == ["mmrecun"]
-
-
 def test_an_answer_that_is_not_finite_is_not_released(shop, tmp_path):
     for word in ("mmrecun.learning_rate=1e30", "ascent.steps=0", "mmrecun.temperature=1e-300"):
         method = word.partition(".")[0]

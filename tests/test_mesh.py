@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import COMPILER_FLAGS
 
 from recunlearn_jax import runs
 from recunlearn_jax.backbones.mgcn import Settings
@@ -150,7 +151,7 @@ ENTRY %main (x: f32[8,64]) -> f32[9] {
 def results(tmp_path_factory):
     """The experiment on fake devices of one CPU, one process for each number of them."""
     place = tmp_path_factory.mktemp("mesh")
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count=8 {COMPILER_FLAGS}"
     small = ["model.embedding_size=16", "train.batch_size=512", "mmrecun.steps=5", "mmrecun.batch_size=64"]
     environment = {**os.environ, "XLA_FLAGS": flags}
     files = {count: place / f"{count}.json" for count in (1, 8)}
