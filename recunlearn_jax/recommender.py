@@ -18,7 +18,7 @@ from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import Note
 from recunlearn_jax.mesh import place
 from recunlearn_jax.products import Features
-from recunlearn_jax.sampling import build_sampler
+from recunlearn_jax.sampling import Sampler, build_sampler
 from recunlearn_jax.serving import recommend
 from recunlearn_jax.stopwatch import Seconds
 
@@ -49,10 +49,10 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before:
     backbone = kind.make(shape_of(dataset), config.model)
     sizes = sizes or sizes_of(dataset)
     train = dataset.train
-    _tell_full_users(dataset)
     sampler = build_sampler(
         train, train, dataset.num_users, dataset.num_items, capacity=sizes.pairs, history_capacity=sizes.pairs
     )
+    _tell_full_users(dataset, sampler)
     known = before.data.features if before else {}
 
     def table(m: str) -> Features:
@@ -64,9 +64,9 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before:
     return Setup(config, backbone, dataset, data, sizes)
 
 
-def _tell_full_users(dataset: Dataset) -> None:
-    most = np.count_nonzero(np.bincount(dataset.train[:, 1]))
-    full = np.flatnonzero(np.bincount(dataset.train[:, 0]) == most)
+def _tell_full_users(dataset: Dataset, sampler: Sampler) -> None:
+    most = int(sampler.num_candidates)
+    full = np.flatnonzero(np.diff(np.asarray(sampler.history_pointers)) == most)
     if len(full):
         others = f" and {len(full) - 1} others" if len(full) > 1 else ""
         warnings.warn(

@@ -8,6 +8,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import jax
@@ -26,7 +27,7 @@ from recunlearn_jax.cli import main
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.recommender import recommender, set_up
-from recunlearn_jax.unlearn import METHODS, Method, NoSettings
+from recunlearn_jax.unlearn import METHODS, Method, NoSettings, removal
 from recunlearn_jax.unlearn import register as register_method
 from recunlearn_jax.verdict import Figure
 
@@ -151,7 +152,7 @@ def test_a_backbone_that_hides_a_table_is_refused_wherever_it_comes_from(registe
         ru.answer(sneaked, ["users:3"], "surgery")
 
 
-def test_a_method_cannot_hand_on_what_the_backbone_does_not_have(registered, shop):
+def test_a_method_cannot_hand_on_what_the_backbone_does_not_have(registered, shop, monkeypatch):
     original = ru.fit(shop, ru.Config("mf", train=ru.TrainConfig(batch_size=128, max_epochs=1)))
 
     def wider(key, problem, settings):
@@ -176,7 +177,12 @@ def test_a_method_cannot_hand_on_what_the_backbone_does_not_have(registered, sho
         ru.answer(original, ["users:3"], "fewer")
     with pytest.raises(RuntimeError, match="rows of forgotten users or items stand in user_embedding"):
         ru.answer(original, ["users:3"], "copies")
+    monkeypatch.setattr(removal, "_BLOCK", 2)  # it is found in any block
+    with pytest.raises(RuntimeError, match="stand in user_embedding"):
+        ru.answer(original, ["users:3"], "copies")
     ru.answer(original, ["users:4"], "copies")  # the copied row is nobody's who is forgotten
+    twins = dataclasses.replace(original, params=copies(None, SimpleNamespace(original=original), None)[0])
+    ru.answer(twins, ["users:3"], "surgery")  # whose row was the same before is no copy
     assert "copy" not in ru.answer(original, ["users:3"], "more").params  # what the backbone lacks is left behind
 
 

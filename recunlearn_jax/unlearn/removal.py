@@ -3,20 +3,20 @@
     a forgotten row becomes the row of a new model
 
 which is a draw that has seen no data for a user or an item, and zero, no feature, for content. What belongs to a modality that is gone is
-left behind. Afterwards a forgotten row is looked for among all rows of the id tables, in case a method copied one.
+left behind. Afterwards a forgotten row is looked for among all rows of the id tables that a method has written, in case it copied one.
 """
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Params, check_tables, flat
 from recunlearn_jax.recommender import Recommender, Setup, replace_rows, shapes
 from recunlearn_jax.requests import ForgetSet
 
 SHORT = 8  # columns below which two rows may be equal by chance
+_BLOCK = 2**14  # rows that are digested at a time
 
 
 def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, method: str) -> Params:
@@ -74,6 +74,8 @@ def like(params: Params, expected: Params, method: str) -> Params:
 def left_over(params: Params, retain: Setup, original: Recommender, forget_set: ForgetSet) -> list[str]:
     """Id tables in which a row of a forgotten user or item is left, wherever it stands.
 
+    A row that stands where it stood before, the same to the bit, is its own and not looked at.
+
     Args:
         params: to be released.
         retain: the retained data they belong to.
@@ -81,47 +83,38 @@ def left_over(params: Params, retain: Setup, original: Recommender, forget_set: 
         forget_set: resolved on its data.
     """
     gone = {"users": forget_set.users, "items": forget_set.items}
-    nothing = [np.zeros(0, np.uint64)]
-    before = [
-        _words(_mixed(np.asarray(original.params[name])[gone[rows]].view(np.uint32), np))
-        for name, rows in original.backbone.id_tables().items()
-        if _is_wide(original.params[name])
-    ]
-    forgotten = np.concatenate(nothing + before)
+    before, after = (_bits(made.backbone, tables) for made, tables in ((original, original.params), (retain, params)))
+    forgotten, fresh = (
+        _digests([rows[gone[made.backbone.id_tables()[name]]] for name, rows in tables.items()])
+        for made, tables in ((original, before), (retain, after))
+    )
+    # What stands at the place of a forgotten row comes from `init`: where that is the same for all, it tells nothing.
+    forgotten = np.setdiff1d(forgotten, fresh)
     if not len(forgotten):
         return []
-    tables = {name: rows for name, rows in retain.backbone.id_tables().items() if _is_wide(params[name])}
-    after = {name: _words(words) for name, words in _every_word({name: params[name] for name in tables}).items()}
-    # What stands at the place of a forgotten row comes from `init`: where that is the same for all, it tells nothing.
-    fresh = np.concatenate(nothing + [after[name][gone[rows]] for name, rows in tables.items()])
-    forgotten = np.setdiff1d(forgotten, fresh)
-    return [name for name, words in after.items() if _any_among(words, forgotten)]
+    found = []
+    for name, rows in after.items():
+        own = before.get(name)
+        moved = (rows != own).any(axis=1) if own is not None and own.shape == rows.shape else np.ones(len(rows), bool)
+        blocks = np.array_split(np.flatnonzero(moved), 1 + len(rows) // _BLOCK)
+        if any(np.isin(_digests([rows[block]]), forgotten).any() for block in blocks):
+            found.append(name)
+    return found
 
 
-def _any_among(words: np.ndarray, few: np.ndarray) -> bool:
-    """Whether a word is one of a few, which ascend. WHY not numpy's isin: it sorts all the words."""
-    at = np.searchsorted(few, words)
-    return bool(len(few)) and bool((few[np.minimum(at, len(few) - 1)] == words).any())
+def _bits(backbone: Backbone, params: Params) -> dict[str, np.ndarray]:
+    """Id tables with rows that are not alike by chance, uint32 [rows, d]."""
+    tables = {name: np.asarray(params[name]) for name in backbone.id_tables()}
+    return {name: rows.view(np.uint32) for name, rows in tables.items() if rows.ndim == 2 and rows.shape[1] >= SHORT}
 
 
-def _is_wide(table: jax.Array) -> bool:
-    return table.ndim == 2 and table.shape[1] >= SHORT
-
-
-@jax.jit
-def _every_word(tables: Params) -> Params:
-    return {name: _mixed(jax.lax.bitcast_convert_type(table, jnp.uint32), jnp) for name, table in tables.items()}
-
-
-def _mixed(bits: Any, xp: Any) -> Any:
-    """Two words of 32 bits for each row of uint32 [rows, d], [2, rows]; equal rows have equal words, and different ones all but never."""
-    factors = np.random.default_rng(0).integers(2**32, size=(2, 1, bits.shape[1]), dtype=np.uint32) | np.uint32(1)
-    mixed = bits[None] * xp.asarray(factors)
-    mixed = (mixed ^ (mixed >> 15)) * xp.asarray(factors[::-1])
-    return xp.sum(mixed, axis=2, dtype=xp.uint32)
-
-
-def _words(halves: Any) -> np.ndarray:
-    """uint64 [rows] of [2, rows]."""
-    high, low = np.asarray(halves, np.uint64)
-    return (high << np.uint64(32)) | low
+def _digests(tables: list[np.ndarray]) -> np.ndarray:
+    """One word of 64 bits for each row of some tables, uint64 [n]; equal rows have equal words, and different ones all but never."""
+    words = [np.zeros(0, np.uint64)]
+    for rows in tables:
+        factors = np.random.default_rng(0).integers(2**32, size=(2, 1, rows.shape[1]), dtype=np.uint32) | np.uint32(1)
+        mixed = rows[None] * factors
+        mixed = (mixed ^ (mixed >> np.uint32(15))) * factors[::-1]
+        high, low = mixed.sum(axis=2, dtype=np.uint32).astype(np.uint64)
+        words.append((high << np.uint64(32)) | low)
+    return np.concatenate(words)
