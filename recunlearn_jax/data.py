@@ -4,7 +4,7 @@ A folder NAME holds `NAME.inter` (tab separated, header with userID, itemID, x_l
 modality, `<modality>_feat.npy` (one row an item) and optionally `<modality>_knn<k>_adj.npz` (its item graph, see `item_graph`).
 `user_ids.txt` and `item_ids.txt`, where they are there, hold the operator's own ids, line n that of number n. Nothing is ever unpickled. A
 folder written after an unlearning request also holds `retained.json`, the size of the id space and the numbers that are gone, so that a
-removed item is never shown and the next request can follow, and `removed_ids.json`, see `removed_ids`.
+removed item is never shown and the next request can follow, and `removed_ids.json`, see `removed_ids`, whose length stands in both.
 """
 
 import itertools
@@ -30,6 +30,7 @@ from recunlearn_jax.files import (
     write_text,
 )
 from recunlearn_jax.item_graph import FORM, SIMILARITIES, read_item_graphs
+from recunlearn_jax.removed_ids import FILE as REMOVED_IDS
 from recunlearn_jax.removed_ids import read_removed_ids, write_removed_ids
 
 RETAINED, IDS = "retained.json", {"user": "user_ids.txt", "item": "item_ids.txt"}
@@ -236,6 +237,12 @@ def _read_space(path: Path) -> _Space:
             f"{path}: {str(error).removeprefix(f'{path}: ')}; required is a JSON object of num_users, num_items, from 1 to {MAX_ID + 1}, "
             "and of removed_users and removed_items, lists of ids below them"
         ) from error
+    there = len(read_removed_ids(path.parent).digests)
+    if space.get("removed_ids", there) != there:
+        raise InputError(
+            f"{path.parent / REMOVED_IDS}: holds {there} removed ids, and by {path.name} there were {space['removed_ids']!r}; an id "
+            "that is not known would be taken for a new one when it comes back, so restore the file"
+        )
     return _Space(len(users), len(items), users, items, tuple(modalities))
 
 
@@ -332,6 +339,7 @@ def put_dataset(dataset: Dataset, folder: Path) -> None:
             "removed_users": np.flatnonzero(dataset.removed_users).tolist(),
             "removed_items": np.flatnonzero(dataset.removed_items).tolist(),
             "removed_modalities": list(dataset.removed_modalities),
+            "removed_ids": len(dataset.removed_ids.digests),
         }
         write_json(folder / RETAINED, space)
         write_removed_ids(folder, dataset.removed_ids)

@@ -98,7 +98,7 @@ def relevant_ranks(
         starts: int32 [B + 1], column i has relevant[starts[i]:starts[i + 1]].
 
     Returns:
-        int32 [r], ascending within a column; `NEVER` for what is no candidate.
+        int32 [r], ascending within a column; `NEVER` for what is no candidate, or has a score that is NaN.
     """
     ids = jnp.arange(scores.shape[0], dtype=jnp.int32)[:, None]
     last = relevant.shape[0] - 1
@@ -109,7 +109,8 @@ def relevant_ranks(
         score = jnp.take_along_axis(scores, item[None], axis=0)
         ahead = (scores > score) | ((scores == score) & (ids < item[None]))
         rank = 1 + jnp.sum(ahead & ~hidden[:, None], axis=0, dtype=jnp.int32)
-        rank = jnp.where(jnp.isneginf(score[0]) | hidden[item], NEVER, rank)
+        # A score that is no number compares with nothing, and must not count as the best.
+        rank = jnp.where((score[0] > -jnp.inf) & ~hidden[item], rank, NEVER)
         return ranks.at[jnp.where(place < starts[1:], place, last + 1)].set(rank, mode="drop")
 
     ranks = jax.lax.fori_loop(0, jnp.max(jnp.diff(starts)), one_each, jnp.full(last + 1, NEVER, jnp.int32))
@@ -234,7 +235,8 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
 
 
 def held_out_task(dataset: Dataset, split: str, block: int | None = None) -> RankingTask | None:
-    """Valid or test as served: the user's train items are masked, removed items are hidden, users without train pairs are left out.
+    """Valid or test by the protocol of MMRec: the user's train items are masked, removed items are hidden, users without train pairs are
+    left out. Lists that are served leave out a user's valid and test items, too.
 
     Returns:
         None where no user has a pair to find.

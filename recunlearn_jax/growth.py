@@ -1,4 +1,5 @@
-"""Going on with training on data that has grown: new users, items and interactions. What was removed stays removed.
+"""Going on with training on data that has grown: new users, items and interactions. Removed users, items and modalities stay removed; what
+comes back of single pairs and feature rows, which nothing remembers, is told.
 
 What the model knows keeps its number and its trained rows; what is new gets the next numbers and the rows that a fresh model would give it.
 """
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.dataset import SPLITS, Dataset, as_ids, pair_keys
@@ -47,19 +49,20 @@ def grow(
         )
     with stopwatch() as seconds:
         setup = set_up(dataset, model.config)
-        start = grown_params(model, initial_params(setup, seed))
+        start = grown_params(model, initial_params(setup, seed), dataset)
         trained = train(setup, seed, start=start, run=run, on_epoch=on_epoch)
     # Without its seed: by that alone the training cannot be replayed.
     info = {key: value for key, value in trained.info.items() if key != "seed"}
     return dataclasses.replace(trained, info=info, seconds=seconds + trained.seconds)
 
 
-def grown_params(model: Recommender, fresh: Params) -> Params:
-    """The parameters of a model with the rows of new users and items from fresh ones.
+def grown_params(model: Recommender, fresh: Params, dataset: Dataset) -> Params:
+    """The parameters of a model with the rows of new users and items from fresh ones, and content rows of items whose content is new.
 
     Args:
         model: to go on from.
         fresh: of the grown data, rows of what is known first.
+        dataset: the grown data.
     """
     removed = {"users": model.dataset.removed_users, "items": model.dataset.removed_items}
     grown = {}
@@ -68,9 +71,12 @@ def grown_params(model: Recommender, fresh: Params) -> Params:
         if rows not in removed:
             grown[name] = model.params[name]
             continue
-        old = model.params[name]
-        kept = jnp.asarray(np.flatnonzero(~removed[rows]))
-        grown[name] = table.at[kept].set(old[kept])
+        stays, modality = ~removed[rows], model.backbone.of_modality(name)
+        if rows == "items" and modality is not None:
+            before, now = (data.features[modality][: len(stays)] for data in (model.dataset, dataset))
+            stays = stays & (before == now).all(axis=1)
+        kept = jnp.asarray(np.flatnonzero(stays))
+        grown[name] = table.at[kept].set(model.params[name][kept])
     return grown
 
 
@@ -93,7 +99,7 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
 
     Returns:
         The data set, and notes: how much is new, and what is no longer there. Users and items of the model that have no pair left stay in
-        the id space.
+        the id space. Item graphs are those of the grown data, where it has any.
 
     Raises:
         InputError: a removed user, item or modality is in the grown data, or one of the two sets has ids and the other has not.
@@ -112,6 +118,7 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
     for modality, rows in grown.features.items():
         features[modality] = np.zeros((len(items.removed), rows.shape[1]), np.float32)
         features[modality][items.places[here]] = rows[here]
+    similarities = {m: _moved(graph, items) for m, graph in grown.similarities.items()}
     dataset = Dataset(
         name=known.name,
         num_users=len(users.removed),
@@ -120,6 +127,7 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
         valid=splits["valid"],
         test=splits["test"],
         features=features,
+        similarities=similarities,
         removed_users=users.removed,
         removed_items=items.removed,
         removed_modalities=known.removed_modalities,
@@ -157,6 +165,14 @@ def _placed(kind: str, known: Dataset, grown: Dataset, let_in: set[str], removed
     )
 
 
+def _moved(graph: scipy.sparse.csr_array, items: Placed) -> scipy.sparse.csr_array:
+    """An item graph of the grown data in the numbers of the model; an item that has none takes its edges along."""
+    edges, size = graph.tocoo(), len(items.removed)
+    ends = items.places[edges.row], items.places[edges.col]
+    here = (ends[0] >= 0) & (ends[1] >= 0)
+    return scipy.sparse.csr_array((edges.data[here], (ends[0][here], ends[1][here])), shape=(size, size))
+
+
 def _about(known: Dataset, dataset: Dataset) -> list[str]:
     """What is new in the merged data, and what is no longer there."""
     before, now = (
@@ -172,6 +188,15 @@ def _about(known: Dataset, dataset: Dataset) -> list[str]:
     if lost:
         gone = counted(lost, "interaction")
         notes.append(f"no longer there: {gone} of the model's data; training alone does not forget what it has learned")
+    for modality, rows in known.features.items():
+        if modality not in dataset.features:
+            continue
+        came = ~rows.any(axis=1) & ~known.removed_items & dataset.features[modality][: len(rows)].any(axis=1)
+        if came.any():
+            items = counted(int(came.sum()), "known item")
+            notes.append(
+                f"{modality} of {items} that had none: new, or removed by an earlier request? Nothing remembers single feature rows"
+            )
     return notes
 
 

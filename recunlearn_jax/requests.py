@@ -90,6 +90,8 @@ class ForgetSet:
             digest.update(np.packbits(mask).tobytes())
         for modality in sorted(self.features):
             digest.update(modality.encode() + np.packbits(self.features[modality]).tobytes())
+        if len(self.pairs):  # of which some may stand in valid or test alone
+            digest.update(b"pairs" + np.unique(self.pairs, axis=0).tobytes())
         return digest.hexdigest()
 
     def counts(self) -> dict[str, int]:
@@ -130,7 +132,7 @@ def parse(words: Sequence[str], seed: int = 0) -> Request:
         >>> parse(["users:5%", "pairs:3-12,3-40"]).describe()
         'users:5% pairs:3-12,3-40'
     """
-    if len(words) == 1 and words[0].endswith(".json"):
+    if len(words) == 1 and words[0].endswith(".json") and words[0].partition(":")[0] not in KINDS:
         return read_request(words[0], seed)
     chosen: dict[str, Any] = {"modality": {}}
     for word in words:

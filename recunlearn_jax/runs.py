@@ -281,7 +281,10 @@ def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: Path 
     recorded = run / manifest["data"]  # an absolute path stands for itself
     folder = data or recorded
     if not folder.exists():
-        raise InputError(f"{folder}: the data of {run} is not there; name the place where it stands now with --data")
+        raise InputError(
+            f"{folder}: the data of {run} is not there; put it back, or name the place where it stands now with "
+            f"`recunlearn evaluate {run} --data FOLDER`, which records it"
+        )
     dataset = read_dataset(folder)
     if dataset.checksum != manifest["data_checksum"]:
         raise InputError(

@@ -1,12 +1,13 @@
 """Serving: the best items for a user, with nothing in them that was forgotten."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import top_items
+
+_lists = jax.jit(top_items, static_argnames="k")
 
 
 def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int = 20) -> np.ndarray:
@@ -22,9 +23,11 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
         int32 [n, k], best first; -1 where fewer than k items are left for a user.
 
     Raises:
-        InputError: a user is unknown or named twice, or has no train interaction to recommend from; or k < 1.
+        InputError: a user is no whole number, is unknown or named twice, or has no train interaction to recommend from; or k < 1.
     """
-    users = np.asarray(users)
+    users = np.asarray(users, np.int64) if not len(users) else np.asarray(users)
+    if users.dtype.kind not in "iu":
+        raise InputError(f"users are {users.dtype}; whole numbers are allowed")
     if k < 1:
         raise InputError(f"k is {k}; at least 1 is allowed")
     if len(np.unique(users)) != len(users):
@@ -38,9 +41,15 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     row[users] = np.arange(len(users))
     every = np.concatenate([dataset.train, dataset.valid, dataset.test])
     own = every[row[every[:, 0]] >= 0]
-    masked = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
-    items = embedding[dataset.num_users :]
-    hidden = jnp.asarray(dataset.removed_items)
-    return np.asarray(
-        top_items(embedding[jnp.asarray(users)], items, jnp.asarray(masked), hidden, min(k, dataset.num_items))
-    )
+    # Sizes are padded to powers of two, so that the next users are served by a program that is there.
+    wanted, known = _power_of_two(len(users)), _power_of_two(len(own))
+    masked = np.full((known, 2), (wanted, 0), np.int32)
+    masked[: len(own)] = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
+    rows, items = np.pad(users, (0, wanted - len(users))), embedding[dataset.num_users :]
+    lists = _lists(embedding[rows], items, masked, dataset.removed_items, k=min(k, dataset.num_items))
+    return np.asarray(lists)[: len(users)]
+
+
+def _power_of_two(count: int) -> int:
+    """The smallest that is not less than a number."""
+    return 1 << max(count - 1, 0).bit_length()

@@ -19,7 +19,7 @@ from recunlearn_jax.config import TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import METRICS, RankingTask, held_out_task, rank
 from recunlearn_jax.precision import check_precision
-from recunlearn_jax.recommender import Recommender, Setup, embed, recommender
+from recunlearn_jax.recommender import Recommender, Setup, embed
 from recunlearn_jax.settings import check_seed
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.train import (
@@ -32,6 +32,7 @@ from recunlearn_jax.train import (
     should_stop,
     train,
     train_epoch,
+    trained,
 )
 
 _RANKED_AT_ONCE = 4  # models whose scores are in memory together
@@ -85,13 +86,7 @@ def train_stacked(
         best = jax.block_until_ready(best)
     share = Seconds(seconds.total / len(seeds), seconds.compiling / len(seeds), seconds.programs)
     return [
-        recommender(
-            setup,
-            jax.tree.map(lambda leaf, i=i: leaf[i], best),
-            history=tuple(history),
-            info={"epochs": len(history), "best_epoch": best_entry(history)["epoch"], "seed": seed},
-            seconds=share,
-        )
+        trained(setup, jax.tree.map(lambda leaf, i=i: leaf[i], best), history, seed, share)
         for i, (seed, history) in enumerate(zip(seeds, histories, strict=True))
     ]
 

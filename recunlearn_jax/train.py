@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from recunlearn_jax import checkpoint
@@ -240,9 +241,31 @@ def train(
                 checkpoint.save_tree(checkpoint.state_path(run, entry["epoch"]), tree, history)
                 checkpoint.keep_only(run, entry["epoch"])
         on_epoch(entry)
-    best = jax.block_until_ready(best)
-    info = {"epochs": len(history), "best_epoch": best_entry(history)["epoch"], "seed": seed}
-    return recommender(setup, best, history=tuple(history), info=info, seconds=earlier)
+    return trained(setup, jax.block_until_ready(best), history, seed, earlier)
+
+
+def trained(setup: Setup, best: Params, history: Sequence[dict[str, Any]], seed: int, seconds: Seconds) -> Recommender:
+    """The model that a training ends with.
+
+    Args:
+        setup: it was trained on.
+        best: parameters of its best epoch.
+        history: an entry an epoch.
+        seed: of the training.
+        seconds: it took.
+
+    Raises:
+        InputError: its output rows are not finite. An epoch's loss is that before its last update, and does not show it.
+    """
+    best_epoch = best_entry(history)["epoch"]
+    info = {"epochs": len(history), "best_epoch": best_epoch, "seed": seed}
+    model = recommender(setup, best, history=tuple(history), info=info, seconds=seconds)
+    if not np.isfinite(np.asarray(model.rows)).all():
+        raise InputError(
+            f"epoch {best_epoch}: the rows of the model are not finite; training diverged, a learning rate below "
+            f"{setup.config.train.learning_rate} may help"
+        )
+    return model
 
 
 def _solved(setup: Setup, solve: Callable[[Dataset], Params], seed: int) -> Recommender:

@@ -2,6 +2,7 @@
 that must be flagged and on Golds that must pass."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -127,6 +128,19 @@ def test_lost_cooccurrences_by_hand():
     forget_set = resolve(parse(["pairs:2-3"]), dataset)  # a forgotten pair beside a retained one of the same user
     pairs = lost_cooccurrences(dataset, retained(dataset, forget_set), forget_pairs(dataset, forget_set))
     assert pairs.tolist() == [[3, 4]]
+
+
+def test_a_sample_of_lost_cooccurrences_is_of_all_items():
+    dataset = toy(200, 150, pairs_per_user=8, clusters=1, modalities=())
+    forget_set = resolve(parse(["pairs:20%"]), dataset)
+    found = functools.partial(
+        lost_cooccurrences, dataset, retained(dataset, forget_set), forget_pairs(dataset, forget_set)
+    )
+    whole, some = found(), found(most=200)
+    assert len(some) == 200 < len(whole) / 3
+    assert {*map(tuple, some.tolist())} < {*map(tuple, whole.tolist())}
+    assert abs(np.median(some) - np.median(whole)) < 10
+    np.testing.assert_array_equal(some, found(most=200))
 
 
 def test_correlation_of_similarities():

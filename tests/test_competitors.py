@@ -206,6 +206,18 @@ SCHEMES = {"sisa": sharded.RANDOM, "receraser": sharded.SIMILAR}
 
 
 @pytest.mark.parametrize("name", SCHEMES)
+def test_a_valid_pair_hits_all_shards(name, brief):
+    """Each of them stopped by all valid pairs; a pair of train hits its own."""
+    settings = METHODS[name].Settings(shards=2)
+    pair = brief.dataset.train[0]
+    held_out = brief.dataset.replace(valid=pair[None], train=brief.dataset.train[1:])
+    original = recommender(set_up(held_out, brief.config), brief.params)
+    answered = answer(original, [f"pairs:{pair[0]}-{pair[1]}"], name, settings)
+    assert answered.info["trained_shards"] == 2
+    assert not len(answered.dataset.valid)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
 def test_only_hit_shards_are_retrained(name, brief, tmp_path):
     settings = METHODS[name].Settings(shards=3)
     one = resolve(parse(first_pair(brief)), brief.dataset)

@@ -22,6 +22,7 @@ from recunlearn_jax.errors import InputError, Note
 from recunlearn_jax.folders import LOCK
 from recunlearn_jax.graph import knn_similarities, normalize, with_item_graphs
 from recunlearn_jax.item_graph import similarities_from_weights
+from recunlearn_jax.removed_ids import RemovedIds
 from recunlearn_jax.synthetic import toy
 
 
@@ -70,6 +71,24 @@ def test_round_trip(tmp_path, modalities, graphs):
     assert_same(read_dataset(folder), dataset)
     assert_same(read_dataset(str(folder)), dataset)
     assert os.listdir(tmp_path / "new") == ["small"]  # nothing is left beside it
+
+
+def test_removed_ids_that_are_lost_are_missed(tmp_path):
+    """Without them a removed user who comes back would be a new one."""
+    removed = RemovedIds().with_more("user", ["ann", "bob"])
+    folder = write_dataset(small_dataset().replace(removed_ids=removed), tmp_path / "small")
+    path = folder / "removed_ids.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"digests": values["digests"][:1]}))
+    with pytest.raises(InputError, match=r"removed_ids.json: holds 1 removed ids, and by retained.json there were 2"):
+        read_dataset(folder)
+    path.unlink()
+    with pytest.raises(InputError, match=r"holds 0 removed ids, and by retained.json there were 2"):
+        read_dataset(folder)
+    space = json.loads((folder / "retained.json").read_text())
+    del space["removed_ids"]  # as earlier versions wrote it
+    (folder / "retained.json").write_text(json.dumps(space))
+    assert not read_dataset(folder).removed_ids.digests
 
 
 def test_round_trip_keeps_removed_ids(tmp_path):

@@ -1,5 +1,6 @@
 """Delta: its parts and the whole against plain numpy, what stays to the bit, and an answer that can be seen."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from toys import posed, small_dataset
 
+from recunlearn_jax import losses
 from recunlearn_jax.audit.canary import canary_ranks, plant
-from recunlearn_jax.backbones import BACKBONES, backbone_kind
+from recunlearn_jax.backbones import BACKBONES, BackboneKind, backbone_kind, mf
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.recommender import init_params, recommender, set_up
@@ -243,6 +245,48 @@ def originals(shop):
         return fit(shop, Config(name, backbone_kind(name).Settings(embedding_size=8), config))
 
     return original
+
+
+def test_a_backbone_without_rows_of_users(shop, monkeypatch):
+    """A user is the mean of its items' rows; nothing of a user's own is moved."""
+
+    @functools.cache
+    def make(shape, settings):
+        whole = mf.make(shape, settings)
+
+        def rows(params, data):
+            pairs, table = data.sampler.pairs, params["item_embedding"]
+            real = (jnp.arange(len(pairs)) < data.sampler.num_pairs)[:, None]
+            users = jax.ops.segment_sum(jnp.where(real, table[pairs[:, 1]], 0), pairs[:, 0], shape.num_users)
+            return jnp.concatenate([users / 6, table])
+
+        def views(params, data, users, positives, negatives):
+            table = rows(params, data)
+            own, *items = (table[ids] for ids in (users, shape.num_users + positives, shape.num_users + negatives))
+            return losses.Views(own, *items)
+
+        def loss(params, data, batch, batch_size):
+            return losses.bpr(*losses.scores(views(params, data, *batch[:3])), weights=batch[3])
+
+        return dataclasses.replace(
+            whole,
+            name="items_only",
+            init=lambda key, data: {"item_embedding": whole.init(key, data)["item_embedding"]},
+            init_ids=lambda key: {"item_embedding": whole.init_ids(key)["item_embedding"]},
+            rows=rows,
+            views=views,
+            loss=loss,
+            tables={"item_embedding": "items"},
+            id_layers=None,
+        )
+
+    monkeypatch.setitem(BACKBONES, "items_only", BackboneKind(mf.Settings, make))
+    original = fit(shop, Config("items_only", mf.Settings(8), TrainConfig(batch_size=128, max_epochs=2)))
+    for words in (["users:3,14"], ["items:7"], ["pairs:5%"]):
+        answered = answer(original, words, "delta")
+        moved = (np.asarray(answered.params["item_embedding"]) != original.params["item_embedding"]).any(axis=1)
+        assert 0 < moved.sum() < len(moved)
+        assert np.isfinite(answered.rows).all()
 
 
 def changed(answered, original):

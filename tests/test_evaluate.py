@@ -33,6 +33,8 @@ from recunlearn_jax.evaluate import (
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.interop import params_from_mmrec_state_dict
 from recunlearn_jax.recommender import embed, set_up
+from recunlearn_jax.stopwatch import stopwatch
+from recunlearn_jax.synthetic import toy
 
 ORACLE = np.load(Path(__file__).parent / "fixtures" / "mgcn_small.npz", allow_pickle=False)
 USERS, ITEMS = 7, 12
@@ -57,6 +59,21 @@ def reference():
     setup = set_up(dataset, Config(model=Settings(embedding_size=config["embedding_size"])))
     state = {k.removeprefix("adam/param/"): ORACLE[k] for k in ORACLE.files if k.startswith("adam/param/")}
     return dataset, embed(params_from_mmrec_state_dict(state), setup.data, backbone=setup.backbone)
+
+
+def test_scores_that_are_no_numbers_are_never_the_best():
+    """NaN compares with nothing: all of a broken model's items would have rank 1."""
+    dataset = toy(40, 30, pairs_per_user=5, clusters=2, modalities=())
+    task = held_out_task(dataset, "test")
+    assert task is not None
+    embedding = np.random.default_rng(0).normal(size=(70, 4)).astype(np.float32)
+    before = ranking_metrics(jnp.asarray(embedding), task, (5,))
+    assert before["recall@5"] > 0
+    broken = ranking_metrics(jnp.full((70, 4), jnp.nan), task, (5,))
+    assert set(broken.values()) == {0}
+    half = embedding.copy()
+    half[np.unique(dataset.test[:20, 0])] = np.nan
+    assert ranking_metrics(jnp.asarray(half), task, (5,))["recall@5"] <= before["recall@5"]
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
@@ -215,6 +232,26 @@ def test_vmap_over_k_is_one_k_at_a_time():
     several = ranking_metrics(jnp.asarray(embedding), task, KS)
     alone = ranking_metrics(jnp.asarray(embedding), task, (3,))
     agree(alone, {name: several[name] for name in alone})
+
+
+def test_lists_of_other_users_compile_nothing():
+    """Sizes that follow the users asked for are padded."""
+    rng = np.random.default_rng(3)
+    dataset = toy(60, 40, pairs_per_user=6, clusters=2, modalities=())
+    embedding = jnp.asarray(rng.normal(size=(100, 4)), jnp.float32)
+    every = np.unique(dataset.train[:, 0])
+    whole = recommend(embedding, dataset, every, 7)
+    recommend(embedding, dataset, every[:13], 7)
+    with stopwatch() as seconds:
+        for count in (12, 14, 16):
+            chosen = rng.permutation(every)[:count]
+            np.testing.assert_array_equal(
+                recommend(embedding, dataset, chosen, 7), whole[np.searchsorted(every, chosen)]
+            )
+    assert seconds.programs == 0
+    assert recommend(embedding, dataset, np.array([]), 7).shape == (0, 7)
+    with pytest.raises(InputError, match="users are float64; whole numbers are allowed"):
+        recommend(embedding, dataset, np.array([1.5]), 7)
 
 
 @pytest.mark.parametrize("seed", range(3))

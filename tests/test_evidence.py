@@ -168,6 +168,21 @@ def test_a_model_within_every_range_has_passed():
     assert "can prove that entry 2 answers this request and no other" in text
 
 
+def test_gaps_in_item_graphs_are_told():
+    """An exact answer, too, keeps the places of removed items in the graphs empty."""
+    told_of = {
+        kind: "but for empty places in the lists of similar items" in told(page_of(audit(method="gold"), **changed))
+        for kind, changed in {
+            "users": {},
+            "items": {"forgotten": {"users": 0, "items": 3, "pairs": 9}},
+            "content": {"forgotten": {"users": 0, "items": 0, "pairs": 0, "audio feature rows": 2}},
+            "no graph": {"forgotten": {"users": 0, "items": 3, "pairs": 9}, "sizes": {"neighbours": {}}},
+        }.items()
+        for changed in [{"method": "gold", "sizes": {"neighbours": {"audio": 40}}} | changed]
+    }
+    assert told_of == {"users": False, "items": True, "content": True, "no graph": False}
+
+
 def test_a_figure_out_of_range_is_told_at_the_top_and_in_its_check():
     text = told(page_of(audit({"forget recall@20": 0.7, "test recall@20": 0.01})))
     top = text[: text.index("To remove")]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from toys import features_of, sorted_pairs
 
 from recunlearn_jax.config import Config, TrainConfig
@@ -46,6 +47,35 @@ def test_what_is_known_keeps_its_number():
     ]
 
 
+def test_item_graphs_of_the_grown_data_speak_the_models_numbers():
+    now = grown()
+    graph = scipy.sparse.csr_array(np.triu(np.arange(1, 50, dtype=np.float32).reshape(7, 7)))
+    dataset, _ = merged(known(), now.replace(similarities={"image": graph}))
+    places = [now.item_ids.tolist().index(name) for name in dataset.item_ids]
+    np.testing.assert_array_equal(dataset.similarities["image"].toarray(), graph.toarray()[np.ix_(places, places)])
+    assert merged(known(), now)[0].similarities == {}
+
+
+@pytest.mark.parametrize("backbone", ["vbpr", "mgcn"])
+def test_new_content_of_a_known_item_is_taken_up(backbone):
+    """And told, since it may be content that an earlier request removed."""
+    before = known()
+    features = before.features["image"].copy()
+    features[3] = 0
+    config = Config(backbone, train=TrainConfig(batch_size=8, max_epochs=1))
+    model = fit(before.replace(features={"image": features}), config)
+    dataset, notes = merged(model.dataset, before)
+    assert any("image of 1 known item that had none" in note for note in notes)
+    fresh = initial_params(set_up(dataset, model.config), 3)
+    params = grown_params(model, fresh, dataset)
+    for name, rows in model.backbone.tables.items():
+        if rows == "items":
+            of_content = model.backbone.of_modality(name) is not None
+            kept = np.arange(6) != 3 if of_content else np.ones(6, bool)
+            np.testing.assert_array_equal(params[name][kept], model.params[name][kept])
+            assert np.array_equal(params[name][3], fresh[name][3]) == of_content
+
+
 def test_numbers_alone():
     """Without ids of the operator's the numbers are the same in both."""
     more = known(False).replace(
@@ -68,7 +98,7 @@ def test_trained_rows_stay_and_new_ones_are_fresh():
     model = model_of(known())
     dataset, _ = merged(model.dataset, grown())
     fresh = initial_params(set_up(dataset, model.config), 3)
-    params = grown_params(model, fresh)
+    params = grown_params(model, fresh, dataset)
     for name, rows, count in (("user_embedding", 4, 5), ("item_embedding", 6, 7)):
         assert len(params[name]) == count
         np.testing.assert_array_equal(params[name][:rows], model.params[name])

@@ -17,6 +17,7 @@ import pytest
 
 from recunlearn_jax import losses
 from recunlearn_jax.losses import Views
+from recunlearn_jax.stopwatch import stopwatch
 
 ROWS, FORGET_ROWS, WIDTH = 8, 7, 3
 PADDED = [1, 2, 5, 6]  # rows of weight 0 in the tests of padding
@@ -262,6 +263,18 @@ def close(ours, theirs, relative=2e-5):
 
 def finite(tree) -> bool:
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+def test_weights_may_be_arrays_and_compile_nothing_anew():
+    """Of the jitted losses: alpha and the L2 weight, which choose no program."""
+    rng = np.random.default_rng(4)
+    views = losses.Views(*(jnp.asarray(rng.normal(size=(8, 4)), jnp.float32) for _ in range(7)))
+    for i, (alpha, weight) in enumerate([(0.3, 1e-3), (0.1, 1e-2), (0.7, 1e-2)]):
+        given = jnp.float32(alpha), jnp.float32(weight)
+        with stopwatch() as seconds:
+            ours = losses.mmrecun_jit(views, views, alpha=given[0], l2_weight=given[1])
+        assert seconds.programs == (0 if i else 1)
+        np.testing.assert_allclose(ours, losses.mmrecun(views, views, alpha=alpha, l2_weight=weight), rtol=1e-5)
 
 
 @every_case

@@ -223,6 +223,9 @@ def test_missing_file(tmp_path):
     assert message.startswith(str(tmp_path / "nowhere.json"))
     assert "no such file" in message
     assert "one .json file" in refusal(parse, ["a.json", "users:3"])
+    ids = tmp_path / "ids.json"
+    ids.write_text("3\n14\n")
+    assert parse([f"users:@{ids}"]).users == [3, 14]  # a file of ids, whatever its name
 
 
 @pytest.mark.parametrize("seed", ["x", 1.5, None, -1, True, [1]])

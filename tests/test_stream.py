@@ -72,6 +72,10 @@ def test_the_best_clock_of_a_file(tmp_path, column, kind, order):
     (folder / "shop.inter").write_text("\n".join(text) + "\n")
     dataset, clock = read_clock(folder)
     assert (clock.kind, len(clock.times)) == (kind, len(dataset.train))
+    # Other tools write numbers so.
+    text = [text[0], *("\t".join(f"{cell}.0" for cell in line.split("\t")) for line in text[1:])]
+    (folder / "shop.inter").write_text("\n".join(text) + "\n")
+    np.testing.assert_array_equal(read_clock(folder)[1].times, clock.times)
     if order:
         assert np.argsort(clock.times).tolist() == order
 

@@ -115,6 +115,14 @@ def test_without_valid_pairs_all_epochs_are_done(dataset):
     assert model.best["epoch"] == CONFIG.train.max_epochs
 
 
+@pytest.mark.parametrize("fitted", [fit, lambda data, config: train_stacked(set_up(data, config), [0])])
+def test_a_model_that_diverged_in_its_last_epoch_is_told(fitted):
+    """The loss of an epoch is that before its last update."""
+    wild = Config("lightgcn", train=TrainConfig(batch_size=4096, learning_rate=3e38, max_epochs=1))
+    with pytest.raises(InputError, match="epoch 1: the rows of the model are not finite; training diverged"):
+        fitted(toy(40, 30, pairs_per_user=5, clusters=2, modalities=()), wild)
+
+
 def test_divergence_is_told(dataset):
     wild = Config("mf", train=TrainConfig(batch_size=256, learning_rate=1e30, max_epochs=3))
     with pytest.raises(InputError, match=r"loss is (nan|inf).*learning rate"):

@@ -298,6 +298,12 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
     for words, method, seed in ((["users:4"], "surgery", 0), (["users:3"], "surgery", 1), (["users:3"], "mmrecun", 0)):
         with pytest.raises(InputError, match="holds work on another request"):
             answer(original, words, method, seed=seed, work=tmp_path)
+    # Requests that differ in a valid pair alone differ, too.
+    user, item = original.dataset.valid[0]
+    answer(original, ["users:5", f"pairs:{user}-{item}"], "surgery", work=tmp_path / "valid")
+    user, item = original.dataset.valid[1]
+    with pytest.raises(InputError, match="holds work on another request"):
+        answer(original, ["users:5", f"pairs:{user}-{item}"], "surgery", work=tmp_path / "valid")
     with pytest.raises(InputError, match=r"forget set of .* train pairs"):
         answer(first, resolve(parse(["users:5"]), original.dataset), "surgery")
 

@@ -200,4 +200,4 @@ def _of_seed(case: Case, subject: Subject, original: Recommender) -> Recommender
     return answer(original, case.forget_set, method, settings, seed=seed)
 
 
-CHECK = Check(11, (), prepare, needs="replays", usual=True)
+CHECK = Check(11, (), prepare, needs="replays", usual=True, version=2)

@@ -83,7 +83,7 @@ class Import:
 
 @dataclasses.dataclass(frozen=True)
 class Grow:
-    """Go on training a model on data that has grown: new users, items and interactions. What was removed stays removed."""
+    """Go on training a model on data that has grown. Removed users, items and modalities stay removed."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a model: an original or a release."""
@@ -134,7 +134,8 @@ class Unlearn:
     out: Path
     """New folder for the unlearned model."""
     method: str = "delta"
-    """delta, mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, gold or coupled (retrain), or a registered one."""
+    """delta, mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, ease (for its own backbone), noisy, gold or coupled
+    (retrain), or a registered one."""
     seed: int = 0
     """Of the method."""
     request_seed: int = 0

@@ -48,6 +48,7 @@ def page(manifest: Mapping[str, Any], entries: Sequence[Entry], audit: Mapping[s
         audited=audited,
         audit=audit,
         trained=trained[-1] if trained else None,
+        gaps=_gaps(manifest),
         conclusion=conclusion(method, audit, found),
         found=found,
         judged=judged(found),
@@ -59,6 +60,13 @@ def page(manifest: Mapping[str, Any], entries: Sequence[Entry], audit: Mapping[s
         level=LEVEL,
         words=words,
     )
+
+
+def _gaps(manifest: Mapping[str, Any]) -> bool:
+    """Whether item graphs were cut: an item that had a removed one among its neighbours has one less."""
+    graphs = any(manifest.get("sizes", {}).get("neighbours", {}).values())
+    content = [n for kind, n in manifest["forgotten"].items() if kind not in ("users", "pairs")]
+    return graphs and any(content)
 
 
 def _recorded(manifest: Mapping[str, Any], entries: Sequence[Entry]) -> tuple[int, Entry | None]:

@@ -52,7 +52,9 @@ def read_clock(folder: Path, seed: int = 0) -> tuple[Dataset, Clock]:
         # Empty lines may stand at the end only, so rows are numbered as they come; the header is row 1.
         rows = enumerate((line.rstrip("\n").split("\t") for line in lines if line != "\n"), 2)
         known = {
-            (int(u), int(i)): _time(t, path, row, kind) for row, (u, i, t, x) in _picked(rows, columns) if x == "0"
+            (int(float(u)), int(float(i))): _time(t, path, row, kind)
+            for row, (u, i, t, x) in _picked(rows, columns)
+            if float(x) == 0  # `read_dataset` has checked these three, and knows 0.0 as 0
         }
     times = np.array([known[pair] for pair in map(tuple, dataset.train.tolist())])
     return dataset, clock_of(dataset, times, kind, seed)

@@ -124,7 +124,7 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params,
     moved = dict(tables)
     for kind in reversed(KINDS):  # items first, then users by the items' new rows
         rows, partners = moving[kind], OTHER[kind]
-        if not len(rows) or not len(tables[kind][0]):
+        if not len(rows) or not tables[kind].shape[1]:
             continue
         nearby = phi(after[kind], moved[partners]) - phi(before[kind], tables[partners])
         step = settings.follow * (nearby @ record.weights[kind]) + pull[kind]
@@ -184,9 +184,10 @@ def _pull(problem: Problem, settings: Settings, moving: ByKind, after: dict[Node
 
 
 def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:
-    """The id tables of users or items side by side, float32 [n, d]."""
+    """The id tables of users or items side by side, float32 [n, d]; d = 0 where there is none."""
     tables = [np.asarray(params[name]) for name, rows in backbone.id_tables().items() if rows == kind]
-    return tables[0] if len(tables) == 1 else np.hstack(tables)
+    size = {"users": backbone.shape.num_users, "items": backbone.shape.num_items}[kind]
+    return tables[0] if len(tables) == 1 else np.hstack([np.zeros((size, 0), np.float32), *tables])
 
 
 def _unstacked(stacked: ByKind, params: Params, backbone: Backbone) -> Params:

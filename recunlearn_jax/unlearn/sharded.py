@@ -142,9 +142,9 @@ def attended(params: dict[str, jax.Array], rows: jax.Array) -> jax.Array:
     return jnp.sum(jax.nn.softmax(scores, axis=0)[..., None] * moved, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames=("steps", "size", "rate"))
+@functools.partial(jax.jit, static_argnames=("size", "rate"))
 def train_attention(
-    key: jax.Array, params: Any, rows: jax.Array, sampler: Sampler, *, steps: int, size: int, rate: float
+    key: jax.Array, params: Any, rows: jax.Array, sampler: Sampler, *, steps: int | jax.Array, size: int, rate: float
 ) -> Any:
     """The aggregation's parameters after `steps` steps of Adam on BPR."""
     num_users = len(sampler.history_pointers) - 1
@@ -192,8 +192,11 @@ def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings)
     train_key, aggregate_key = jax.random.split(key)
     record, asked, retain = problem.record, problem.forget_set, problem.retain
     hit: Sequence[int] = np.unique(record.shard_of[asked.forget]).tolist()
-    if asked.items.any() or set(asked.features) & set(record.modalities):
-        hit = range(settings.shards)  # every shard model saw the features and the item graphs
+    content = asked.items.any() or set(asked.features) & set(record.modalities)
+    if content or len(retain.dataset.valid) < len(problem.original.dataset.valid):
+        hit = range(
+            settings.shards
+        )  # every shard model saw the features and the item graphs, and stopped by all valid pairs
     train_pairs = problem.original.dataset.train
     pairs = {i: train_pairs[(record.shard_of == i) & ~asked.forget] for i in hit}
     work = problem.work and problem.work / AFTER
