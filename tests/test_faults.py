@@ -205,7 +205,7 @@ def test_results_of_others_are_not_overwritten(shop, tmp_path):
 
 def test_data_that_moved(own):
     (own / "data").rename(own / "moved")
-    refused("evaluate", own / "run", rule="name the place where it stands now with --data")
+    refused("evaluate", own / "run", rule="name the place where it stands now with `recunlearn evaluate")
     refused("unlearn", own / "run", "users:1", "--out", own / "a", rule="--data")
     done("evaluate", own / "run", "--data", own / "moved")
     done("recommend", own / "run", "0")  # the new place is recorded
