@@ -16,6 +16,7 @@ import scipy.sparse
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.dataset import SPLITS, Dataset, as_ids, pair_keys
 from recunlearn_jax.errors import InputError, counted
+from recunlearn_jax.graph import keep_items
 from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.removed_ids import RemovedIds
 from recunlearn_jax.stopwatch import stopwatch
@@ -118,7 +119,7 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
     for modality, rows in grown.features.items():
         features[modality] = np.zeros((len(items.removed), rows.shape[1]), np.float32)
         features[modality][items.places[here]] = rows[here]
-    similarities = {m: _moved(graph, items) for m, graph in grown.similarities.items()}
+    similarities = {m: _moved(graph, items, features[m]) for m, graph in grown.similarities.items()}
     dataset = Dataset(
         name=known.name,
         num_users=len(users.removed),
@@ -165,12 +166,14 @@ def _placed(kind: str, known: Dataset, grown: Dataset, let_in: set[str], removed
     )
 
 
-def _moved(graph: scipy.sparse.csr_array, items: Placed) -> scipy.sparse.csr_array:
-    """An item graph of the grown data in the numbers of the model; an item that has none takes its edges along."""
-    edges, size = graph.tocoo(), len(items.removed)
-    ends = items.places[edges.row], items.places[edges.col]
-    here = (ends[0] >= 0) & (ends[1] >= 0)
-    return scipy.sparse.csr_array((edges.data[here], (ends[0][here], ends[1][here])), shape=(size, size))
+def _moved(graph: scipy.sparse.csr_array, items: Placed, features: np.ndarray) -> scipy.sparse.csr_array:
+    """An item graph of the grown data in the numbers of the model, edges between items with content alone: no removed one has any."""
+    edges = graph.tocoo()
+    receivers, senders = items.places[edges.row], items.places[edges.col]
+    here = (receivers >= 0) & (senders >= 0)
+    moved = (edges.data[here], (receivers[here], senders[here]))
+    size = len(features)
+    return keep_items(scipy.sparse.csr_array(moved, shape=(size, size)), np.any(features != 0, axis=1))
 
 
 def _about(known: Dataset, dataset: Dataset) -> list[str]:

@@ -54,6 +54,12 @@ def test_item_graphs_of_the_grown_data_speak_the_models_numbers():
     places = [now.item_ids.tolist().index(name) for name in dataset.item_ids]
     np.testing.assert_array_equal(dataset.similarities["image"].toarray(), graph.toarray()[np.ix_(places, places)])
     assert merged(known(), now)[0].similarities == {}
+    # By numbers alone, a file may still have edges of an item that was removed.
+    features = np.where(np.arange(6)[:, None] == 5, 0, known().features["image"])
+    release = known(False, train=TRAIN[:-1], features={"image": features}, removed_items=np.eye(6, dtype=bool)[5])
+    again = release.replace(removed_items=[], similarities={"image": scipy.sparse.csr_array(np.ones((6, 6)))})
+    edges = merged(release, again)[0].similarities["image"].toarray()
+    np.testing.assert_array_equal(edges, np.pad(np.ones((5, 5)), (0, 1)))
 
 
 @pytest.mark.parametrize("backbone", ["vbpr", "mgcn"])

@@ -124,7 +124,11 @@ def train_shadows(
     """
     check_precision(config.train.precision)
     sizes = sizes_of(max(datasets, key=lambda d: len(d.train)))
-    setups = [set_up(dataset, config, sizes) for dataset in datasets]
+    first = set_up(datasets[0], config, sizes)
+    setups = [
+        first,
+        *(set_up(dataset, config, sizes, first) for dataset in datasets[1:]),
+    ]  # features stand on the device once
     if setups[0].backbone.solve is not None:
         return [train(setup, seed) for setup in setups]
     data, backbone = [setup.data for setup in setups], setups[0].backbone
