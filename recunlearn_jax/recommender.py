@@ -175,7 +175,7 @@ class Recommender:
         dataset: what it serves, and what it was trained on or has retained; with item graphs.
         data: the same on the device.
         config: settings it was trained with.
-        sizes: three numbers that keep programs compiled, see `Sizes`.
+        sizes: numbers that keep programs compiled, see `Sizes`.
         history: one entry an epoch, for a model that was trained.
         info: what the method that made it reports.
         seconds: making it took: training, or from the request to usable parameters and graph.

@@ -293,4 +293,4 @@ def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: Path 
         )
     if folder.absolute() != recorded.absolute():
         manifests.write(run, manifest | {"data": str(folder.absolute())})
-    return set_up(dataset, config, Sizes(**manifest["sizes"]))
+    return set_up(dataset, config, Sizes(*(manifest["sizes"][name] for name in Sizes._fields)))

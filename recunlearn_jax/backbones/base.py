@@ -31,10 +31,9 @@ class Shape(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Array sizes that an edited data set keeps from the one before, so that nothing compiles anew. Three numbers, no data."""
+    """Array sizes that an edited data set keeps from the one before, so that nothing compiles anew. Numbers, no data."""
 
     pairs: int  # train pairs
-    valid: int  # valid pairs
     neighbours: Mapping[str, int]  # modality -> edges of its item graph
 
 
@@ -152,4 +151,4 @@ def shape_of(dataset: Dataset) -> Shape:
 def sizes_of(dataset: Dataset) -> Sizes:
     """Of a data set with item graphs attached."""
     neighbours = {m: int(np.asarray(graph.nnz)) for m, graph in dataset.similarities.items()}
-    return Sizes(len(dataset.train), len(dataset.valid), neighbours)
+    return Sizes(len(dataset.train), neighbours)

@@ -38,7 +38,7 @@ def sizes_of_stream(whole: Dataset, neighbours: int) -> Sizes:
         neighbours: of an item in each item graph; 0 where the backbone reads none.
     """
     graphs = dict.fromkeys(whole.modalities, whole.num_items * neighbours) if neighbours else {}
-    return Sizes(len(whole.train), len(whole.valid), graphs)
+    return Sizes(len(whole.train), graphs)
 
 
 def begun(whole: Dataset, plan: Plan, neighbours: int) -> Dataset:
