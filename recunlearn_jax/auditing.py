@@ -61,9 +61,12 @@ def audit_runs(
         gold = runs.load(folder)
         if gold.dataset.checksum != answer.dataset.checksum:
             raise InputError(f"{folder}: is no Gold for {model}; it was trained on other data than is retained there")
-        made_by = runs.manifest_of(folder).get("method", "gold")
+        made = runs.manifest_of(folder)
+        made_by = made.get("method", "gold")
         if made_by != "gold":
             raise InputError(f"{folder}: is no Gold; it was made by the method {made_by}")
+        if "grown_from" in made:
+            raise InputError(f"{folder}: is no Gold; its training began from another model")
         if gold.config != before.config:
             raise InputError(f"{folder}: is no Gold; it was trained with other settings than {original}")
         if any(np.array_equal(other.rows, gold.rows) for other in retrained.values()):
@@ -117,7 +120,9 @@ def verdict_of(found: dict[str, Any]) -> dict[str, Any]:
 def _coupled(folder: Path, original: Path, answer: Recommender) -> Recommender:
     """The coupled Gold of an original."""
     gold, manifest = runs.load(folder), runs.manifest_of(folder)
-    if manifest.get("method") != "coupled" or gold.info["replays"] != runs.manifest_of(original)["info"].get("seed"):
+    begun = runs.manifest_of(original)
+    of_it = manifest.get("from_model") == mark(begun) and gold.info.get("replays") == begun["info"].get("seed")
+    if manifest.get("method") != "coupled" or not of_it:
         raise InputError(
             f"{folder}: is no coupled Gold of {original}; make it with `recunlearn unlearn --method coupled`"
         )

@@ -68,13 +68,21 @@ def read_json(path: Path, hint: str = "") -> Any:
 
 
 def parsed_json(text: str) -> Any:
-    """JSON as it is written here, in which every number is finite.
+    """JSON as it is written here, in which every number is finite and every key of an object stands once.
 
     Raises:
-        ValueError: it is no JSON, or holds another number.
+        ValueError: it is no JSON, or holds another number, or a key twice, of which Python would keep the last.
         RecursionError: lists or objects stand too deep in one another.
     """
-    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)[:60]!r} stands twice in an object")
+    return found
 
 
 def _finite(text: str) -> float:

@@ -84,6 +84,15 @@ def new(folder: Path) -> Iterator[Path]:
             raise
 
 
+def discard(folder: Path) -> None:
+    """Remove a folder of ours that work would go on in: renamed first, so that a kill leaves none of it under its name."""
+    gone = ".removed"
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(folder.with_name(folder.name + gone))
+    for left in folder.parent.glob(f"*{gone}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _check_new(folder: Path) -> None:
     if os.path.lexists(folder):
         raise InputError(f"{folder}: exists already; choose another folder, so that nothing is overwritten")

@@ -50,7 +50,8 @@ def grow(
         )
     with stopwatch() as seconds:
         setup = set_up(dataset, model.config)
-        start = grown_params(model, initial_params(setup, seed), dataset)
+        solved = setup.backbone.solve is not None  # anew, from the data alone
+        start = None if solved else grown_params(model, initial_params(setup, seed), dataset)
         trained = train(setup, seed, start=start, run=run, on_epoch=on_epoch)
     # Without its seed: by that alone the training cannot be replayed.
     info = {key: value for key, value in trained.info.items() if key != "seed"}

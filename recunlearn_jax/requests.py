@@ -29,6 +29,7 @@ from recunlearn_jax.graph import keep_items
 from recunlearn_jax.removed_ids import RemovedIds
 
 KINDS = ("users", "items", "pairs", "modality")
+SHARE = re.compile(r"[0-9]+(\.[0-9]*)?(e-?[0-9]+)?%|\.[0-9]+%")
 NUMBER = re.compile("0|[1-9][0-9]{0,17}")  # within int64; longer ones are words
 Id = int | str  # a number, or the operator's own
 Ids = str | Sequence[Id]  # a share such as "5%", or ids
@@ -248,10 +249,7 @@ def _plain(value: Any, depth: int = 2) -> Any:
 
 def _percent(share: str) -> float:
     """5.0 for '5%', NaN for what is no share."""
-    try:
-        return float(share.removesuffix("%")) if share.endswith("%") else math.nan
-    except ValueError:
-        return math.nan
+    return float(share.removesuffix("%")) if SHARE.fullmatch(share) else math.nan
 
 
 def _is_all(chosen: Any) -> bool:
@@ -379,9 +377,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         InputError: it was not.
     """
     sizes = len(forget_set.forget), len(forget_set.users), len(forget_set.items)
-    fits = sizes == (len(dataset.train), dataset.num_users, dataset.num_items)
-    whole = fits and forget_set.users[dataset.train[:, 0]] | forget_set.items[dataset.train[:, 1]]
-    if not fits or (whole & ~forget_set.forget).any():
+    if sizes != (len(dataset.train), dataset.num_users, dataset.num_items) or not _is_of(forget_set, dataset.train):
         raise InputError("request: its forget set was resolved on other data than this; resolve it anew")
 
     def outside(pairs):
@@ -396,7 +392,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         rows = dataset.features[modality]
         if gone.any():  # else the same array: it may be large, and stands on the device already
             kept_rows = np.where(gone[:, None], np.float32(0), rows)
-            if rows.any() and not kept_rows.any():
+            if (rows.any() or np.all(forget_set.features.get(modality, False))) and not kept_rows.any():
                 removed_modalities.append(modality)
                 continue
             rows = kept_rows
@@ -417,6 +413,13 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         item_ids=_without(dataset.item_ids, forget_set.items),
         removed_ids=remembered(dataset, forget_set),
     )
+
+
+def _is_of(forget_set: ForgetSet, train: np.ndarray) -> bool:
+    """Whether the rows of D_f are those of forgotten users and items, all of them, and of pairs that were named."""
+    whole = forget_set.users[train[:, 0]] | forget_set.items[train[:, 1]]
+    named = train[forget_set.forget & ~whole]
+    return not (whole & ~forget_set.forget).any() and bool(_among(named, forget_set.pairs).all())
 
 
 def _left(pairs: np.ndarray, gone: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ RUN/log.jsonl, RUN/state/    of a training, see `checkpoint`
 import dataclasses
 import hashlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from recunlearn_jax.config import Config, config_from_dict, config_to_dict
 from recunlearn_jax.data import put_dataset, read_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, Note
 from recunlearn_jax.recommender import Recommender, Setup, recommender, set_up, shapes
 from recunlearn_jax.requests import ForgetSet, to_json
 from recunlearn_jax.stopwatch import Seconds
@@ -249,6 +250,20 @@ def manifest_of(run: str | Path) -> dict[str, Any]:
     return manifests.read(Path(run))
 
 
+def ledger_of(run: str | Path) -> list[ledger.Entry]:
+    """The ledger of a model folder, to be gone on with.
+
+    Raises:
+        InputError: see `ledger.read`; or its last model is not the one that the folder holds.
+    """
+    entries, made = ledger.read(Path(run)), manifest_of(run)
+    models = [entry["model"] for entry in entries if "model" in entry]
+    held = manifests.mark(made) if "model_digest" in made else None
+    if models[-1:] != ([held] if held else []):
+        raise InputError(f"{Path(run) / ledger.FILE}: does not end with the model of this folder; restore the ledger")
+    return entries
+
+
 def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None) -> Recommender:
     """A model with its data, ready to serve, judge or unlearn from; over the mesh where one is set.
 
@@ -292,5 +307,8 @@ def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: Path 
             f"{manifest['data_checksum'][:12]}); restore it, name the right one, or train again"
         )
     if folder.absolute() != recorded.absolute():
-        manifests.write(run, manifest | {"data": str(folder.absolute())})
+        try:
+            manifests.write(run, manifest | {"data": str(folder.absolute())})
+        except InputError as error:  # a folder that can only be read
+            warnings.warn(f"{error}; where the data stands now is not recorded", Note, stacklevel=2)
     return set_up(dataset, config, Sizes(*(manifest["sizes"][name] for name in Sizes._fields)))

@@ -34,8 +34,10 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
         raise InputError("a user is named twice; name each user once")
     unknown = users[~np.isin(users, dataset.train[:, 0])]
     if len(unknown):
+        first = int(unknown[0])
+        name = dataset.word("user", first) if 0 <= first < dataset.num_users else ""
         raise InputError(
-            f"user {unknown[0]} has no interaction in the data this model holds (unknown or forgotten), so nothing can be recommended"
+            f"user {name or first} has no interaction in the data this model holds (unknown or forgotten), so nothing can be recommended"
         )
     row = np.full(dataset.num_users, -1)
     row[users] = np.arange(len(users))

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from recunlearn_jax.errors import InputError, shown
-from recunlearn_jax.files import read_text
+from recunlearn_jax.files import parsed_json, read_text
 
 _LARGEST = 2**31 - 1  # of int32
 Count = Annotated[int, Ge(1), Le(_LARGEST)]
@@ -162,7 +162,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: settings are read from .json or .toml files")
     text = read_text(path)
     try:
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values = parsed_json(text) if path.suffix == ".json" else tomllib.loads(text)
     except RecursionError as error:
         raise InputError(f"{path}: lists or tables stand too deep in one another") from error
     except ValueError as error:

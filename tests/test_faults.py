@@ -13,10 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from recunlearn_jax import ledger, runs
+from recunlearn_jax import folders, ledger, runs
 from recunlearn_jax import manifest as manifests
+from recunlearn_jax.auditing import audit_runs
 from recunlearn_jax.cli import main
 from recunlearn_jax.data import write_dataset
+from recunlearn_jax.errors import InputError
 from recunlearn_jax.folders import LOCK
 from recunlearn_jax.synthetic import toy
 
@@ -215,6 +217,100 @@ def test_data_that_moved(own):
     done("unlearn", own / "run", "users:1", "--out", own / "a", "--method", "surgery")
     write_dataset(toy(60, 40, pairs_per_user=5, clusters=2, seed=1), own / "other")
     refused("evaluate", own / "run", "--data", own / "other", rule="is not the data")
+
+
+def test_a_model_that_can_only_be_read_serves(own, monkeypatch):
+    def refuse(*args):
+        raise InputError("manifest.json: Read-only file system")
+
+    (own / "data").rename(own / "moved")
+    monkeypatch.setattr(manifests, "write", refuse)
+    said = done("recommend", own / "run", "0", "--data", own / "moved")
+    assert "Read-only file system; where the data stands now is not recorded" in said.stderr
+    assert len(said.stdout.splitlines()) == 1
+
+
+def test_a_ledger_of_another_model_is_not_gone_on_with(own):
+    for name, users in (("a", "users:1"), ("b", "users:2")):
+        done("unlearn", own / "run", users, "--out", own / name, "--method", "surgery")
+    shutil.copy(own / "b" / "ledger.jsonl", own / "a" / "ledger.jsonl")
+    words = ["unlearn", own / "a", "users:9", "--out", own / "c", "--method", "surgery"]
+    refused(*words, rule="does not end with the model of this folder")
+    (own / "a" / "ledger.jsonl").unlink()
+    refused(*words, rule="does not end with the model of this folder")
+    assert not (own / "c").exists()
+
+
+def test_a_request_is_not_kept_in_the_release(shop, tmp_path):
+    words = ["unlearn", shop / "run", "users:3", "--out", tmp_path / "a", "--method", "surgery", "--keep-request"]
+    for place in ("a/request.json", "a.writing/request.json", "b/../a/request.json"):
+        refused(*words, tmp_path / place, rule="is in the release, which must not hold the request")
+    assert not (tmp_path / "a").exists()
+    kept = tmp_path / "kept.json"
+    done(*words, kept)
+    again = [*words[:1], shop / "run", kept, "--out", tmp_path / "c", "--method", "surgery", "--request-seed", "7"]
+    assert "--request-seed is not used" in done(*again).stdout
+
+
+def test_another_model_is_no_original(shop, tmp_path):
+    write_dataset(toy(60, 40, pairs_per_user=5, clusters=2, seed=9), tmp_path / "data")
+    done("train", "--data", tmp_path / "data", "--out", tmp_path / "other", "--backbone", "mf", *SMALL)
+    refused("evaluate", shop / "run", "--original", tmp_path / "other", rule="is no original of")
+
+
+def test_seeds_are_refused_before_a_folder_is_claimed(shop, tmp_path):
+    refused("train", "--data", shop / "data", "--out", tmp_path / "run", "--seed", "-1", rule="seed")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_solved_model_grows(tmp_path):
+    small, large = (toy(users, 30, pairs_per_user=5, clusters=2, modalities=()) for users in (40, 50))
+    write_dataset(small, tmp_path / "data")
+    more = large.replace(num_items=31, removed_items=[], train=np.concatenate([large.train, [[0, 30]]]))
+    write_dataset(more, tmp_path / "now")
+    done("train", "--data", tmp_path / "data", "--out", tmp_path / "e", "--backbone", "ease")
+    done("grow", tmp_path / "e", "--data", tmp_path / "now", "--out", tmp_path / "eg")
+    assert runs.load(tmp_path / "eg").dataset.num_items == 31
+
+
+def test_golds_begin_anew_and_a_coupled_one_belongs_to_its_original(shop, tmp_path):
+    made = [tmp_path / name for name in ("answer", "g1", "g2", "g3", "other", "coupled", "grown")]
+    answer, *golds, other, coupled, grown = made
+    small = ["--backbone", "mf", *SMALL]
+    done("train", "--data", shop / "data", "--out", tmp_path / "run", *small)
+    done("unlearn", tmp_path / "run", "pairs:5%", "--out", answer, "--method", "surgery")
+    for seed, gold in enumerate(golds, 1):
+        done("unlearn", tmp_path / "run", "pairs:5%", "--out", gold, "--method", "gold", "--seed", seed)
+    done("grow", tmp_path / "run", "--data", answer / "data", "--out", grown, "--seed", "4")
+    refused(
+        *["audit", answer, "--original", tmp_path / "run", "--gold", *golds[:2], grown],
+        rule="grown: is no Gold; its training began from another model",
+    )
+    done("train", "--data", shop / "data", "--out", other, *small, "train.learning_rate=0.05")
+    done("unlearn", other, "pairs:5%", "--out", coupled, "--method", "coupled")
+    with pytest.raises(InputError, match="is no coupled Gold of"):
+        audit_runs(answer, tmp_path / "run", golds, coupled=coupled)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "audit.json").write_text("mine")
+    words = ["audit", answer, "--original", tmp_path / "run", "--gold", *golds]
+    refused(*words, "--out", tmp_path / "mine", rule="audit.json")
+    refused(*words, "--out", tmp_path / "mine" / "audit.json", rule="is a file; a folder is expected")
+    assert (tmp_path / "mine" / "audit.json").read_text() == "mine"
+    assert [entry["event"] for entry in ledger.read(answer)] == ["trained", "unlearned"]
+
+
+def test_a_folder_is_discarded_at_once(tmp_path, monkeypatch):
+    """Killed while it is removed, it is gone under its name, and the next removal takes the rest away."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
+        folders.discard(tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.removed", "two"]
+    folders.discard(tmp_path / "two")
+    folders.discard(tmp_path / "never there")
+    assert not list(tmp_path.iterdir())
 
 
 def cut(path: Path) -> None:

@@ -223,6 +223,12 @@ def test_missing_file(tmp_path):
     assert message.startswith(str(tmp_path / "nowhere.json"))
     assert "no such file" in message
     assert "one .json file" in refusal(parse, ["a.json", "users:3"])
+    for share in ("users:1_0%", "users:\u0665%", "items: 5%", "pairs:nan%"):
+        assert "is no share" in refusal(parse, [share])
+    kept = tmp_path / "kept.json"
+    for twice in ('{"users": [3], "users": [14]}', '{"modality": {"image": [1], "image": [2]}}'):
+        kept.write_text(twice)
+        assert "stands twice in an object" in refusal(read_request, kept)
     ids = tmp_path / "ids.json"
     ids.write_text("3\n14\n")
     assert parse([f"users:@{ids}"]).users == [3, 14]  # a file of ids, whatever its name
@@ -490,6 +496,16 @@ def test_what_was_forgotten_is_read_from_the_data_alone(words):
         difference(after, before)
 
 
+def test_a_modality_of_zeros_goes_when_it_is_named():
+    """And is known as removed; rows of zeros alone are none that an earlier request can have left."""
+    plain = small_dataset(2)
+    zeros = {**plain.features, "image": np.zeros_like(plain.features["image"])}
+    dataset = plain.replace(features=zeros, similarities={})
+    left = retained(dataset, resolve(parse(["modality:image"]), dataset))
+    assert (left.modalities, left.removed_modalities) == (("audio",), ("image",))
+    assert retained(dataset, resolve(parse(["items:1"]), dataset)).modalities == ("audio", "image")
+
+
 # Shares
 
 
@@ -499,6 +515,14 @@ def test_a_forget_set_of_other_data_is_refused():
     assert len(first.train) == len(second.train)
     with pytest.raises(InputError, match="resolved on other data"):
         retained(second, resolve(parse(["items:5,6,7"]), first))
+    there = {*map(tuple, second.train.tolist())}
+    moved = [
+        pair
+        for row, pair in enumerate(first.train.tolist())
+        if tuple(pair) in there and pair != second.train[row].tolist()
+    ]
+    with pytest.raises(InputError, match="resolved on other data"):
+        retained(second, resolve(Request(pairs=moved[:1]), first))
     larger = toy(61, 40, pairs_per_user=5, clusters=2)
     with pytest.raises(InputError, match="resolved on other data"):
         retained(larger, resolve(parse(["users:3"]), first))

@@ -110,11 +110,15 @@ class Audit:
     """Answer the request once more in five parts (check 10)."""
 
     def run(self) -> int:
-        from recunlearn_jax import folders, ledger, report, results
+        from recunlearn_jax import folders, ledger, report, results, runs
         from recunlearn_jax.auditing import audit_runs, verdict_of
 
+        if self.out is not None and self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out}: is a file; a folder is expected")
+        if self.out is not None and (self.out / AUDIT).exists():
+            results.read(self.out / AUDIT)  # of an earlier audit; what is not ours is not overwritten
         with folders.working(self.model, manifest.FILE):
-            entries = ledger.read(self.model)
+            entries = runs.ledger_of(self.model)
             found = audit_runs(
                 self.model, self.original, self.gold, coupled=self.coupled, sequence=self.sequence, data=self.data
             )

@@ -30,6 +30,7 @@ class Train:
 
     def run(self) -> None:
         config, _ = self.options.resolve()
+        settings.check_seed(self.seed)
         from recunlearn_jax import folders, runs
         from recunlearn_jax.data import read_dataset
         from recunlearn_jax.train import fit
@@ -99,7 +100,7 @@ class Grow:
     """Spread tables and batches over this many devices; one where it is not named."""
 
     def run(self) -> None:
-        from recunlearn_jax import folders, ledger, manifest, runs
+        from recunlearn_jax import folders, manifest, runs
         from recunlearn_jax.data import read_dataset, write_dataset
         from recunlearn_jax.growth import grow, merged
 
@@ -119,7 +120,7 @@ class Grow:
             with progress(model.config.train.max_epochs) as on_epoch:
                 trained = grow(model, dataset, seed=self.seed, run=self.out, on_epoch=on_epoch)
             outcome = held_out_report(trained)
-            runs.finish(self.out, trained, outcome, ledger.read(self.model))
+            runs.finish(self.out, trained, outcome, runs.ledger_of(self.model))
         told(trained, outcome)
 
 
@@ -153,6 +154,14 @@ class Unlearn:
         from recunlearn_jax.requests import parse
 
         request = parse(self.request, self.request_seed)
+        if self.request_seed and request.seed != self.request_seed:
+            print(f"note: the request has the seed {request.seed} of its own, and --request-seed is not used")
+        if self.keep_request is not None:
+            for place in (self.out, self.out.with_name(self.out.name + ".writing")):
+                if self.keep_request.resolve().is_relative_to(place.resolve()):
+                    raise InputError(
+                        f"--keep-request {self.keep_request}: is in the release, which must not hold the request"
+                    )
         from recunlearn_jax import folders, ledger, manifest, runs
         from recunlearn_jax.files import write_json
         from recunlearn_jax.report import signatures
@@ -164,7 +173,7 @@ class Unlearn:
         _, chosen = find(self.method, settings.override(defaults, self.set)[self.method])
         with folders.new(self.out) as beside, devices(self.devices):
             salt = ledger.new_salt() if self.keep_request is None else self._salt(self.keep_request, request)
-            original, entries = runs.load(self.model, data=self.data), ledger.read(self.model)
+            original, entries = runs.load(self.model, data=self.data), runs.ledger_of(self.model)
             forget_set = resolve(request, original.dataset)
             for note in forget_set.notes(original.dataset):
                 print(f"note: {note}")

@@ -42,6 +42,10 @@ class Evaluate:
             if (before.num_users, before.num_items) != (model.dataset.num_users, model.dataset.num_items):
                 raise InputError(f"{self.original}: is no original of {self.model}; its ids run over another range")
             had, has = (pair_keys(d.train, d.num_items) for d in (before, model.dataset))
+            if not np.isin(has, had).all():
+                raise InputError(
+                    f"{self.original}: is no original of {self.model}, which holds train pairs that it has not"
+                )
             tasks["forget"] = forget_task(model.dataset, before.train[~np.isin(had, has)])
         metrics = report(model.rows, tasks, self.k)
         if self.json:

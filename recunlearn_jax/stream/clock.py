@@ -66,7 +66,7 @@ def _picked(rows: Iterable[tuple[int, list[str]]], columns: list[int]) -> Iterat
 
 def _time(word: str, path: Path, row: int, kind: str) -> float:
     try:
-        time = float(word)
+        time = float(word) if "_" not in word else math.nan
     except ValueError:
         time = math.nan
     if not math.isfinite(time):

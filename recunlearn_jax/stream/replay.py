@@ -7,7 +7,6 @@ OUT/original, OUT/gold-*   trainings under way
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -186,7 +185,7 @@ def _after(
         setup = set_up(model.dataset, stream.config, stream.sizes, model.setup)
         model = train(setup, stream.seed + 10**6 + index, run=stream.out / f"retrained-{index}")
         jax.block_until_ready(model.rows)
-    shutil.rmtree(stream.out / f"retrained-{index}", ignore_errors=True)
+    folders.discard(stream.out / f"retrained-{index}")
     spent = {
         "why": why,
         "seconds": (seconds + model.seconds).total,
@@ -319,7 +318,7 @@ def _compared(event: Quarter, index: int, model: Recommender, stream: Stream) ->
             gold = train(setup, stream.seed + 1000 * event.number + i + 1, run=folder)
         rows.append({**figures(gold), "seconds": (seconds + gold.seconds).running, "epochs": gold.info["epochs"]})
         lists.append(top_lists(gold.rows, gold.dataset, users, K))
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.discard(folder)
     own = top_lists(model.rows, model.dataset, users, K)
     between = [overlap(a, b) for i, a in enumerate(lists) for b in lists[:i]]
     return {
@@ -362,7 +361,7 @@ def _resumed(
         with stopwatch() as seconds:
             original = train(set_up(dataset, stream.config, stream.sizes), stream.seed, run=stream.out / "original")
             jax.block_until_ready(original.rows)
-        shutil.rmtree(stream.out / "original", ignore_errors=True)
+        folders.discard(stream.out / "original")
         spent = seconds + original.seconds
         recall = watched_recall(original, watched)
         entry = {"event": "original", "pairs": len(dataset.train), "seconds": spent.total, "compiling": spent.compiling}
