@@ -86,11 +86,11 @@ def new(folder: Path) -> Iterator[Path]:
 
 def discard(folder: Path) -> None:
     """Remove a folder of ours that work would go on in: renamed first, so that a kill leaves none of it under its name."""
-    gone = ".removed"
+    gone = folder.with_name(folder.name + ".removed")
+    shutil.rmtree(gone, ignore_errors=True)  # left by a killed process
     with contextlib.suppress(FileNotFoundError):
-        folder.rename(folder.with_name(folder.name + gone))
-    for left in folder.parent.glob(f"*{gone}"):
-        shutil.rmtree(left, ignore_errors=True)
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _check_new(folder: Path) -> None:

@@ -25,9 +25,10 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     Raises:
         InputError: a user is no whole number, is unknown or named twice, or has no train interaction to recommend from; or k < 1.
     """
-    users = np.asarray(users, np.int64) if not len(users) else np.asarray(users)
-    if users.dtype.kind not in "iu":
+    users = np.asarray(users)
+    if len(users) and users.dtype.kind not in "iu":
         raise InputError(f"users are {users.dtype}; whole numbers are allowed")
+    users = users.astype(np.int64)
     if k < 1:
         raise InputError(f"k is {k}; at least 1 is allowed")
     if len(np.unique(users)) != len(users):

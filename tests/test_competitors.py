@@ -226,6 +226,9 @@ def test_only_hit_shards_are_retrained(name, brief, tmp_path):
     assert memory.original.backbone.name == "mf"
     answered = answer(brief, one, name, settings, memory=memory, work=tmp_path)
     assert answered.info["trained_shards"] == 1
+    # An ensemble of shard models has neither features nor graphs.
+    assert (answered.backbone.name, answered.backbone.modalities, answered.data.graphs) == ("mf", (), None)
+    assert set(answered.params) == {"user_embedding", "item_embedding"}
     assert not same(answered.params, memory.original.params)
     hit = memory.record.shard_of[one.forget].tolist()
     shard_key = jax.random.split(jax.random.split(jax.random.key(0), 3)[0], 3)[0]

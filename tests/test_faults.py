@@ -259,8 +259,15 @@ def test_another_model_is_no_original(shop, tmp_path):
 
 
 def test_seeds_are_refused_before_a_folder_is_claimed(shop, tmp_path):
-    refused("train", "--data", shop / "data", "--out", tmp_path / "run", "--seed", "-1", rule="seed")
-    assert not (tmp_path / "run").exists()
+    words = {
+        "train": ["--data", shop / "data"],
+        "grow": [shop / "run", "--data", shop / "data"],
+        "compare": ["--data", shop / "data", "--request", "users:5%"],
+        "stream": ["--data", shop / "data"],
+    }
+    for command, own in words.items():
+        refused(command, *own, "--out", tmp_path / "out", "--seed", "-1", rule="seed")
+        assert not list(tmp_path.iterdir()), command
 
 
 def test_a_solved_model_grows(tmp_path):
@@ -300,17 +307,22 @@ def test_golds_begin_anew_and_a_coupled_one_belongs_to_its_original(shop, tmp_pa
 
 
 def test_a_folder_is_discarded_at_once(tmp_path, monkeypatch):
-    """Killed while it is removed, it is gone under its name, and the next removal takes the rest away."""
-    for name in ("one", "two"):
+    """Killed while it is removed, it is gone under its name; made and removed again, the rest goes with it, and nothing beside it."""
+
+    def make(name):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
+
+    make("one")
+    make("theirs.removed")
     with monkeypatch.context() as killed:
         killed.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
         folders.discard(tmp_path / "one")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.removed", "two"]
-    folders.discard(tmp_path / "two")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.removed", "theirs.removed"]
+    make("one")
+    folders.discard(tmp_path / "one")
     folders.discard(tmp_path / "never there")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.removed"]
 
 
 def cut(path: Path) -> None:

@@ -9,6 +9,7 @@ import tyro
 from recunlearn_jax import manifest
 from recunlearn_jax.commands.options import Settings, console, devices, progress
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.settings import check_seed
 
 AUDIT = "audit.json"
 
@@ -48,6 +49,7 @@ class Compare:
     def run(self) -> None:
         from recunlearn_jax.requests import parse
 
+        check_seed(self.seed)
         request, planted = parse(self.request, self.request_seed), _planted(self)
         config, chosen = self.options.resolve(self.methods)
         from recunlearn_jax import report

@@ -100,6 +100,7 @@ class Grow:
     """Spread tables and batches over this many devices; one where it is not named."""
 
     def run(self) -> None:
+        settings.check_seed(self.seed)
         from recunlearn_jax import folders, manifest, runs
         from recunlearn_jax.data import read_dataset, write_dataset
         from recunlearn_jax.growth import grow, merged

@@ -83,6 +83,8 @@ def left_over(params: Params, retain: Setup, original: Recommender, forget_set: 
         forget_set: resolved on its data.
     """
     gone = {"users": forget_set.users, "items": forget_set.items}
+    if not any(rows.any() for rows in gone.values()):
+        return []
     before, after = (_bits(made.backbone, tables) for made, tables in ((original, original.params), (retain, params)))
     forgotten, fresh = (
         _digests([rows[gone[made.backbone.id_tables()[name]]] for name, rows in tables.items()])

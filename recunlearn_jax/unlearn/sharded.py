@@ -194,9 +194,8 @@ def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings)
     hit: Sequence[int] = np.unique(record.shard_of[asked.forget]).tolist()
     content = asked.items.any() or set(asked.features) & set(record.modalities)
     if content or len(retain.dataset.valid) < len(problem.original.dataset.valid):
-        hit = range(
-            settings.shards
-        )  # every shard model saw the features and the item graphs, and stopped by all valid pairs
+        # Every shard model saw the features and the item graphs, and stopped by all valid pairs.
+        hit = range(settings.shards)
     train_pairs = problem.original.dataset.train
     pairs = {i: train_pairs[(record.shard_of == i) & ~asked.forget] for i in hit}
     work = problem.work and problem.work / AFTER
