@@ -1,13 +1,14 @@
 """How time and memory grow with the number of interactions: training steps at each size, up to 10^7 pairs of 10^6 users and 10^5 items.
 
     python benchmarks/growth.py OUT.json [--pairs 100000 300000 1000000 3000000 10000000] [--steps 200]
-        [--set train.batch_size=512 ...]
+        [--set train.batch_size=512 ...] [--requests]
 
 A user has ten pairs and an item a hundred on average, two modalities are 32-d. Each size runs in a process of its own, so that its peak
 memory is its own; each result is written at once, and the same command skips it. A step is timed within an epoch that is cut short; what
 drawing an epoch's batches takes stands beside it. Each size ranks for 2,000 users, and answers a request for a hundred users, the same
 number at every size; the largest answers requests for a thousandth of its users, items and pairs as well, in a further process. How good
-the model is changes no time. Beside the JSON a plot is drawn, with slopes in log-log axes.
+the model is changes no time. Beside the JSON a plot is drawn, with slopes in log-log axes. With --requests steps keep what was measured of
+them, and requests are measured anew.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from recunlearn_jax.environment import environment
 from recunlearn_jax.evaluate import ranking_metrics, ranking_task
 from recunlearn_jax.files import write_json
 from recunlearn_jax.process import keep_freed_memory
-from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
+from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.requests import Request, parse, resolve
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
@@ -84,7 +85,7 @@ def one_size(pairs: int, steps: int, config: Config) -> tuple[dict[str, Any], Re
         "compile_seconds": compiled.compiling,
         "training_peak_bytes": peak_memory(),
     }
-    return result, recommender(setup, state.params)
+    return result, Recommender(setup, state.params)
 
 
 def served(original: Recommender) -> dict[str, Any]:
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument(
         "--answer", type=int, help="answer requests for shares on this size only, and print what they took"
     )
+    parser.add_argument("--requests", action="store_true", help="measure requests anew, and nothing else")
     words = parser.parse_args()
     if words.one or words.answer:
         result, original = one_size(words.one or words.answer, words.steps, settings("faithful", words.set))
@@ -194,19 +196,28 @@ def main() -> None:
         print(json.dumps(shares if words.answer else result | served(original)))
         return
     done: dict[str, Any] = json.loads(words.out.read_text()) if words.out.exists() else {"points": []}
+    for point in done["points"] if words.requests else ():
+        found = in_new_process(words.out, "--one", point["asked"], "--steps", ANSWER_STEPS, "--set", *words.set)
+        point |= {key: found[key] for key in ("ranking_seconds", "request")}
+        done["requests_environment"] = environment()
+        write_json(words.out, done)
+        print(point, flush=True)
+    if words.requests:
+        done.pop("unlearning")
     for size in sorted(words.pairs):
         if any(point["asked"] == size for point in done["points"]):
             continue
         point = in_new_process(words.out, "--one", size, "--steps", words.steps, "--set", *words.set)
         done["points"].append({"asked": size} | point)
-        sizes = [p["pairs"] for p in done["points"]]
-        if len(sizes) > 1:
-            done["slope_time"] = slope(sizes, [p["step_seconds"] for p in done["points"]])
-            done["slope_memory"] = slope(sizes, [p["training_peak_bytes"] for p in done["points"]])
-            done["slope_request"] = slope(sizes, [p["request"]["seconds"] for p in done["points"]])
         done["environment"] = environment()
         write_json(words.out, done)
         print(done["points"][-1], flush=True)
+    if len(done["points"]) > 1:
+        sizes = [p["pairs"] for p in done["points"]]
+        done["slope_time"] = slope(sizes, [p["step_seconds"] for p in done["points"]])
+        done["slope_memory"] = slope(sizes, [p["training_peak_bytes"] for p in done["points"]])
+        done["slope_request"] = slope(sizes, [p["request"]["seconds"] for p in done["points"]])
+        write_json(words.out, done)
     if "unlearning" not in done:
         largest = ("--answer", max(words.pairs), "--steps", ANSWER_STEPS, "--shares", *words.shares)
         done["unlearning"] = in_new_process(words.out, *largest, "--set", *words.set)

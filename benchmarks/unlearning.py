@@ -47,7 +47,8 @@ def first_answer(run: Path, request: Path, method: str) -> dict[str, float]:
     """What a new process prints: seconds of one answer; for gold only those of one epoch, for the compiler's share."""
     original = runs.load(run)
     if method == "gold":
-        original = dataclasses.replace(original, config=one_epoch(original.config))
+        setup = dataclasses.replace(original.setup, config=one_epoch(original.config))
+        original = dataclasses.replace(original, setup=setup)
     seconds = answer(original, read_request(request), method, seed=SEED).seconds
     return {"total": seconds.total, "compiling": seconds.compiling}
 
@@ -153,20 +154,19 @@ def row(
     told = {key: value for key, value in gold.info.items() if key != "curve"}
     rows: dict[str, dict[str, Any]] = {"gold": {"steady": gold.seconds.running, "info": told}, "original": {}}
     for method in methods:
-        prepare(original, method, seed=SEED)  # compiles
-        memory = prepare(original, method, seed=SEED)
-        assert memory.seconds is not None
-        # The first answer compiles; the last one is to the request whose quality is measured.
-        answers = [
-            answer(original, request(seed), method, seed=SEED, memory=memory)
-            for seed in range(SEED + STEADY, SEED - 1, -1)
-        ]
+        # The first answer compiles; the last one is to the request whose quality is measured. Each is prepared for.
+        answers, preparing = [], []
+        for seed in range(SEED + STEADY, SEED - 1, -1):
+            memory = prepare(original, method, seed=SEED)
+            assert memory.seconds is not None
+            preparing.append(memory.seconds.total)
+            answers.append(answer(original, request(seed), method, seed=SEED, memory=memory))
         steady = [a.seconds.total for a in answers[1:]]
         subjects.append(Subject(method, answers[-1]))
         rows[method] = {
             "steady": statistics.median(steady),
             "steady_samples": steady,
-            "preparing": memory.seconds.total,
+            "preparing": statistics.median(preparing[1:]),
             "programs_after_the_first": sum(a.seconds.programs for a in answers[1:]),
             "info": answers[-1].info,
         }

@@ -103,9 +103,8 @@ def main(folder: Path, cases: list[str]) -> None:
             else:
                 model = original
                 if variation == WHOLE_MODEL:
-                    model = dataclasses.replace(
-                        original, backbone=dataclasses.replace(original.backbone, id_layers=None)
-                    )
+                    backbone = dataclasses.replace(original.backbone, id_layers=None)
+                    model = dataclasses.replace(original, setup=dataclasses.replace(original.setup, backbone=backbone))
                 memory = prepare(model, method, settings, seed=1)
                 made = answer(model, case.forget_set, method, settings, seed=1, memory=memory)
                 preparation = told(memory.seconds) if memory.seconds else None

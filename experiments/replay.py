@@ -49,7 +49,7 @@ def after_the_last_epochs(original: Recommender, request: Request, epochs: int) 
     case = make_case(original.dataset, request, original.config)
     setup = set_up(case.retain, original.config, original.sizes)
     sampler = replayed(setup.data.sampler, ~case.forget_set.forget)
-    without = setup._replace(data=setup.data._replace(sampler=sampler))
+    without = setup.with_sampler(sampler)
     found = probes(case)
     before = values(original, found)
     whole = values(train(without, 0, epochs=epochs, run=RUNS / "late-all"), found)
@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
     original = fit(dataset, config, run=RUNS / "original")
     setup, epochs = original.setup, original.info["best_epoch"]
     sampler = replayed(setup.data.sampler, np.ones(len(dataset.train), bool))
-    same = train(setup._replace(data=setup.data._replace(sampler=sampler)), 0, epochs=epochs, run=RUNS / "same")
+    same = train(setup.with_sampler(sampler), 0, epochs=epochs, run=RUNS / "same")
     equal = all(
         np.array_equal(a, b)
         for a, b in zip(jax.tree.leaves(original.params), jax.tree.leaves(same.params), strict=True)

@@ -141,7 +141,7 @@ def growth() -> str:
         served = (
             f"{point['data_and_item_graph_seconds']:.1f}",
             f"{point['ranking_seconds']:.2f}",
-            f"{point['request']['seconds']:.2f}",
+            f"{point['request']['seconds']:.3f}",
             f"{point['request']['preparing_seconds']:.2f}",
             f"{point['request']['rows_seconds']:.2f}" if "rows_seconds" in point["request"] else "-",
         )
@@ -154,7 +154,7 @@ def growth() -> str:
     slopes = "| {slope_time:.2f} | {slope_memory:.2f} | | | {slope_request:.2f} | | |".format(**result)
     shares = result["unlearning"]["requests"]
     told = "; ".join(
-        f"{words}: {row['seconds']:.1f} s ({row['first_seconds']:.1f} s with preparing and compiling)"
+        f"{words}: {row['seconds']:.2f} s ({row['first_seconds']:.1f} s with preparing and compiling)"
         for words, row in shares.items()
     )
     peak = max(row["peak_bytes"] for row in shares.values()) / 2**30

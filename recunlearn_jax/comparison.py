@@ -280,7 +280,7 @@ def answered(place: Place, name: str, attempt: Attempt, original: Recommender, o
         model = answer(original, place.case.forget_set, method, settings, seed=seed, memory=memory, work=folder)
         mark = manifest.mark(runs.manifest_of(place.folder / of))
         facts = runs.answer_facts(place.case.forget_set, method, settings, seed, from_model=mark)
-        if METHODS[method].prepare is not no_preparation:
+        if METHODS[method].prepare is not no_preparation or METHODS[method].in_place:
             facts |= spent
         runs.save(folder, model, f"../../{RETAINED}", facts)
         for work in (folder / BEFORE, folder / AFTER):  # models of shards, some of which have forgotten nothing

@@ -249,6 +249,28 @@ def pair_keys(pairs: np.ndarray, num_items: int) -> np.ndarray:
     return pairs[:, 0].astype(np.int64) * num_items + pairs[:, 1]
 
 
+def rank(pairs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How many pairs come before each of some others, int64 [k]: by halving, so that a few are found among millions at once.
+
+    Args:
+        pairs: int [n, 2], in order.
+        wanted: int [k, 2], in any order; not necessarily among the pairs.
+
+    Examples:
+        >>> rank(np.array([[0, 3], [1, 1], [1, 4]]), np.array([[1, 0], [1, 4], [9, 9]])).tolist()
+        [1, 2, 3]
+    """
+    low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(pairs))
+    user, item = wanted.T
+    while (searching := low < high).any():
+        middle = (low + high) // 2
+        found = pairs[np.minimum(middle, len(pairs) - 1)]
+        before = (found[:, 0] < user) | ((found[:, 0] == user) & (found[:, 1] < item))
+        low = np.where(searching & before, middle + 1, low)
+        high = np.where(searching & ~before, middle, high)
+    return low
+
+
 def _check_disjoint(dataset: Dataset) -> None:
     keys = {split: pair_keys(getattr(dataset, split), dataset.num_items) for split in SPLITS}
     if not len(keys["train"]):

@@ -29,7 +29,7 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
         pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     users, items = pairs[:, 0], pairs[:, 1]
     degree = np.bincount(users, minlength=num_users)
-    weight = _inverse_root(degree)[users] * _inverse_root(np.bincount(items, minlength=num_items))[items]
+    weight = inverse_root(degree)[users] * inverse_root(np.bincount(items, minlength=num_items))[items]
     # In the order of users, pairs are the rows of R as they stand; only the transpose has to be sorted.
     starts = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)  # scipy takes the columns' type from it
     r_hat = scipy.sparse.csr_array((weight, items, starts), shape=(num_users, num_items))
@@ -40,6 +40,11 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
     a_hat = scipy.sparse.csr_array((np.concatenate([weight, transposed.data]), columns, starts), shape=(size, size))
     a_hat.sort_indices()
     return a_hat
+
+
+def inverse_root(degree: np.ndarray) -> np.ndarray:
+    """degree ** -0.5 with 0 for 0."""
+    return np.where(degree > 0, 1 / np.sqrt(np.maximum(degree, 1e-12)), 0).astype(np.float32)
 
 
 def items_to_users(a_hat: scipy.sparse.csr_array, num_users: int) -> scipy.sparse.csr_array:
@@ -149,14 +154,14 @@ def _unit_rows(features: np.ndarray) -> np.ndarray:
 
 def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """S_m: w_ij = s_ij / sqrt(deg_i deg_j) with deg_i = sum_j s_ij; directed, a row without edges stays without (MGCN item view)."""
-    scale = _inverse_root(np.asarray(similarities.sum(axis=1), np.float32))
+    scale = inverse_root(np.asarray(similarities.sum(axis=1), np.float32))
     receivers, senders = _ends_of_edges(similarities)
     return _reweighted(similarities, similarities.data * scale[receivers] * scale[senders])
 
 
 def equal_neighbours(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """The item graph of FREEDOM: each neighbour counts alike, w_ij = 1 / sqrt(n_i n_j), n_i the number of i's neighbours."""
-    scale = _inverse_root(np.diff(similarities.indptr))
+    scale = inverse_root(np.diff(similarities.indptr))
     receivers, senders = _ends_of_edges(similarities)
     return _reweighted(similarities, scale[receivers] * scale[senders])
 
@@ -208,14 +213,21 @@ def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> 
         dataset: an all-zero feature row means that the item lacks the modality; it has no place in that item graph.
         modalities: those wanted; all where None.
     """
+    a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
+    between = items_to_users(a_hat, dataset.num_users), users_to_items(a_hat, dataset.num_users)
+    return HostGraphs(a_hat, *between, *item_graphs(dataset, modalities))
+
+
+def item_graphs(
+    dataset: Dataset, modalities: tuple[str, ...] | None = None
+) -> tuple[Mapping[str, scipy.sparse.csr_array], Mapping[str, np.ndarray]]:
+    """Every S_m, and who has the modality; see `HostGraphs`."""
     item_item, available = {}, {}
     for m in dataset.modalities if modalities is None else modalities:
         present = np.any(dataset.features[m] != 0, axis=1)
         item_item[m] = normalize(keep_items(dataset.similarities[m], present))
         available[m] = np.concatenate([np.ones(dataset.num_users, bool), present])
-    a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
-    between = items_to_users(a_hat, dataset.num_users), users_to_items(a_hat, dataset.num_users)
-    return HostGraphs(a_hat, *between, item_item, available)
+    return item_item, available
 
 
 def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jraph.GraphsTuple:
@@ -248,11 +260,6 @@ def from_jraph(graph: jraph.GraphsTuple) -> scipy.sparse.csr_array:
     edges = int(np.sum(graph.n_edge))
     weights, receivers, senders = (np.asarray(x)[:edges] for x in (graph.edges, graph.receivers, graph.senders))
     return _csr(weights, receivers, senders, int(np.sum(graph.n_node)))
-
-
-def _inverse_root(degree: np.ndarray) -> np.ndarray:
-    """degree ** -0.5 with 0 for 0."""
-    return np.where(degree > 0, 1 / np.sqrt(np.maximum(degree, 1e-12)), 0).astype(np.float32)
 
 
 def _csr(values, rows, columns, size) -> scipy.sparse.csr_array:

@@ -12,7 +12,7 @@ from recunlearn_jax.arrays import as_float32
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.files import regular
-from recunlearn_jax.recommender import Recommender, Setup, recommender, shapes
+from recunlearn_jax.recommender import Recommender, Setup, shapes
 
 MODALITIES = ("image", "text")  # that MMRec knows
 _PURIFIERS = {"image": "gate_v", "text": "gate_t"}
@@ -51,7 +51,7 @@ def imported(setup: Setup, state: Mapping[str, np.ndarray]) -> Recommender:
             raise InputError(
                 f"state dict: {name} is {have or 'missing'}; with this data and these settings {want or 'no such parameter'} is expected"
             )
-    return recommender(setup, params, info={"imported": True})
+    return Recommender(setup, params, info={"imported": True})
 
 
 class _Entries:

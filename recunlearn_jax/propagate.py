@@ -25,6 +25,7 @@ from jax.experimental import sparse
 from jaxtyping import Array, Float
 
 from recunlearn_jax import graph as host_graph
+from recunlearn_jax.in_place import write
 from recunlearn_jax.mesh import devices_in_use
 
 
@@ -98,6 +99,42 @@ def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
         tree = graph.product._replace(weights=jnp.append(weights, 0)[graph.product.edges])
         return GatheredRows(tree, tree)
     return graph._replace(edges=weights)
+
+
+def rewritten(
+    graph: Graph,
+    at: np.ndarray,
+    weights: np.ndarray,
+    gone: np.ndarray,
+    transposed: tuple[np.ndarray, np.ndarray] | None,
+) -> Graph:
+    """A graph with other weights on some of its edges, written in place; the graph given is used up.
+
+    An edge that goes keeps its place: its weight is 0, its sender node 0, so that nothing tells what it was.
+
+    Args:
+        graph: W [N, M], not as sums of rows, whose arrays nothing else holds.
+        at: places of edges, in the order of the rows, int [k].
+        weights: float32 [k], afterwards.
+        gone: places of the edges that go, int [g], which are among `at`.
+        transposed: `at` and `gone` in the order of the rows of the transpose; None where W is symmetric.
+
+    Raises:
+        TypeError: the graph is laid out as sums of rows, whose edges have no places of their own.
+    """
+    nothing = np.zeros(len(gone), np.int32)
+    if isinstance(graph, jraph.GraphsTuple):
+        return graph._replace(
+            edges=write(jnp.asarray(graph.edges), at, weights), senders=write(jnp.asarray(graph.senders), gone, nothing)
+        )
+    if isinstance(graph, GatheredRows):
+        raise TypeError("a graph laid out as sums of rows is not written in place; lay it out anew")
+    rows = graph.pointers, write(graph.columns, gone, nothing), write(graph.weights, at, weights)
+    if transposed is None:
+        return CompressedRows(*rows, *rows)
+    at, gone = transposed
+    columns, own = graph.transposed_columns, graph.transposed_weights
+    return CompressedRows(*rows, graph.transposed_pointers, write(columns, gone, nothing), write(own, at, weights))
 
 
 Layout = Literal["auto", "segment", "csr", "gather"]

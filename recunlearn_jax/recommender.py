@@ -1,10 +1,11 @@
 """The one model type: a backbone with parameters and the data it serves. Training makes one, answering a request makes the next."""
 
+import dataclasses
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +17,52 @@ from recunlearn_jax.backbones.base import Data, Params, Sizes, check_tables, sha
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import Note
-from recunlearn_jax.mesh import place
+from recunlearn_jax.mesh import devices_in_use, place
 from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import Sampler, build_sampler
 from recunlearn_jax.serving import recommend
+from recunlearn_jax.sides import Sides, sides
 from recunlearn_jax.stopwatch import Seconds
 
 
-class Setup(NamedTuple):
-    """A data set made ready for a backbone: everything of a recommender but its parameters."""
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """A data set made ready for a backbone: everything of a recommender but its parameters.
+
+    Attributes:
+        config: settings, which name the backbone.
+        backbone: the mathematics.
+        dataset: completed: with item graphs where the backbone reads them.
+        sizes: array sizes that an edited data set keeps.
+        graphs: what `Backbone.graphs` made, on the device.
+        features: modality -> float32 [|I|, d_m], on the device.
+    """
 
     config: Config
     backbone: Backbone
-    dataset: Dataset  # completed: with item graphs where the backbone reads them
-    data: Data
+    dataset: Dataset
     sizes: Sizes
+    graphs: Any
+    features: Mapping[str, Features]
+
+    @functools.cached_property
+    def data(self) -> Data:
+        """The data set on the device. Its sampler is built when it is first asked for: what only serves needs none."""
+        train, size = self.dataset.train, self.sizes.pairs
+        shape = self.dataset.num_users, self.dataset.num_items
+        sampler = build_sampler(train, train, *shape, capacity=size, history_capacity=size)
+        return Data(self.graphs, self.features, place(sampler))
+
+    @functools.cached_property
+    def sides(self) -> Sides:
+        """Its train pairs by user and by item, on the host."""
+        return sides(self.dataset.train, self.dataset.num_users, self.dataset.num_items)
+
+    def with_sampler(self, sampler: Sampler) -> "Setup":
+        """The same with another sampler."""
+        other = dataclasses.replace(self)
+        other.__dict__["data"] = Data(self.graphs, self.features, sampler)
+        return other
 
 
 def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before: Setup | None = None) -> Setup:
@@ -48,25 +80,37 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before:
     dataset = kind.complete(dataset, config.model)
     backbone = kind.make(shape_of(dataset), config.model)
     sizes = sizes or sizes_of(dataset)
-    train = dataset.train
-    sampler = build_sampler(
-        train, train, dataset.num_users, dataset.num_items, capacity=sizes.pairs, history_capacity=sizes.pairs
+    sizes_of_kinds = dataset.num_users, dataset.num_items
+    degrees = [np.bincount(ids, minlength=n) for ids, n in zip(dataset.train.T, sizes_of_kinds, strict=True)]
+    tell_full_users(dataset, *degrees)
+    setup = Setup(
+        config, backbone, dataset, sizes, place(backbone.graphs(dataset, sizes)), on_device(dataset, backbone, before)
     )
-    _tell_full_users(dataset, sampler)
-    known = before.data.features if before else {}
+    if devices_in_use() > 1:  # where arrays lie is decided by the mesh that is set now
+        setup.data  # noqa: B018
+    return setup
+
+
+def on_device(dataset: Dataset, backbone: Backbone, before: Setup | None = None) -> Mapping[str, Features]:
+    """The feature tables that a backbone reads; those of `before` where they are the same arrays."""
+    known = before.features if before else {}
 
     def table(m: str) -> Features:
         same = before is not None and before.dataset.features.get(m) is dataset.features[m]
-        return known[m] if same and m in known else jnp.asarray(dataset.features[m])
+        return known[m] if same and m in known else place(jnp.asarray(dataset.features[m]))
 
-    features = {m: table(m) for m in backbone.modalities}
-    data = place(Data(backbone.graphs(dataset, sizes), features, sampler))
-    return Setup(config, backbone, dataset, data, sizes)
+    return {m: table(m) for m in backbone.modalities}
 
 
-def _tell_full_users(dataset: Dataset, sampler: Sampler) -> None:
-    most = int(sampler.num_candidates)
-    full = np.flatnonzero(np.diff(np.asarray(sampler.history_pointers)) == most)
+def tell_full_users(dataset: Dataset, of_users: np.ndarray, of_items: np.ndarray) -> None:
+    """Name a user who has every item among the train pairs in a note.
+
+    Args:
+        dataset: of the users.
+        of_users, of_items: train pairs of each, int [|U|] and [|I|].
+    """
+    most = np.count_nonzero(of_items)
+    full = np.flatnonzero(of_users == most)
     if len(full):
         others = f" and {len(full) - 1} others" if len(full) > 1 else ""
         warnings.warn(
@@ -170,23 +214,15 @@ class Recommender:
     """A backbone with parameters and the data it serves; holds nothing of what it was made to forget.
 
     Attributes:
-        backbone: the mathematics.
-        params: its parameters, over the mesh where one is set.
-        dataset: what it serves, and what it was trained on or has retained; with item graphs.
-        data: the same on the device.
-        config: settings it was trained with.
-        sizes: numbers that keep programs compiled, see `Sizes`.
+        setup: the data that it serves, and was trained on or has retained, made ready for its backbone.
+        params: of its backbone, over the mesh where one is set.
         history: one entry an epoch, for a model that was trained.
         info: what the method that made it reports.
         seconds: making it took: training, or from the request to usable parameters and graph.
     """
 
-    backbone: Backbone
+    setup: Setup
     params: Params
-    dataset: Dataset
-    data: Data
-    config: Config
-    sizes: Sizes
     history: Sequence[dict[str, Any]] = ()
     info: dict[str, Any] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
@@ -195,9 +231,29 @@ class Recommender:
         object.__setattr__(self, "params", place(self.params))
 
     @property
-    def setup(self) -> Setup:
-        """Everything but the parameters."""
-        return Setup(self.config, self.backbone, self.dataset, self.data, self.sizes)
+    def backbone(self) -> Backbone:
+        """The mathematics."""
+        return self.setup.backbone
+
+    @property
+    def dataset(self) -> Dataset:
+        """What it serves, with item graphs."""
+        return self.setup.dataset
+
+    @property
+    def data(self) -> Data:
+        """The same on the device."""
+        return self.setup.data
+
+    @property
+    def config(self) -> Config:
+        """Settings it was trained with."""
+        return self.setup.config
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers that keep programs compiled."""
+        return self.setup.sizes
 
     @property
     def best(self) -> dict[str, Any]:
@@ -212,14 +268,3 @@ class Recommender:
     def recommend(self, users: Sequence[int] | np.ndarray, k: int = 20) -> np.ndarray:
         """The k best items for some users, int32 [n, k]; see `serving.recommend`."""
         return recommend(self.rows, self.dataset, np.asarray(users), k)
-
-
-def recommender(setup: Setup, params: Params, **made: Any) -> Recommender:
-    """A recommender of a data set that is set up.
-
-    Args:
-        setup: everything but the parameters.
-        params: of its backbone.
-        made: `history`, `info`, `seconds`.
-    """
-    return Recommender(setup.backbone, params, setup.dataset, setup.data, setup.config, setup.sizes, **made)

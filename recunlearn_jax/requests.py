@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.arrays import distinct, ranges
+from recunlearn_jax.dataset import Dataset, rank
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.files import read_json, read_text
 from recunlearn_jax.graph import keep_items
@@ -82,6 +83,11 @@ class ForgetSet:
     items: np.ndarray
     features: Mapping[str, np.ndarray]
     pairs: np.ndarray
+
+    @functools.cached_property
+    def places(self) -> np.ndarray:
+        """Of D_f in `dataset.train`, int64 [n], ascending."""
+        return np.flatnonzero(self.forget)
 
     @property
     def checksum(self) -> str:
@@ -287,10 +293,9 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
     train = dataset.train
     users = _mask(request.users, lambda: _present(train[:, 0]), dataset, "user", rng)
     items = _mask(request.items, lambda: _present(train[:, 1]), dataset, "item", rng)
-    forget = users[train[:, 0]] | items[train[:, 1]]
     pairs = _pairs(request.pairs, dataset, rng)
-    if len(pairs):
-        forget |= _among(train, pairs)
+    forget = np.zeros(len(train), bool)
+    forget[_standing(train, users, items, pairs)] = True
     features = {}
     for modality, chosen in request.modality.items():
         if modality in dataset.removed_modalities:
@@ -356,6 +361,24 @@ def _among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
     )
 
 
+def _standing(among: np.ndarray, users: np.ndarray, items: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Places of the pairs of some users and items, and of single pairs, int64, ascending.
+
+    WHY not one mask over all pairs: a request names few of them, and there may be millions.
+
+    Args:
+        among: int [n, 2], in order.
+        users, items: bool [|U|] and [|I|].
+        pairs: int64 [k, 2]; those that are not there have no place.
+    """
+    ids = np.flatnonzero(users)
+    first, after = (rank(among, np.column_stack([ids + more, np.zeros_like(ids)])) for more in (0, 1))
+    single = rank(among, pairs)
+    single = single[(among[np.minimum(single, len(among) - 1)] == pairs).all(axis=1)] if len(among) else single[:0]
+    of_items = np.flatnonzero(items[among[:, 1]]) if items.any() else single[:0]
+    return distinct(np.concatenate([ranges(first, after), of_items, single]))
+
+
 def _share(share: str, population: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:
     count = round(len(population) * _percent(share) / 100)
     if count == 0:
@@ -381,10 +404,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         raise InputError("request: its forget set was resolved on other data than this; resolve it anew")
 
     def outside(pairs):
-        gone = forget_set.users[pairs[:, 0]] | forget_set.items[pairs[:, 1]]
-        if len(forget_set.pairs):
-            gone |= _among(pairs, forget_set.pairs)
-        return _left(pairs, gone)
+        return _left(pairs, _standing(pairs, forget_set.users, forget_set.items, forget_set.pairs))
 
     features, similarities, removed_modalities = {}, {}, []
     for modality in dataset.modalities:
@@ -401,7 +421,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
             graph = dataset.similarities[modality]
             similarities[modality] = keep_items(graph, ~gone) if gone.any() else graph
     return dataset.shrunk(
-        train=_left(dataset.train, forget_set.forget),
+        train=_left(dataset.train, forget_set.places),
         valid=outside(dataset.valid),
         test=outside(dataset.test),
         features=features,
@@ -416,15 +436,15 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
 
 
 def _is_of(forget_set: ForgetSet, train: np.ndarray) -> bool:
-    """Whether the rows of D_f are those of forgotten users and items, all of them, and of pairs that were named."""
-    whole = forget_set.users[train[:, 0]] | forget_set.items[train[:, 1]]
-    named = train[forget_set.forget & ~whole]
-    return not (whole & ~forget_set.forget).any() and bool(_among(named, forget_set.pairs).all())
+    """Whether D_f is what these users, items and pairs stand for in these data."""
+    return np.array_equal(forget_set.places, _standing(train, forget_set.users, forget_set.items, forget_set.pairs))
 
 
 def _left(pairs: np.ndarray, gone: np.ndarray) -> np.ndarray:
-    """The pairs that are not gone. WHY as one word each: numpy takes rows of two several times as slowly."""
-    return pairs.view(np.int64)[:, 0][~gone].view(np.int32).reshape(-1, 2)
+    """The pairs without those at some places, int [g]. WHY as one word each: numpy takes rows of two several times as slowly."""
+    kept = np.ones(len(pairs), bool)
+    kept[gone] = False
+    return pairs.view(np.int64)[:, 0][kept].view(np.int32).reshape(-1, 2)
 
 
 def _without(ids: np.ndarray, gone: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from recunlearn_jax.data import put_dataset, read_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError, Note
-from recunlearn_jax.recommender import Recommender, Setup, recommender, set_up, shapes
+from recunlearn_jax.recommender import Recommender, Setup, set_up, shapes
 from recunlearn_jax.requests import ForgetSet, to_json
 from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.unlearn.driver import find
@@ -283,7 +283,7 @@ def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None)
     fitting = (s for s in known if s.config == config and s.dataset.checksum == manifest["data_checksum"])
     setup = next(fitting, None) or _read_setup(run, manifest, config, data)
     params = checkpoint.load_tree(run / checkpoint.MODEL, shapes(setup))
-    return recommender(
+    return Recommender(
         setup,
         params,
         history=tuple(manifest["history"]),

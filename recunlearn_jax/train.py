@@ -21,7 +21,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.precision import check_precision, products_in
-from recunlearn_jax.recommender import Recommender, Setup, embed, init_params, recommender, set_up
+from recunlearn_jax.recommender import Recommender, Setup, embed, init_params, set_up
 from recunlearn_jax.sampling import draw_negatives, draw_order, has_negative
 from recunlearn_jax.settings import check_seed
 from recunlearn_jax.stopwatch import Seconds, stopwatch
@@ -259,7 +259,7 @@ def trained(setup: Setup, best: Params, history: Sequence[dict[str, Any]], seed:
     """
     best_epoch = best_entry(history)["epoch"]
     info = {"epochs": len(history), "best_epoch": best_epoch, "seed": seed}
-    model = recommender(setup, best, history=tuple(history), info=info, seconds=seconds)
+    model = Recommender(setup, best, history=tuple(history), info=info, seconds=seconds)
     if not np.isfinite(np.asarray(model.rows)).all():
         raise InputError(
             f"epoch {best_epoch}: the rows of the model are not finite; training diverged, a learning rate below "
@@ -274,7 +274,7 @@ def _solved(setup: Setup, solve: Callable[[Dataset], Params], seed: int) -> Reco
         params = jax.block_until_ready(place(solve(setup.dataset)))
     entry = {"epoch": 0, "seconds": round(seconds.total, 4), "compile_seconds": round(seconds.compiling, 4)}
     info = {"epochs": 0, "best_epoch": 0, "seed": seed}
-    return recommender(setup, params, history=(entry,), info=info)
+    return Recommender(setup, params, history=(entry,), info=info)
 
 
 def initial_params(setup: Setup, seed: int) -> Params:

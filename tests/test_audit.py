@@ -38,7 +38,7 @@ from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
 from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.recommender import recommender, set_up
+from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
 from recunlearn_jax.results import INSIDE
 from recunlearn_jax.stopwatch import stopwatch
@@ -320,7 +320,7 @@ def case(bare, original, golds):
 def model_of(rows, case):
     """A recommender with these output rows."""
     config = Config("mf", mf.Settings(embedding_size=rows.shape[1]), CONFIG.train)
-    return recommender(set_up(case.retain, config, case.original.sizes), as_tables(rows, case.dataset))
+    return Recommender(set_up(case.retain, config, case.original.sizes), as_tables(rows, case.dataset))
 
 
 def test_parts_of_a_request_are_the_request(case):

@@ -12,7 +12,7 @@ from recunlearn_jax.backbones import mgcn
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.recommender import recommender, set_up
+from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
@@ -199,7 +199,7 @@ def brief(original):
     """The same model for trainings of four epochs, with nothing to validate on: less to compile."""
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, max_epochs=4))
     setup = set_up(original.dataset.replace(valid=NO_PAIRS), config)
-    return recommender(setup, original.params)
+    return Recommender(setup, original.params)
 
 
 SCHEMES = {"sisa": sharded.RANDOM, "receraser": sharded.SIMILAR}
@@ -211,7 +211,7 @@ def test_a_valid_pair_hits_all_shards(name, brief):
     settings = METHODS[name].Settings(shards=2)
     pair = brief.dataset.train[0]
     held_out = brief.dataset.replace(valid=pair[None], train=brief.dataset.train[1:])
-    original = recommender(set_up(held_out, brief.config), brief.params)
+    original = Recommender(set_up(held_out, brief.config), brief.params)
     answered = answer(original, [f"pairs:{pair[0]}-{pair[1]}"], name, settings)
     assert answered.info["trained_shards"] == 2
     assert not len(answered.dataset.valid)

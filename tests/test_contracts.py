@@ -26,7 +26,7 @@ from recunlearn_jax.backbones import register as register_backbone
 from recunlearn_jax.cli import main
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.recommender import recommender, set_up
+from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.unlearn import METHODS, Method, NoSettings, removal
 from recunlearn_jax.unlearn import register as register_method
 from recunlearn_jax.verdict import Figure
@@ -147,7 +147,7 @@ def test_a_backbone_that_hides_a_table_is_refused_wherever_it_comes_from(registe
     with pytest.raises(TypeError, match="'profiles/flat' of shape"):
         ru.fit(shop, config)
     setup = set_up(shop, config)
-    sneaked = recommender(setup, setup.backbone.init(jax.random.key(0), setup.data))
+    sneaked = Recommender(setup, setup.backbone.init(jax.random.key(0), setup.data))
     with pytest.raises(TypeError, match="'profiles/flat' of shape"):
         ru.answer(sneaked, ["users:3"], "surgery")
 

@@ -38,7 +38,7 @@ def test_a_replay_that_leaves_nothing_out_is_the_original_to_the_bit(shop, backb
     original = fit(shop, config, seed=3)
     setup, epochs = original.setup, original.info["best_epoch"]
     sampler = place(replayed(setup.data.sampler, np.ones(len(shop.train), bool)))
-    again = train(setup._replace(data=setup.data._replace(sampler=sampler)), 3, epochs=epochs)
+    again = train(setup.with_sampler(sampler), 3, epochs=epochs)
     assert same(original.params, again.params)
     assert len(again.history) == max(epochs, 1)  # one entry where it is solved and not trained
 
@@ -65,7 +65,7 @@ def test_nothing_that_is_forgotten_is_read(original, words):
     poisoned = dataclasses.replace(
         original,
         params=jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), original.params),
-        dataset=unchecked(data, train=pairs, features=features),
+        setup=dataclasses.replace(original.setup, dataset=unchecked(data, train=pairs, features=features)),
     )
     key = jax.random.key(0)
     clean, _ = coupled(key, problem, NoSettings())
@@ -123,7 +123,7 @@ def test_it_goes_on_where_it_was_cut_off(original, tmp_path):
             raise CutOff
 
     sampler = replayed(problem.retain.data.sampler, ~problem.forget_set.forget)
-    setup = problem.retain._replace(data=problem.retain.data._replace(sampler=sampler))
+    setup = problem.retain.with_sampler(sampler)
     with pytest.raises(CutOff):
         train(setup, 3, epochs=original.info["best_epoch"], run=tmp_path, on_epoch=cut)
     again, info = coupled(jax.random.key(0), problem._replace(work=tmp_path), NoSettings())

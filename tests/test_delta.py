@@ -14,15 +14,16 @@ from recunlearn_jax.audit.canary import canary_ranks, plant
 from recunlearn_jax.backbones import BACKBONES, BackboneKind, backbone_kind, mf
 from recunlearn_jax.backbones.base import flat
 from recunlearn_jax.config import Config, TrainConfig
-from recunlearn_jax.recommender import init_params, recommender, set_up
+from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.requests import parse, resolve
+from recunlearn_jax.sides import KINDS as SIDES
+from recunlearn_jax.sides import sides
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.unlearn.delta import Settings, delta, phi, ridge
 from recunlearn_jax.unlearn.pull import change, differentiated, slope, taken_back
-from recunlearn_jax.unlearn.sides import KINDS as SIDES
-from recunlearn_jax.unlearn.sides import sides
+from recunlearn_jax.unlearn.removal import put_in
 
 PAIRS = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [2, 2], [2, 4], [3, 2], [5, 1], [5, 4]], np.int32)
 USERS, ITEMS = 6, 5  # user 4 and item 3 have no pair
@@ -63,11 +64,11 @@ def test_sides_and_phi(kind):
     matrix = seen(PAIRS, USERS, ITEMS, kind)
     np.testing.assert_array_equal(side.degree, matrix.sum(axis=1))
     partners = np.random.default_rng(0).normal(size=(matrix.shape[1], 3)).astype(np.float32)
-    ours = phi(side, partners)
+    ours = phi(side.near(partners))
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, oracle_phi(matrix, partners), rtol=1e-5, atol=1e-6)
     some = np.array([4, 0, 3])
-    np.testing.assert_array_equal(phi(of_all.of(kind, some), partners), ours[some])
+    np.testing.assert_array_equal(phi(of_all.of(kind, some).near(partners)), ours[some])
 
 
 @pytest.mark.parametrize("kind", SIDES)
@@ -75,13 +76,29 @@ def test_sides_and_phi(kind):
 def test_sides_without_some_pairs(kind, gone):
     """As if those pairs had never been there."""
     lost = np.isin(np.arange(len(PAIRS)), gone)
-    ours, theirs = sides(PAIRS, USERS, ITEMS).without(PAIRS, lost), sides(PAIRS[~lost], USERS, ITEMS)
+    whole = sides(PAIRS, USERS, ITEMS)
+    ours, theirs = whole.without(PAIRS, np.array(gone, int)), sides(PAIRS[~lost], USERS, ITEMS)
     rows = np.arange(USERS if kind == "users" else ITEMS)
     for own, other in zip(ours.of(kind, rows), theirs.of(kind), strict=True):
         np.testing.assert_array_equal(*(x if isinstance(x, np.ndarray) else x.toarray() for x in (own, other)))
-    matrix = seen(PAIRS[~lost], USERS, ITEMS, kind)
-    for some in ([0], [1, 4], rows):
-        np.testing.assert_array_equal(ours.partners(kind, np.array(some)), np.flatnonzero(matrix[some].any(axis=0)))
+    ends = PAIRS[lost, SIDES.index(kind)]
+    np.testing.assert_array_equal(ours.lost[kind], np.unique(ends))
+    # From what stood there before, by what changes alone.
+    left = np.random.default_rng(2).permutation(rows[ours.degree[kind] > 0])
+    partners = np.random.default_rng(3).normal(size=(ITEMS if kind == "users" else USERS, 3)).astype(np.float32)
+    before, after = whole.of(kind, left).near(partners), ours.of(kind, left).near(partners)
+    for found, expected in zip(whole.change(ours, kind, left).near(before, partners), after, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_edges_among_some_rows():
+    """The part of A_hat that some users and items have to themselves."""
+    ours = sides(PAIRS, USERS, ITEMS).without(PAIRS, np.array([2, 5]))
+    rows = {"users": np.array([4, 0, 3]), "items": np.array([1, 0])}
+    found = ours.between(rows)
+    for kind, other in (("users", "items"), ("items", "users")):
+        spread = ours.of(kind, rows[kind]).spread.toarray()[:, rows[other]]
+        np.testing.assert_allclose(found[kind].toarray(), spread, rtol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 0.5])
@@ -172,10 +189,13 @@ def pulled(original, forget_set, negatives):
     before = sides(data.train, data.num_users, data.num_items)
     layers = taken_back(np.asarray(original.rows), data.train, negatives, before, original.backbone.id_layers)
     every = {"users": np.arange(data.num_users), "items": np.arange(data.num_items)}
-    after = before.without(data.train, forget_set.forget)
-    near = {kind: after.of(kind, rows) for kind, rows in every.items()}
     gone = np.flatnonzero(forget_set.forget)
-    return change(layers, data.train, negatives, gone, every, near), layers.size
+    after = before.without(data.train, gone)
+    # A row that is left without a pair has no A_hat of its own, and delta moves none.
+    left = {kind: rows[after.degree[kind] > 0] for kind, rows in every.items()}
+    changes = {kind: before.change(after, kind, rows) for kind, rows in left.items()}
+    found = change(layers, data.train, negatives, gone, left, changes, after.between(left))
+    return found, left, layers.size
 
 
 @pytest.mark.parametrize(("name", "layers"), [("mf", 0), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 3)])
@@ -185,12 +205,12 @@ def test_the_pull_by_hand(name, layers):
     settings = {"user_item_layers": layers} if name == "lightgcn" else {}
     setup = set_up(small_dataset(0), Config(name, kind.Settings(embedding_size=4, **settings)))
     params = init_params(jax.random.key(1), setup.data, backbone=setup.backbone)
-    original = recommender(setup, jax.tree.map(lambda table: 3 * table, params))
+    original = Recommender(setup, jax.tree.map(lambda table: 3 * table, params))
     data = setup.dataset
     forget_set = resolve(parse(["users:1", "pairs:0-1"]), data)
     negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
     assert setup.backbone.id_layers == layers
-    ours, size = pulled(original, forget_set, negatives)
+    ours, left, size = pulled(original, forget_set, negatives)
 
     z = np.asarray(original.rows, np.float64) / 2
 
@@ -203,19 +223,20 @@ def test_the_pull_by_hand(name, layers):
 
     whole = pull(np.ones(len(data.train), bool))
     assert size == pytest.approx(np.linalg.norm(whole[data.num_users :]), rel=1e-5)
-    theirs = whole - pull(~forget_set.forget)
-    np.testing.assert_allclose(np.vstack([ours["users"], ours["items"]]), theirs, rtol=1e-4, atol=1e-7)
+    theirs = np.split(whole - pull(~forget_set.forget), [data.num_users])
+    for kind, expected in zip(SIDES, theirs, strict=True):
+        np.testing.assert_allclose(ours[kind], expected[left[kind]], rtol=1e-4, atol=1e-7)
 
 
 def test_where_no_pair_counts_any_more_nothing_pulls():
     """All pairs that stay have a removed item as their negative: what pulls before is all that changes."""
     setup = set_up(small_dataset(0), Config("mf", backbone_kind("mf").Settings(embedding_size=4)))
-    original = recommender(setup, init_params(jax.random.key(1), setup.data, backbone=setup.backbone))
+    original = Recommender(setup, init_params(jax.random.key(1), setup.data, backbone=setup.backbone))
     data, before = setup.dataset, sides(setup.dataset.train, setup.dataset.num_users, setup.dataset.num_items)
     negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
     layers = taken_back(np.asarray(original.rows), data.train, negatives, before, 0)
     every = {"users": np.arange(data.num_users), "items": np.arange(data.num_items)}
-    found = change(layers, data.train, negatives, np.arange(len(data.train)), every, before.of_rows(every))
+    found = change(layers, data.train, negatives, np.arange(len(data.train)), every, {}, {})
     for kind in SIDES:
         np.testing.assert_array_equal(found[kind], layers.gradients[0][kind])
 
@@ -306,10 +327,10 @@ def test_the_pull_by_propagation_is_nearly_the_whole_models(words, originals):
     problem = posed(original, words, seed=1)
     data = original.dataset
     negatives = np.random.default_rng(0).choice(np.unique(data.train[:, 1]), len(data.train)).astype(np.int32)
-    ours, _ = pulled(original, problem.forget_set, negatives)
+    ours, left, _ = pulled(original, problem.forget_set, negatives)
     theirs = differentiated(original, problem.retain, negatives, ~problem.forget_set.forget)
     for kind, table in (("users", "user_embedding"), ("items", "item_embedding")):
-        exact = np.asarray(theirs[0][table]) - np.asarray(theirs[1][table])
+        exact = (np.asarray(theirs[0][table]) - np.asarray(theirs[1][table]))[left[kind]]
         rows = np.abs(exact).max(axis=1) > 0
         own, exact = ours[kind][rows].ravel(), exact[rows].ravel()
         sizes = np.linalg.norm(own), np.linalg.norm(exact)
@@ -359,7 +380,8 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
         original, settings = answer(original, ["users:20", "items:0"], "surgery"), Settings()
     problem = posed(original, words, "delta", settings, seed=1)
     data, forget_set, backbone = original.dataset, problem.forget_set, original.backbone
-    params, info = delta(KEY, problem, settings)
+    moved, info = delta(KEY, problem, settings)
+    params = put_in(original.params, moved)
 
     kept = ~forget_set.forget
     before = {kind: seen(data.train, data.num_users, data.num_items, kind) for kind in SIDES}
@@ -444,7 +466,7 @@ def test_a_request_that_concerns_nobody_else_moves_nobody_else(words, island):
 @pytest.mark.slow
 def test_rows_left_without_pairs_are_drawn_anew(island):
     problem = posed(island, ["pairs:5-59"], "delta")
-    params, _ = delta(KEY, problem, Settings())
+    params = put_in(island.params, delta(KEY, problem, Settings())[0])
     fresh = problem.fresh
     np.testing.assert_array_equal(params["user_embedding"][5], fresh["user_embedding"][5])
     np.testing.assert_array_equal(params["item_embedding"][59], fresh["item_embedding"][59])

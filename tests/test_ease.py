@@ -123,9 +123,7 @@ def test_an_edit_that_is_no_cheaper_is_solved_anew(original):
 def test_a_solution_that_has_drifted_is_solved_anew(original):
     """Whoever edited the matrix before: the residual tells, and the answer is exact all the same."""
     params = {TABLE: original.params[TABLE].at[3, 4].add(0.01)}
-    drifted = ru.Recommender(
-        original.backbone, params, original.dataset, original.data, original.config, original.sizes
-    )
+    drifted = ru.Recommender(original.setup, params)
     answered, gold = ru.answer(drifted, ["users:3"], "ease"), ru.answer(original, ["users:3"], "gold")
     assert answered.info["solved_anew"]
     assert answered.info["drift"] > deletion.DRIFT

@@ -14,7 +14,7 @@ from recunlearn_jax import losses
 from recunlearn_jax.backbones.mgcn import Settings
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.evaluate import held_out_task, rank
-from recunlearn_jax.recommender import embed, init_params, recommender, set_up
+from recunlearn_jax.recommender import Recommender, embed, init_params, set_up
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn import mmrecun
@@ -31,7 +31,7 @@ KEY = jax.random.key_data(jax.random.key(1))
 @pytest.fixture(scope="module")
 def original():
     setup = set_up(toy(40, 32, pairs_per_user=4, clusters=4, feature_size=4), CONFIG)
-    return recommender(setup, init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
+    return Recommender(setup, init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
 
 
 def train(original):

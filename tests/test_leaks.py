@@ -99,10 +99,13 @@ def arrays_of(model):
 
 
 def matrix_of(graph: CompressedRows):
-    """What the device holds, its padding left out."""
-    pointers = np.asarray(graph.pointers)
+    """What the device holds, its padding left out; the place of an edge that went says nothing of it."""
+    pointers, weights, columns = (np.asarray(x) for x in (graph.pointers, graph.weights, graph.columns))
     end, shape = pointers[-1], (len(pointers) - 1, len(graph.transposed_pointers) - 1)
-    return scipy.sparse.csr_array((np.asarray(graph.weights)[:end], np.asarray(graph.columns)[:end], pointers), shape)
+    assert not columns[weights == 0].any()
+    matrix = scipy.sparse.csr_array((weights[:end], columns[:end], pointers), shape, copy=True)
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def everything_in(folder):
@@ -168,6 +171,8 @@ def test_no_answer_holds_what_was_forgotten(backbone, method, originals):
     before = jax.tree.map(np.array, (original.params, served.params))
     for kind, words in KINDS.items():
         forget_set = resolve(parse(words, 1), original.dataset)
+        if memory.spare is not None and memory.spare.taken:  # each of its answers is written in place
+            memory = prepare(original, method, SETTINGS.get(method), seed=1)
         model = answer(original, forget_set, method, SETTINGS.get(method), seed=1, memory=memory)
         check(original, model, forget_set)
         if served.backbone.solve is None:  # a row of EASE is an item's column of weights, most of them zero in both
@@ -176,7 +181,7 @@ def test_no_answer_holds_what_was_forgotten(backbone, method, originals):
             assert not [p for p in flat(model.params) if original.backbone.of_modality(p) == "image"]
             assert model.dataset.modalities == ("text",)
             assert "image" not in model.backbone.modalities
-    # The original is as it was: nothing was donated or edited in place.
+    # The original is as it was: what was written in place was a copy.
     jax.tree.map(np.testing.assert_array_equal, (original.params, served.params), before)
 
 
@@ -190,7 +195,7 @@ def released(originals, tmp_path_factory):
             user_ids=[f"user<{i:04d}>" for i in range(plain.dataset.num_users)],
             item_ids=[f"item<{i:04d}>" for i in range(plain.dataset.num_items)],
         )
-        original = dataclasses.replace(plain, dataset=data)
+        original = dataclasses.replace(plain, setup=dataclasses.replace(plain.setup, dataset=data))
         words = ["users:user<0004>", "items:item<0009>", "pairs:5%", "modality:text:item<0003>,item<0006>"]
         forget_set = resolve(parse(words, 1), original.dataset)
         method = "ease" if backbone == "ease" else "surgery"

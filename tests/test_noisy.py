@@ -84,10 +84,7 @@ def test_without_noise_and_in_a_large_ball_it_descends(original):
 
 def test_an_answer_tells_its_guarantee_and_does_not_depend_on_the_model_it_forgets_from(original):
     """With a small ball two originals, one of them spoilt, give nearly the same answer; the noise is that of the guarantee."""
-    spoilt = ru.Recommender(
-        *(original.backbone, jax.tree.map(lambda x: x + 7, original.params), original.dataset, original.data),
-        *(original.config, original.sizes),
-    )
+    spoilt = ru.Recommender(original.setup, jax.tree.map(lambda x: x + 7, original.params))
     chosen = {**QUICK, "radius": 1e-4, "epsilon": 2.0}
     one, other = (ru.answer(model, ["users:3,14"], "noisy", chosen, seed=4) for model in (original, spoilt))
     assert distance(one.params, other.params) <= 2e-4

@@ -12,7 +12,7 @@ from recunlearn_jax.audit.likelihood import train_shadows
 from recunlearn_jax.backbones.mgcn import Settings
 from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.recommender import init_params, recommender, set_up
+from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit, init_state, train_epoch
 from recunlearn_jax.unlearn import answer
@@ -48,7 +48,7 @@ def epoch_in(precision, layout="segment"):
 def test_whatever_trains_refuses_a_precision_that_is_not_there(precision):
     """A CPU would quietly compute in float32."""
     setup = setup_in(precision)
-    original = recommender(setup, init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
+    original = Recommender(setup, init_params(jax.random.key(0), setup.data, backbone=setup.backbone))
     methods = ("gold", "finetune", "amnesiac", "sisa", "receraser")
     trainings = [functools.partial(answer, original, ["users:5%"], name) for name in methods]
     trainings.append(functools.partial(fit, DATA, setup.config))

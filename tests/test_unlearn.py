@@ -17,7 +17,7 @@ from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
-from recunlearn_jax.recommender import recommender, set_up
+from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.sampling import build_sampler, draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
@@ -281,7 +281,7 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
     """Otherwise what an earlier request removed would come back, or another request's training would be taken up."""
     memory = prepare(original, "amnesiac", {"epochs": 1})
     first = answer(original, ["users:3"], "amnesiac", {"epochs": 1}, memory=memory)
-    twin = recommender(original.setup, original.params)
+    twin = Recommender(original.setup, original.params)
     for other in (first, twin):
         with pytest.raises(InputError, match="prepared for another model"):
             answer(other, ["users:4"], "amnesiac", {"epochs": 1}, memory=memory)
@@ -326,7 +326,7 @@ def test_an_ensemble_is_not_retrained_as_if_it_were_one_model(original):
     setup = set_up(
         original.dataset, Config("mf", mf.Settings(embedding_size=16), original.config.train), original.sizes
     )
-    ensemble = recommender(setup, params, info={"ensemble_of": "mgcn"})
+    ensemble = Recommender(setup, params, info={"ensemble_of": "mgcn"})
     for method in ("gold", "sisa"):
         with pytest.raises(InputError, match="ensemble of mgcn models"):
             answer(ensemble, ["users:3"], method)

@@ -31,7 +31,7 @@ from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.precision import check_precision
-from recunlearn_jax.recommender import Recommender, init_params, recommender, set_up
+from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.requests import ForgetSet, forget_pairs, named, resolve
 from recunlearn_jax.train import TrainState, best_entry, init_state, train, train_epoch
 from recunlearn_jax.unlearn import answer
@@ -162,7 +162,7 @@ def train_shadows(
             checkpoint.save_tree(checkpoint.state_path(run, done), states._asdict())
             checkpoint.keep_only(run, done)
     params = [jax.tree.map(lambda leaf, i=i: leaf[i], states.params) for i in range(len(datasets))]
-    return [recommender(setup, own) for setup, own in zip(setups, params, strict=True)]
+    return [Recommender(setup, own) for setup, own in zip(setups, params, strict=True)]
 
 
 def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -11,14 +11,15 @@ import jax
 import numpy as np
 
 from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.edges import Edit
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import Sampler
+from recunlearn_jax.sides import Nodes
 
 Params = dict[str, Any]  # arrays, nested dictionaries at most
 Triplets = tuple[jax.Array, jax.Array, jax.Array]  # users, positives, negatives, int32 [B] each
 Batch = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # the same and weights, float32 [B]
-Nodes = Literal["users", "items"]
 Rows = Literal["users", "items", "neither"]
 
 
@@ -75,6 +76,9 @@ class Backbone:
     """The modality a parameter belongs to, by its path: it goes with the modality."""
     epoch: Callable[[jax.Array, Data], Data] = lambda key, data: data
     """(key of the epoch, data) -> the data as that epoch's steps read it."""
+    rewrite: Callable[[Any, Edit, Dataset, Dataset, Sizes], Any] | None = None
+    """(graphs, edges that a request changes, the data before, the data after, sizes) -> the graphs afterwards, written into the arrays of
+    those before, which nothing else holds. None where graphs are laid out anew."""
     id_layers: int | None = None
     """L, where rows are the mean of the two id tables and of L propagations of them over A_hat, plus what content makes of them; 0 where
     ids are not propagated. A gradient by rows can then be taken back to the tables without the model. None where it is not so."""

@@ -54,6 +54,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         shape=shape,
         modalities=(),
         graphs=lambda dataset, sizes: None,
+        rewrite=lambda graphs, *changes: graphs,
         init=lambda key, data: init_ids(key),
         init_ids=init_ids,
         rows=lambda params, data: jnp.concatenate([params["user_embedding"], params["item_embedding"]]),

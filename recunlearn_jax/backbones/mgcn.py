@@ -12,14 +12,16 @@ from typing import NamedTuple, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recunlearn_jax import losses
 from recunlearn_jax.backbones.base import Backbone, BackboneKind, Batch, Data, Params, Rows, Shape, Sizes
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.graph import HostGraphs, host_graphs, with_item_graphs
+from recunlearn_jax.edges import Edit
+from recunlearn_jax.graph import HostGraphs, host_graphs, item_graphs, with_item_graphs
 from recunlearn_jax.losses import Views
 from recunlearn_jax.products import Features, constant, feature_product
-from recunlearn_jax.propagate import Graph, Layout, layout, propagate
+from recunlearn_jax.propagate import Graph, Layout, layout, propagate, rewritten
 from recunlearn_jax.settings import Checked, Count, Layers, NotNegative, Positive, Width
 
 MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # parameters <modality>_<part>
@@ -90,6 +92,34 @@ def device_graphs(host: HostGraphs, kind: Layout, pairs: int, neighbours: Mappin
         item_user=layout(host.item_user, kind, pairs, host.user_to_item),
         item_item={m: layout(matrix, kind, neighbours[m]) for m, matrix in host.item_item.items()},
         available={m: jnp.asarray(rows) for m, rows in host.available.items()},
+    )
+
+
+def rewritten_graphs(
+    graphs: Graphs, edit: Edit, before: Dataset, after: Dataset, kind: Layout, neighbours: Mapping[str, int]
+) -> Graphs:
+    """Graphs after a request, written in place: A_hat edge by edge; an item graph, which is small beside it, anew where it changes.
+
+    Args:
+        graphs: before, whose arrays nothing else holds.
+        edit: edges of A_hat that change.
+        before, after: the data.
+        kind: of the layout.
+        neighbours: modality -> edges of its item graph to pad to.
+    """
+    at, gone = (
+        np.concatenate([of_users, edit.pairs + of_items])
+        for of_users, of_items in ((edit.of_users, edit.of_items), (edit.gone_of_users, edit.gone_of_items))
+    )
+    changed = tuple(m for m in graphs.item_item if after.features[m] is not before.features[m])
+    matrices, available = item_graphs(after, changed)
+    return Graphs(
+        user_item=rewritten(graphs.user_item, at, np.tile(edit.weights, 2), gone, None),
+        item_user=rewritten(
+            graphs.item_user, edit.of_users, edit.weights, edit.gone_of_users, (edit.of_items, edit.gone_of_items)
+        ),
+        item_item={**graphs.item_item, **{m: layout(x, kind, neighbours[m]) for m, x in matrices.items()}},
+        available={**graphs.available, **{m: jnp.asarray(rows) for m, rows in available.items()}},
     )
 
 
@@ -269,6 +299,9 @@ def make(shape: Shape, settings: Settings) -> Backbone:
     def graphs(dataset: Dataset, sizes: Sizes) -> Graphs:
         return device_graphs(host_graphs(dataset, shape.modalities), settings.layout, sizes.pairs, sizes.neighbours)
 
+    def rewrite(graphs: Graphs, edit: Edit, before: Dataset, after: Dataset, sizes: Sizes) -> Graphs:
+        return rewritten_graphs(graphs, edit, before, after, settings.layout, sizes.neighbours)
+
     def init(key: jax.Array, data: Data) -> Params:
         return cast(Params, model.init(key, data.graphs, data.features)["params"])
 
@@ -315,6 +348,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         tables=tables,
         of_modality=lambda path: parts.get(path.split("/")[0]),
         epoch=epoch,
+        rewrite=None if settings.layout == "gather" else rewrite,
         id_layers=settings.user_item_layers,
         contrast=bool(shape.modalities),
     )

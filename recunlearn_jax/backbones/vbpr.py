@@ -90,6 +90,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         shape=shape,
         modalities=modalities,
         graphs=lambda dataset, sizes: None,
+        rewrite=lambda graphs, *changes: graphs,
         init=init,
         init_ids=init_ids,
         rows=lambda params, data: jnp.concatenate(tables(params, data)),

@@ -13,7 +13,7 @@ import numpy as np
 from recunlearn_jax.backbones.base import Sizes
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import grown_similarities, knn_similarities
-from recunlearn_jax.recommender import Recommender, fresh_content, fresh_ids, recommender, replace_rows, set_up
+from recunlearn_jax.recommender import Recommender, fresh_content, fresh_ids, replace_rows, set_up
 from recunlearn_jax.sampling import build_sampler
 from recunlearn_jax.settings import Checked, Count, NotNegative
 from recunlearn_jax.stream.plan import Learn, Plan
@@ -138,7 +138,7 @@ def learned(
             state, data, train_key, backbone=setup.backbone, config=setup.config.train.of_an_epoch
         )
         check_finite({"epoch": epoch, "loss": float(loss)}, setup.config.train)
-    return recommender(setup, jax.block_until_ready(state.params))
+    return Recommender(setup, jax.block_until_ready(state.params))
 
 
 def neighbours_of(model: object) -> int:

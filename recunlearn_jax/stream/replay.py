@@ -28,7 +28,7 @@ from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, ranking_metrics
 from recunlearn_jax.files import write_json
-from recunlearn_jax.recommender import Recommender, recommender, set_up, shapes
+from recunlearn_jax.recommender import Recommender, set_up, shapes
 from recunlearn_jax.requests import resolve, retained
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.stream.clock import Clock
@@ -378,7 +378,7 @@ def _resumed(
     path = checkpoint.state_path(stream.out, saved[-1])
     setup = set_up(dataset, stream.config, stream.sizes)
     params = checkpoint.load_tree(path, {"params": shapes(setup)})["params"]
-    return recommender(setup, params), checkpoint.read_history(path), saved[-1]
+    return Recommender(setup, params), checkpoint.read_history(path), saved[-1]
 
 
 def _line(entry: dict[str, Any]) -> str:

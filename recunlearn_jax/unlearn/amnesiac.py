@@ -23,7 +23,7 @@ from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.config import TrainConfig
 from recunlearn_jax.precision import check_precision
-from recunlearn_jax.recommender import Recommender, recommender
+from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.settings import Checked, Count
 from recunlearn_jax.train import TrainState, batch_size_of, epoch_data, epoch_plan, init_state, train_step
 from recunlearn_jax.unlearn.base import Memory, Method, Problem, id_tables
@@ -50,7 +50,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     check_precision(original.config.train.precision)
     params, record = recorded(key, original, settings.epochs)
     info = {"batches_recorded": len(record.rows)}
-    return Memory(recommender(original.setup, params, info=info), record)
+    return Memory(Recommender(original.setup, params, info=info), record)
 
 
 def amnesiac(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:

@@ -4,7 +4,7 @@ Editing the data, the clock, the removal of what must not be released and the ch
 `docs/method.md` writes one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.recommender import Recommender, Setup
 from recunlearn_jax.requests import ForgetSet, forget_pairs
 from recunlearn_jax.sampling import Sampler, build_sampler
+from recunlearn_jax.sides import Sides
 from recunlearn_jax.stopwatch import Seconds
 
 
@@ -31,6 +32,9 @@ class Problem(NamedTuple):
     retain: Setup  # the retained data, ready for the backbone of the answer; array sizes are the original's
     fresh: Params  # id tables of a new model, whose rows forgotten rows become
     record: Any = None  # what the method prepared, see `Memory`
+    left: Sides | None = (
+        None  # the original's pairs by user and by item, without those that go, where the driver needed them
+    )
     work: Path | None = None  # folder where long work may be kept, so that it goes on when it was cut off
 
 
@@ -39,12 +43,33 @@ class NoSettings:
     """Nothing to choose."""
 
 
+class Moved(NamedTuple):
+    """Rows of id tables that a method gives other values; every other parameter stays the original's to the bit."""
+
+    rows: Mapping[str, np.ndarray]  # table -> int [k], each once
+    values: Mapping[str, np.ndarray]  # table -> float32 [k, d]
+
+
+class Spare(NamedTuple):
+    """A second copy of what an answer changes of a model, see `spare.spare`."""
+
+    params: Params  # id tables that nothing else holds; content as `removal.without_content` leaves it
+    graphs: Any  # of the backbone
+    by_item: np.ndarray  # see `edges.places_by_item`
+
+    @property
+    def taken(self) -> bool:
+        """Whether an answer has it already, or began to write into it."""
+        return any(leaf.is_deleted() for leaf in jax.tree.leaves((self.params, self.graphs)))
+
+
 class Memory(NamedTuple):
     """What a method prepared before any request came. It knows the data before the request, and goes when the request is answered."""
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it
     fresh: Params | None = None  # id tables of a new model
+    spare: Spare | None = None  # the first answer takes it; later ones build what they need
     of: Recommender | None = None  # the model it was prepared for; this and what follows None from a method
     settings: Any = None  # of the method
     seed: int | None = None  # draws in the record and fresh rows are of it
@@ -62,11 +87,14 @@ class Method(NamedTuple):
 
     Settings: type
     """Frozen dataclass of what can be chosen; recorded with every answer."""
-    forget: Callable[[jax.Array, Problem, Any], tuple[Params, dict[str, Any]]]
-    """(key, problem, settings) -> parameters and info for people. Parameters are those of the original's backbone or the retained data's;
-    what must go from them is removed afterwards. Under "earlier" info may hold the `Seconds` of a process whose work was taken up."""
+    forget: Callable[[jax.Array, Problem, Any], tuple[Params | Moved, dict[str, Any]]]
+    """(key, problem, settings) -> parameters and info for people. Parameters are those of the original's backbone or the retained data's,
+    or just the rows that move; what must go from them is removed afterwards. Under "earlier" info may hold the `Seconds` of a process whose
+    work was taken up."""
     prepare: Callable[[jax.Array, Recommender, Any, Path | None], Memory] = no_preparation
     """(key, original, settings, work) -> memory; before any request."""
+    in_place: bool = False
+    """Whether it says just which rows move, so that an answer that was prepared for writes them into a spare copy of the model."""
     own_model: bool = False
     """Whether preparing puts a model of its own into service. It then stands apart from an answer; other preparing that nobody did before
     a request is part of its seconds."""

@@ -41,7 +41,7 @@ def coupled(key: jax.Array, problem: Problem, settings: NoSettings) -> tuple[Par
     setup = problem.retain
     sampler = place(replayed(setup.data.sampler, ~problem.forget_set.forget))
     trained = train(
-        setup._replace(data=setup.data._replace(sampler=sampler)),
+        setup.with_sampler(sampler),
         seed,
         epochs=epochs,
         start=start_of(problem, seed),

@@ -16,21 +16,22 @@ follows what it touches. Rows without a share of forgotten evidence, their own o
 that are left without any pair start anew. `docs/unlearning.md` has the experiments behind each part.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from recunlearn_jax.arrays import distinct
 from recunlearn_jax.backbones import Backbone
-from recunlearn_jax.backbones.base import Nodes, Params
-from recunlearn_jax.recommender import Recommender, replace_rows
+from recunlearn_jax.backbones.base import Params
+from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
-from recunlearn_jax.unlearn.base import Memory, Method, Problem
+from recunlearn_jax.sides import KINDS, ByKind, Change, Near, Nodes, Sides
+from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
 from recunlearn_jax.unlearn.pull import Layers, change, differentiated, taken_back
-from recunlearn_jax.unlearn.sides import KINDS, OTHER, ByKind, Side, Sides, sides
 
 REGRESSED = 100_000  # rows of a kind that a regression reads at most
 
@@ -54,23 +55,18 @@ class Settings(Checked):
 class Record(NamedTuple):
     """What is known of the whole data before a request."""
 
-    sides: Sides
+    tables: ByKind  # id tables of users and items side by side, float32 [n, d]
+    near: Near  # of all items
     negatives: np.ndarray  # int32 [n], one of each train pair
     weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
     layers: Layers | None  # the gradient of all pairs; None where the whole model is differentiated
     size: float  # of the items' table, its norm
 
 
-def phi(side: Side, partners: np.ndarray) -> np.ndarray:
-    """The neighbourhood of some rows, float32 [n, 3 d + 2].
-
-    Args:
-        side: of the rows.
-        partners: rows of the other kind, float32 [m, d].
-    """
-    log_degree = np.log1p(side.degree).astype(np.float32)[:, None]
-    mean = side.mean @ partners
-    return np.hstack([mean, side.spread @ partners, mean * log_degree, log_degree, np.ones_like(log_degree)])
+def phi(near: Near) -> np.ndarray:
+    """The neighbourhood of n rows, float32 [n, 3 d + 2]."""
+    log_degree = np.log1p(near.degree).astype(np.float32)[:, None]
+    return np.hstack([near.mean, near.spread, near.mean * log_degree, log_degree, np.ones_like(log_degree)])
 
 
 def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
@@ -100,82 +96,102 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     # That a few negatives are the user's own items cancels out: they are the same before and after.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
-    before = sides(train, original.dataset.num_users, original.dataset.num_items)
+    before = original.setup.sides
     tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
-    weights: ByKind = {kind: _regressed(before, tables, kind, settings.penalty) for kind in KINDS}
+    near = before.of("items").near(tables["users"])
+    weights: ByKind = {
+        "items": _regressed(before, tables, "items", near.of, settings.penalty),
+        "users": _regressed(
+            before, tables, "users", lambda rows: before.of("users", rows).near(tables["items"]), settings.penalty
+        ),
+    }
     layers = None
     if backbone.id_layers is not None:
         layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
-    return Memory(original, Record(before, negatives, weights, layers, float(np.linalg.norm(tables["items"]))))
+    return Memory(original, Record(tables, near, negatives, weights, layers, float(np.linalg.norm(tables["items"]))))
 
 
-def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
+def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, dict[str, Any]]:
     """Rows follow their change of data."""
     del key
-    original, backbone, record = problem.original, problem.original.backbone, problem.record
-    old: Sides = record.sides
-    new = old.without(original.dataset.train, problem.forget_set.forget)
-    share: ByKind = {kind: _share(old.degree[kind], new.degree[kind]) for kind in KINDS}
-    moving = _moving(problem, share, new, settings.least)
-    before, after = (data.of_rows(moving) for data in (old, new))
-    pull = _pull(problem, settings, moving, after)
+    original, record = problem.original, problem.record
+    old = original.setup.sides
+    new = problem.left or old.without(original.dataset.train, problem.forget_set.places)
+    assert new.lost is not None
+    lost = new.lost
+    share: ByKind = {kind: _share(old.degree[kind], new.degree[kind], lost[kind]) for kind in KINDS}
+    moving = _moving(problem, lost, share, new, settings.least)
+    changes: dict[Nodes, Change] = {kind: old.change(new, kind, moving[kind]) for kind in KINDS}
+    pull = _pull(problem, settings, moving, changes, new)
 
-    tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
-    moved = dict(tables)
-    for kind in reversed(KINDS):  # items first, then users by the items' new rows
-        rows, partners = moving[kind], OTHER[kind]
-        if not len(rows) or not tables[kind].shape[1]:
-            continue
-        nearby = phi(after[kind], moved[partners]) - phi(before[kind], tables[partners])
-        step = settings.follow * (nearby @ record.weights[kind]) + pull[kind]
-        if kind == "users":
-            step -= settings.shrink * share[kind][rows, None].astype(np.float32) * tables[kind][rows]
-        moved[kind] = tables[kind].copy()
-        moved[kind][rows] += step
-    changed: ByKind = {kind: table for kind, table in moved.items() if table is not tables[kind]}
-    params = {**original.params, **_unstacked(changed, original.params, backbone)}
-    alone = {kind: (new.degree[kind] == 0) & (old.degree[kind] > 0) for kind in KINDS}
-    if any(rows.any() for rows in alone.values()):
-        masks = {name: alone[backbone.id_tables()[name]] for name in problem.fresh}  # a table may go with its modality
-        params = replace_rows(params, problem.fresh, masks)
-    return params, {"moved_users": len(moving["users"]), "moved_items": len(moving["items"])}
+    tables: ByKind = record.tables
+    values: ByKind = {kind: tables[kind][moving[kind]] for kind in KINDS}
+    near = record.near.of(moving["items"])
+    step = phi(changes["items"].near(near, tables["users"])) - phi(near)
+    values["items"] = values["items"] + settings.follow * (step @ record.weights["items"]) + pull["items"]
+
+    if len(moving["users"]):
+        items = tables["items"].copy()
+        items[moving["items"]] = values["items"]
+        before, after = (data.of("users", moving["users"]) for data in (old, new))
+        step = phi(after.near(items)) - phi(before.near(tables["items"]))
+        step = settings.follow * (step @ record.weights["users"]) + pull["users"]
+        shares = share["users"][moving["users"], None].astype(np.float32)
+        values["users"] = values["users"] + step - settings.shrink * shares * values["users"]
+    alone: ByKind = {kind: lost[kind][new.degree[kind][lost[kind]] == 0] for kind in KINDS}
+    moved = _unstacked(moving, values, alone, problem)
+    return moved, {"moved_users": len(moving["users"]), "moved_items": len(moving["items"])}
 
 
-def _regressed(before: Sides, tables: ByKind, kind: Nodes, penalty: float) -> np.ndarray:
+def _regressed(
+    before: Sides, tables: ByKind, kind: Nodes, near: Callable[[np.ndarray], Near], penalty: float
+) -> np.ndarray:
     """W or V."""
     trained = np.flatnonzero(before.degree[kind])
     rows = trained[:: -(-len(trained) // REGRESSED)]
-    return ridge(phi(before.of(kind, rows), tables[OTHER[kind]]), tables[kind][rows], penalty)
+    return ridge(phi(near(rows)), tables[kind][rows], penalty)
 
 
-def _share(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Of the pairs of each row that are forgotten, by its degrees; 0 for a row that had none."""
-    return np.where(before > 0, 1 - after / np.maximum(before, 1), 0)
+def _share(before: np.ndarray, after: np.ndarray, lost: np.ndarray) -> np.ndarray:
+    """Of the pairs of each row that are forgotten, by its degrees; 0 but for the rows that have lost one."""
+    share = np.zeros(len(before))
+    share[lost] = 1 - after[lost] / before[lost]
+    return share
 
 
-def _moving(problem: Problem, share: ByKind, new: Sides, least: float) -> ByKind:
+def _moving(problem: Problem, lost: ByKind, share: ByKind, new: Sides, least: float) -> ByKind:
     """Rows with a share of forgotten evidence that have a pair left, int [n]: items with a forgotten pair or feature row; users with a
     forgotten pair, or whose items have lost more than the least share on average."""
-    lost = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
-    items = np.flatnonzero(np.logical_or.reduce([share["items"] > 0, *lost]))
-    near = new.partners("items", np.flatnonzero(share["items"]))
-    near = near[new.of("users", near).mean @ share["items"] > least]
-    users = np.union1d(np.flatnonzero(share["users"]), near)
-    return {"users": users[new.degree["users"][users] > 0], "items": items[new.degree["items"][items] > 0]}
+    content = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
+    items = distinct(np.concatenate([lost["items"], *map(np.flatnonzero, content)])) if content else lost["items"]
+    # What the items of a user have lost, summed over the edges of those that have lost anything: all others add nothing.
+    edges = new.edges_of("items", lost["items"])
+    users_of = edges.indices
+    shares = np.repeat(share["items"][lost["items"]], np.diff(edges.indptr))
+    degree = new.degree["users"]
+    losses = np.bincount(users_of, shares, minlength=len(degree))
+    near = np.flatnonzero(losses)
+    near = near[losses[near] > least * degree[near]]
+    users = distinct(np.concatenate([lost["users"], near]))
+    return {"users": users[degree[users] > 0], "items": items[new.degree["items"][items] > 0]}
 
 
-def _pull(problem: Problem, settings: Settings, moving: ByKind, after: dict[Nodes, Side]) -> ByKind:
+def _pull(problem: Problem, settings: Settings, moving: ByKind, changes: dict[Nodes, Change], new: Sides) -> ByKind:
     """What the pull of their pairs on the moving rows changes by, float32 [k, d] for users and items."""
     original, retain, record = problem.original, problem.retain, problem.record
-    # A removed item is no negative any more.
-    gone = problem.forget_set.forget | retain.dataset.removed_items[record.negatives]
+    gone = problem.forget_set.places
+    if problem.forget_set.items.any():  # a removed item is no negative any more
+        gone = distinct(np.concatenate([gone, np.flatnonzero(problem.forget_set.items[record.negatives])]))
     of_content = any(rows.any() for rows in problem.forget_set.features.values())
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
     if record.layers is not None and same and not of_content:
-        found = change(record.layers, original.dataset.train, record.negatives, np.flatnonzero(gone), moving, after)
+        pairs, among = original.dataset.train, new.between(moving)
+        found = change(record.layers, pairs, record.negatives, gone, moving, changes, among)
         pulled = record.layers.size
     else:
-        slopes = differentiated(original, retain, record.negatives, ~gone)
+        kept = np.ones(len(record.negatives), bool)
+        kept[gone] = False
+        slopes = differentiated(original, retain, record.negatives, kept)
         full, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
         found = {kind: (full[kind] - left[kind])[moving[kind]] for kind in KINDS}
         pulled = float(np.linalg.norm(full["items"]))
@@ -190,16 +206,25 @@ def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:
     return tables[0] if len(tables) == 1 else np.hstack([np.zeros((size, 0), np.float32), *tables])
 
 
-def _unstacked(stacked: ByKind, params: Params, backbone: Backbone) -> Params:
-    """The id tables that `_stacked` put side by side, of the kinds given."""
-    out, start = {}, dict.fromkeys(KINDS, 0)
-    for name, kind in backbone.id_tables().items():
-        if kind not in stacked:
-            continue
-        width = params[name].shape[1]
-        out[name] = jnp.asarray(stacked[kind][:, start[kind] : start[kind] + width])
+def _unstacked(moving: ByKind, values: ByKind, alone: ByKind, problem: Problem) -> Moved:
+    """Rows of each id table from those side by side, with rows of a new model for users and items that are left alone.
+
+    Args:
+        moving: rows, int [k].
+        values: theirs, as `_stacked` put tables side by side, float32 [k, d].
+        alone: rows that have no pair any more, int [n].
+        problem: of the request.
+    """
+    rows, found, start = {}, {}, dict.fromkeys(KINDS, 0)
+    for name, kind in problem.original.backbone.id_tables().items():
+        width = problem.original.params[name].shape[1]
+        own = values[kind][:, start[kind] : start[kind] + width]
         start[kind] += width
-    return out
+        anew = alone[kind] if name in problem.fresh else alone[kind][:0]  # a table may go with its modality
+        if len(moving[kind]) or len(anew):
+            new = np.asarray(problem.fresh[name])[anew] if len(anew) else own[:0]
+            rows[name], found[name] = np.concatenate([moving[kind], anew]), np.concatenate([own, new])
+    return Moved(rows, found)
 
 
-METHOD = Method(Settings, delta, prepare)
+METHOD = Method(Settings, delta, prepare, in_place=True)

@@ -15,12 +15,14 @@ from recunlearn_jax.config import config_to_dict
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, held_out_task, report
 from recunlearn_jax.files import read_json, write_json
-from recunlearn_jax.recommender import Recommender, fresh_ids, recommender, set_up
+from recunlearn_jax.recommender import Recommender, fresh_ids, set_up
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, parse, resolve, retained
 from recunlearn_jax.stopwatch import Seconds, stopwatch
-from recunlearn_jax.unlearn.base import Memory, Method, Problem
+from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
 from recunlearn_jax.unlearn.methods import METHODS
-from recunlearn_jax.unlearn.removal import left_over, remove
+from recunlearn_jax.unlearn.removal import changed, left_over, put_in, remove
+from recunlearn_jax.unlearn.spare import edited, released
+from recunlearn_jax.unlearn.spare import spare as spare_of
 
 
 def answer(
@@ -41,7 +43,8 @@ def answer(
         method: name in `METHODS`.
         settings: of the method; its defaults where None.
         seed: of the method.
-        memory: of `prepare`, for methods that prepare; made here where None.
+        memory: of `prepare`, for methods that prepare; made here where None. The first answer that takes it writes into its spare copy
+            of the model; a further one is the same and slower.
         work: folder where a method may keep long work, so that the same call goes on.
 
     Returns:
@@ -82,14 +85,21 @@ def answer(
     forget_key = _keys(seed)[1]
     in_service_before = memory is None and chosen.own_model
     if in_service_before:
-        memory = prepare(original, method, settings, seed=seed, work=work)
+        memory = _prepared(original, method, settings, seed, work)
     with stopwatch() as seconds:
-        memory = memory or prepare(original, method, settings, seed=seed, work=work)
+        memory = memory or _prepared(original, method, settings, seed, work)
         problem = problem_of(memory, forget_set, work)
-        served, retain = problem.original, problem.retain
-        params, info = chosen.forget(forget_key, problem, settings)
-        params = jax.block_until_ready(remove(problem.fresh, params, served, retain, method))
-        left = left_over(params, retain, served, forget_set)
+        served, retain, fresh = problem.original, problem.retain, problem.fresh
+        made, info = chosen.forget(forget_key, problem, settings)
+        if isinstance(made, Moved) and problem.left is not None and memory.spare is not None:
+            params = released(memory.spare, made, problem)
+        else:
+            params = remove(
+                fresh, put_in(served.params, made) if isinstance(made, Moved) else made, served, retain, method
+            )
+        jax.block_until_ready(params)
+        written = made.values if isinstance(made, Moved) else changed(params, served, retain)
+        left = left_over(written, fresh, retain, served, forget_set)
     if left:
         raise RuntimeError(
             f"method {method!r}: rows of forgotten users or items stand in {', '.join(left)}; nothing is released"
@@ -97,7 +107,7 @@ def answer(
     earlier = info.pop("earlier", Seconds())
     if in_service_before and served is not original and memory.seconds is not None:
         info["preparation_seconds"] = round(memory.seconds.total, 3)
-    return recommender(retain, params, info=info, seconds=seconds + earlier)
+    return Recommender(retain, params, info=info, seconds=seconds + earlier)
 
 
 def prepare(
@@ -108,12 +118,25 @@ def prepare(
     Args:
         original: to be in service.
         method, settings, seed, work: as for `answer`.
+
+    Returns:
+        What the method remembers, and for methods that move single rows a spare copy of the model, which an answer writes in place.
     """
     chosen, settings = find(method, settings)
+    memory = _prepared(original, method, settings, seed, work)
+    if not chosen.in_place:
+        return memory
+    with stopwatch() as seconds:
+        made = spare_of(memory.original)
+    return memory._replace(spare=made, seconds=seconds + (memory.seconds or Seconds()))
+
+
+def _prepared(original: Recommender, method: str, settings: Any, seed: int, work: Path | None) -> Memory:
+    """What must be known before a method can answer."""
     _claim(work, "preparation", method, settings, seed, original)
     with stopwatch() as seconds:
         prepare_key, _, fresh_key = _keys(seed)
-        memory = chosen.prepare(prepare_key, original, settings, work)
+        memory = METHODS[method].prepare(prepare_key, original, settings, work)
         served = memory.original
         fresh = fresh_ids(fresh_key, backbone=served.backbone)
         jax.block_until_ready((served.params, fresh))
@@ -136,11 +159,16 @@ def problem_of(memory: Memory, forget_set: ForgetSet, work: Path | None = None) 
     """
     assert memory.seed is not None
     assert memory.fresh is not None
-    served, fresh = memory.original, memory.fresh
-    retain = set_up(retained(served.dataset, forget_set), served.config, served.sizes, served.setup)
+    served, fresh, spare = memory.original, memory.fresh, memory.spare
+    dataset = retained(served.dataset, forget_set)
+    if spare is not None and not spare.taken and dataset.modalities == served.dataset.modalities:
+        left = served.setup.sides.without(served.dataset.train, forget_set.places)
+        retain = edited(spare, served.setup, left, dataset)
+        return Problem(served, forget_set, retain, fresh, memory.record, left, work)
+    retain = set_up(dataset, served.config, served.sizes, served.setup)
     if retain.backbone is not served.backbone:
         fresh = fresh_ids(_keys(memory.seed)[2], backbone=retain.backbone)
-    return Problem(served, forget_set, retain, fresh, memory.record, work)
+    return Problem(served, forget_set, retain, fresh, memory.record, work=work)
 
 
 def _check_memory(memory: Memory, original: Recommender, method: str, settings: Any, seed: int) -> None:

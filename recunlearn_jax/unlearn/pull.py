@@ -24,12 +24,12 @@ import scipy.sparse
 from jaxtyping import Array, Float
 
 from recunlearn_jax.backbones import Backbone
-from recunlearn_jax.backbones.base import Data, Nodes, Params, Triplets
+from recunlearn_jax.backbones.base import Data, Params, Triplets
 from recunlearn_jax.losses import bpr
 from recunlearn_jax.recommender import Recommender, Setup, shapes
+from recunlearn_jax.sides import KINDS, OTHER, ByKind, Change, Nodes, Sides
 from recunlearn_jax.unlearn.base import id_tables
 from recunlearn_jax.unlearn.removal import like
-from recunlearn_jax.unlearn.sides import KINDS, OTHER, ByKind, Side, Sides
 
 _BLOCK = 2**14  # triplets whose rows fit a cache
 
@@ -61,9 +61,7 @@ def taken_back(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sid
     return Layers(rows, found, float(np.linalg.norm(_mean([layer["items"] for layer in found]))))
 
 
-def gradient(
-    rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, chosen: ByKind | None = None
-) -> ByKind:
+def gradient(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int) -> ByKind:
     """G of some pairs, float32 [n, d] for users and items.
 
     Args:
@@ -71,7 +69,6 @@ def gradient(
         pairs: int32 [n, 2], by user.
         negatives: int32 [n].
         count: of pairs that the mean is over.
-        chosen: rows that are wanted, int [k]; all where None.
 
     Examples:
         >>> rows = {"users": np.ones((1, 1), np.float32), "items": np.ones((2, 1), np.float32)}  # an item and a negative that score alike
@@ -90,13 +87,17 @@ def gradient(
     signed = scipy.sparse.csr_array(
         (np.stack([share, -share], axis=1).ravel(), columns, ends), shape=(len(users), len(items))
     )
-    if chosen is None:
-        return {"users": signed @ items, "items": signed.T @ users}
-    return {"users": signed[chosen["users"]] @ items, "items": signed.T.tocsr()[chosen["items"]] @ users}
+    return {"users": signed @ items, "items": signed.T @ users}
 
 
 def change(
-    before: Layers, pairs: np.ndarray, negatives: np.ndarray, gone: np.ndarray, moving: ByKind, near: dict[Nodes, Side]
+    before: Layers,
+    pairs: np.ndarray,
+    negatives: np.ndarray,
+    gone: np.ndarray,
+    moving: ByKind,
+    changes: dict[Nodes, Change],
+    among: dict[Nodes, scipy.sparse.csr_array],
 ) -> ByKind:
     """The pull before a request less the pull after it, on the rows that move, float32 [k, d] for users and items.
 
@@ -105,27 +106,39 @@ def change(
         pairs, negatives: int32 [n, 2], int32 [n].
         gone: int [g], pairs that do not count afterwards.
         moving: rows, int [k].
-        near: the same rows with the pairs that stay.
+        changes: of these rows.
+        among: see `Sides.between`, of these rows afterwards.
     """
     left = len(pairs) - len(gone)
     if not left:  # every pair goes, or has a negative that does
         return {kind: _mean([layer[kind][moving[kind]] for layer in before.gradients]) for kind in KINDS}
     more = np.float32(len(pairs) / left)  # of each pair that stays, since the mean is over fewer
-    changes = [gradient(before.rows, pairs[gone], negatives[gone], len(pairs), moving)]
+    lost = [_gradient_of_few(before.rows, pairs[gone], negatives[gone], len(pairs), moving)]
     for layer, following in itertools.pairwise(before.gradients):
-        changes.append(
+        own: ByKind = {kind: following[kind][moving[kind]] for kind in KINDS}
+        lost.append(
             {
-                kind: following[kind][moving[kind]]
-                - near[kind].spread @ layer[other]
-                + near[kind].spread[:, moving[other]] @ changes[-1][other]
+                kind: own[kind] - changes[kind].spread(own[kind], layer[other]) + among[kind] @ lost[-1][other]
                 for kind, other in OTHER.items()
             }
         )
-    layers = list(zip(before.gradients, changes, strict=True))
+    layers = list(zip(before.gradients, lost, strict=True))
     return {
         kind: _mean([more * own[kind] - (more - 1) * layer[kind][moving[kind]] for layer, own in layers])
         for kind in KINDS
     }
+
+
+def _gradient_of_few(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, wanted: ByKind) -> ByKind:
+    """`gradient` of pairs of few users, for some rows, int [k]; nothing as long as the number of users is made."""
+    users, local = np.unique(pairs[:, 0], return_inverse=True)
+    found = gradient(
+        {"users": rows["users"][users], "items": rows["items"]}, np.column_stack([local, pairs[:, 1]]), negatives, count
+    )
+    of_users = np.zeros((len(wanted["users"]), rows["users"].shape[1]), np.float32)
+    _, place, own = np.intersect1d(wanted["users"], users, return_indices=True)
+    of_users[place] = found["users"][own]
+    return {"users": of_users, "items": found["items"][wanted["items"]]}
 
 
 def _mean(tables: list[np.ndarray]) -> np.ndarray:

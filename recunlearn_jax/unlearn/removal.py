@@ -6,6 +6,8 @@ which is a draw that has seen no data for a user or an item, and zero, no featur
 left behind. Afterwards a forgotten row is looked for among all rows of the id tables that a method has written, in case it copied one.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,8 @@ from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Params, check_tables, flat
 from recunlearn_jax.recommender import Recommender, Setup, replace_rows, shapes
 from recunlearn_jax.requests import ForgetSet
+from recunlearn_jax.sides import Nodes
+from recunlearn_jax.unlearn.base import Moved
 
 SHORT = 8  # columns below which two rows may be equal by chance
 _BLOCK = 2**14  # rows that are digested at a time
@@ -32,18 +36,31 @@ def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, 
     Raises:
         TypeError: a parameter is missing, has another shape or type, or is not declared by the backbone.
     """
-    backbone, dataset = retain.backbone, retain.dataset
+    backbone = retain.backbone
     kept = like(params, original.params if original.backbone is backbone else shapes(retain), method)
     check_tables(backbone, kept)
+    gone = {"users": retain.dataset.removed_users, "items": retain.dataset.removed_items}
+    return replace_rows(
+        without_content(kept, retain), fresh, {name: gone[rows] for name, rows in backbone.id_tables().items()}
+    )
+
+
+def without_content(params: Params, retain: Setup) -> Params:
+    """Parameters in which rows of content are zero, no feature, where the retained data has none."""
+    backbone, dataset = retain.backbone, retain.dataset
     gone = {"users": dataset.removed_users, "items": dataset.removed_items}
-    ids = backbone.id_tables()
-    content = {}
-    for name, rows in backbone.tables.items():
-        if name in kept and name not in ids and rows != "neither":
+    masks = {}
+    for name, rows in content_tables(backbone).items():
+        if name in params:
             features = dataset.features.get(backbone.of_modality(name) or "") if rows == "items" else None
-            content[name] = gone[rows] if features is None else gone[rows] | ~features.any(axis=1)
-    kept = {**kept, **_emptied({name: kept[name] for name in content}, content)}
-    return replace_rows(kept, fresh, {name: gone[rows] for name, rows in ids.items()})
+            masks[name] = gone[rows] if features is None else gone[rows] | ~features.any(axis=1)
+    return {**params, **_emptied({name: params[name] for name in masks}, masks)}
+
+
+def content_tables(backbone: Backbone) -> dict[str, Nodes]:
+    """The tables that hold content of users or items, by name."""
+    ids = backbone.id_tables()
+    return {name: rows for name, rows in backbone.tables.items() if rows != "neither" and name not in ids}
 
 
 @jax.jit
@@ -71,49 +88,75 @@ def like(params: Params, expected: Params, method: str) -> Params:
     return jax.tree_util.tree_map_with_path(take, expected)
 
 
-def left_over(params: Params, retain: Setup, original: Recommender, forget_set: ForgetSet) -> list[str]:
-    """Id tables in which a row of a forgotten user or item is left, wherever it stands.
+def put_in(params: Params, moved: Moved) -> Params:
+    """The parameters with the rows that a method moved, in tables of their own."""
+    tables = {}
+    for name, rows in moved.rows.items():
+        table = np.array(params[name])
+        table[rows] = moved.values[name]
+        tables[name] = jnp.asarray(table)
+    return {**params, **tables}
 
-    A row that stands where it stood before, the same to the bit, is its own and not looked at.
+
+def changed(params: Params, original: Recommender, retain: Setup) -> Params:
+    """Rows of the id tables that do not stand where they stood before, the same to the bit; table -> float32 [k, d].
 
     Args:
-        params: to be released.
-        retain: the retained data they belong to.
+        params: of the retained data's backbone.
+        original: before the request.
+        retain: the retained data.
+    """
+    found, known = {}, original.backbone.id_tables()
+    for name in retain.backbone.id_tables():
+        table = np.asarray(params[name])
+        before = np.asarray(original.params[name] if name in known else np.zeros(0))
+        same = before.shape == table.shape and table.ndim == 2
+        found[name] = table[(_words(table) != _words(before)).any(axis=1)] if same else table
+    return found
+
+
+def left_over(
+    written: Mapping[str, np.ndarray], fresh: Params, retain: Setup, original: Recommender, forget_set: ForgetSet
+) -> list[str]:
+    """Id tables in which a row of a forgotten user or item is left, wherever it stands.
+
+    Args:
+        written: rows of the id tables that a method wrote, float32 [k, d]. Others are their own and not looked at.
+        fresh: id tables of a new model, whose rows forgotten ones became.
+        retain: the retained data.
         original: before the request.
         forget_set: resolved on its data.
     """
-    gone = {"users": forget_set.users, "items": forget_set.items}
-    if not any(rows.any() for rows in gone.values()):
+    gone = {"users": np.flatnonzero(forget_set.users), "items": np.flatnonzero(forget_set.items)}
+    if not any(map(len, gone.values())):
         return []
-    before, after = (_bits(made.backbone, tables) for made, tables in ((original, original.params), (retain, params)))
-    forgotten, fresh = (
-        _digests([rows[gone[made.backbone.id_tables()[name]]] for name, rows in tables.items()])
-        for made, tables in ((original, before), (retain, after))
-    )
-    # What stands at the place of a forgotten row comes from `init`: where that is the same for all, it tells nothing.
-    forgotten = np.setdiff1d(forgotten, fresh)
+
+    def digests_of(tables: Params, backbone: Backbone) -> np.ndarray:
+        return _digests([np.asarray(tables[name])[gone[rows]] for name, rows in backbone.id_tables().items()])
+
+    # A fresh row comes from `init_ids`: where that is the same for all, it tells nothing.
+    forgotten = np.setdiff1d(digests_of(original.params, original.backbone), digests_of(fresh, retain.backbone))
     if not len(forgotten):
         return []
     found = []
-    for name, rows in after.items():
-        own = before.get(name)
-        moved = (rows != own).any(axis=1) if own is not None and own.shape == rows.shape else np.ones(len(rows), bool)
-        blocks = np.array_split(np.flatnonzero(moved), 1 + len(rows) // _BLOCK)
-        if any(np.isin(_digests([rows[block]]), forgotten).any() for block in blocks):
+    for name, rows in written.items():
+        blocks = np.array_split(rows, 1 + len(rows) // _BLOCK)
+        if any(np.isin(_digests([block]), forgotten).any() for block in blocks):
             found.append(name)
     return found
 
 
-def _bits(backbone: Backbone, params: Params) -> dict[str, np.ndarray]:
-    """Id tables with rows that are not alike by chance, uint32 [rows, d]."""
-    tables = {name: np.asarray(params[name]) for name in backbone.id_tables()}
-    return {name: rows.view(np.uint32) for name, rows in tables.items() if rows.ndim == 2 and rows.shape[1] >= SHORT}
+def _words(rows: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(rows).view(np.uint32)
 
 
 def _digests(tables: list[np.ndarray]) -> np.ndarray:
-    """One word of 64 bits for each row of some tables, uint64 [n]; equal rows have equal words, and different ones all but never."""
+    """One word of 64 bits for each row of some tables, uint64 [n]; equal rows have equal words, and different ones all but never.
+
+    Tables whose rows may be alike by chance, of few columns, are left out.
+    """
     words = [np.zeros(0, np.uint64)]
-    for rows in tables:
+    for rows in (_words(table) for table in tables if table.ndim == 2 and table.shape[1] >= SHORT):
         factors = np.random.default_rng(0).integers(2**32, size=(2, 1, rows.shape[1]), dtype=np.uint32) | np.uint32(1)
         mixed = rows[None] * factors
         mixed = (mixed ^ (mixed >> np.uint32(15))) * factors[::-1]

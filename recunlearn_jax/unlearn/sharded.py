@@ -25,7 +25,7 @@ from recunlearn_jax.backbones.base import Params, Sizes
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.recommender import Recommender, embed, recommender, set_up, shapes
+from recunlearn_jax.recommender import Recommender, embed, set_up, shapes
 from recunlearn_jax.sampling import Sampler, draw_pairs
 from recunlearn_jax.settings import Checked, Count, CountFromZero
 from recunlearn_jax.stopwatch import Seconds
@@ -184,7 +184,7 @@ def prepared(scheme: Scheme, key: jax.Array, original: Recommender, settings: Se
     config = Config("mf", mf.Settings(embedding_size=z.shape[1]), original.config.train)
     setup = set_up(original.dataset, config, original.sizes)
     info = {"trained_shards": settings.shards, "ensemble_of": original.config.backbone}
-    return Memory(recommender(setup, as_tables(z, original.dataset), info=info), record, seconds=earlier)
+    return Memory(Recommender(setup, as_tables(z, original.dataset), info=info), record, seconds=earlier)
 
 
 def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:

@@ -8,14 +8,13 @@ from typing import Any
 
 import jax
 
-from recunlearn_jax.backbones.base import Params
-from recunlearn_jax.unlearn.base import Method, NoSettings, Problem
+from recunlearn_jax.unlearn.base import Method, Moved, NoSettings, Problem
 
 
-def surgery(key: jax.Array, problem: Problem, settings: NoSettings) -> tuple[Params, dict[str, Any]]:
+def surgery(key: jax.Array, problem: Problem, settings: NoSettings) -> tuple[Moved, dict[str, Any]]:
     """Move nothing: the data is edited and the rows are removed for every method."""
-    del key, settings
-    return problem.original.params, {"steps": 0}
+    del key, problem, settings
+    return Moved({}, {}), {"steps": 0}
 
 
-METHOD = Method(NoSettings, surgery)
+METHOD = Method(NoSettings, surgery, in_place=True)
