@@ -1,6 +1,6 @@
 """The paper's three experiments with every method: 5 % of the users, of the items, of both, on tiktok, Baby and Sports.
 
-    python experiments/paper.py DATA_FOLDER [CASE ...]
+    python experiments/paper.py DATA_FOLDER [CASE ...] [--methods delta surgery ...]
 
 DATA_FOLDER holds the folders of the data sets; a case is named such as baby_items. Request seed 1, which no setting was chosen on;
 ranking metrics of what is retained and of what is forgotten, and one independent Gold a case (three on tiktok), since audits with more
@@ -8,7 +8,7 @@ Golds are in experiments/forgetting.py. Each case goes on where it was cut off (
 experiments/results is skipped. The cases of a data set share their original.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from originals import compared
@@ -28,9 +28,14 @@ SEED = 1
 CASES = {f"{data}_{kind}": (data, kind) for data in GOLDS for kind in REQUESTS}
 
 
-def main(folder: Path, cases: list[str]) -> None:
+def main() -> None:
     keep_freed_memory()
-    for case in cases:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("folder", type=Path, help="of the folders of the data sets")
+    parser.add_argument("cases", nargs="*", default=list(CASES))
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="RecEraser takes an hour and more on Sports")
+    words = parser.parse_args()
+    for case in words.cases:
         result = RESULTS / f"paper_{case}.json"
         if result.exists():
             continue
@@ -40,10 +45,10 @@ def main(folder: Path, cases: list[str]) -> None:
             case,
             out,
             shared,
-            read_dataset(folder / data),
+            read_dataset(words.folder / data),
             parse(REQUESTS[kind], SEED),
             PRESETS["faithful"],
-            methods=METHODS,
+            methods=words.methods,
             golds={"independent": GOLDS[data], "coupled": 0},
             checks=["utility", "forgetting", "divergence"],
         )
@@ -51,4 +56,4 @@ def main(folder: Path, cases: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:] or list(CASES))
+    main()
