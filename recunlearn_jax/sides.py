@@ -39,18 +39,20 @@ class Side(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What some users or items, k rows that have a pair left, lose with the pairs that go; all in what changes, however much stays.
+    """What some users or items, k rows, lose with the pairs that go; all in what changes, however much stays.
 
     With X the partners' rows, d and d' the degrees of a row before and after, and 1/sqrt(d_j) what A_hat weighs a partner by:
 
         mean'   = (d mean - sum X_j of the edges that go) / d'
         spread' = (sqrt(d) spread - sum (1/sqrt(d_j) - 1/sqrt(d'_j)) X_j) / sqrt(d'), where 1/sqrt(d'_j) is 0 for an edge that goes
+
+    Of a row that keeps no pair both are 0 but for rounding.
     """
 
     gone: scipy.sparse.csr_array  # float32 [k, m], 1 for an edge that goes
     weights: scipy.sparse.csr_array  # float32 [k, m], what is lost of 1 / sqrt(d_j)
     before: np.ndarray  # d, float32 [k, 1]
-    after: np.ndarray  # d'
+    after: np.ndarray  # d', 1 at least
 
     def near(self, before: Near, partners: np.ndarray) -> Near:
         """The partners' rows afterwards, from those before; rows of all partners, float32 [m, d]."""
@@ -103,7 +105,7 @@ class Sides(NamedTuple):
 
         Args:
             after: the same pairs without some.
-            kind, rows: of those, int [k]; each has a pair afterwards.
+            kind, rows: of those, int [k].
         """
         assert after.stays is not None
         edges, other = self.edges_of(kind, rows), OTHER[kind]
@@ -116,7 +118,7 @@ class Sides(NamedTuple):
             for values in (~stays, was - now * stays)
         )
         degrees = (degree[kind][rows].astype(np.float32)[:, None] for degree in (self.degree, after.degree))
-        return Change(gone, weights, *degrees)
+        return Change(gone, weights, next(degrees), np.maximum(next(degrees), 1))
 
     def between(self, rows: ByKind) -> dict[Nodes, scipy.sparse.csr_array]:
         """The edges of A_hat among some users and items, to either kind from the other, float32 [k, k']."""
