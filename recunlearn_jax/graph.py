@@ -2,7 +2,8 @@
 
 A graph is a GraphsTuple whose edges are float32 weights, sorted by receiver: row i of the matrix is the set of edges with receiver i.
 Removing edges never changes a shape: the arrays keep the capacity they are given, the tail holds edges of weight 0 from node 0 to the
-last node, so that one compiled function serves every request.
+last node, so that one compiled function serves every request. A graph that was written in place (`propagate.rewritten`) has such edges
+within its rows, too.
 """
 
 from collections.abc import Mapping

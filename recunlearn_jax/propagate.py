@@ -110,7 +110,8 @@ def rewritten(
 ) -> Graph:
     """A graph with other weights on some of its edges, written in place; the graph given is used up.
 
-    An edge that goes keeps its place: its weight is 0, its sender node 0, so that nothing tells what it was.
+    An edge that goes leaves its place, of weight 0 and from node 0. In a sorted row such a gap still tells about what stood there: whoever
+    holds the graph can find edges that went, until it is laid out anew.
 
     Args:
         graph: W [N, M], not as sums of rows, whose arrays nothing else holds.

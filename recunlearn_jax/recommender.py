@@ -36,6 +36,7 @@ class Setup:
         sizes: array sizes that an edited data set keeps.
         graphs: what `Backbone.graphs` made, on the device.
         features: modality -> float32 [|I|, d_m], on the device.
+        gaps: whether the graphs were written in place, so that edges that went have left their places.
     """
 
     config: Config
@@ -44,10 +45,11 @@ class Setup:
     sizes: Sizes
     graphs: Any
     features: Mapping[str, Features]
+    gaps: bool = False
 
     @functools.cached_property
     def data(self) -> Data:
-        """The data set on the device. Its sampler is built when it is first asked for: what only serves needs none."""
+        """The data set on the device. Its sampler is built when this is first asked for, which an answer by rows does not do."""
         train, size = self.dataset.train, self.sizes.pairs
         shape = self.dataset.num_users, self.dataset.num_items
         sampler = build_sampler(train, train, *shape, capacity=size, history_capacity=size)

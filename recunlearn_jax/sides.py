@@ -1,4 +1,4 @@
-"""The pairs of a data set from both sides, as host matrices: what delta reads of users and of items, for all rows or for some."""
+"""The pairs of a data set from both sides, as host matrices: the edges of users and of items, all or some, before a request and after."""
 
 from typing import Literal, NamedTuple
 
@@ -46,12 +46,13 @@ class Change(NamedTuple):
         mean'   = (d mean - sum X_j of the edges that go) / d'
         spread' = (sqrt(d) spread - sum (1/sqrt(d_j) - 1/sqrt(d'_j)) X_j) / sqrt(d'), where 1/sqrt(d'_j) is 0 for an edge that goes
 
-    Of a row that keeps no pair both are 0 but for rounding.
+    Where more goes than stays, nothing would be left of the difference but rounding: d is 0 there, and the edges that stay are lost from it
+    with the opposite sign.
     """
 
     gone: scipy.sparse.csr_array  # float32 [k, m], 1 for an edge that goes
     weights: scipy.sparse.csr_array  # float32 [k, m], what is lost of 1 / sqrt(d_j)
-    before: np.ndarray  # d, float32 [k, 1]
+    before: np.ndarray  # d, float32 [k, 1], or 0
     after: np.ndarray  # d', 1 at least
 
     def near(self, before: Near, partners: np.ndarray) -> Near:
@@ -109,16 +110,21 @@ class Sides(NamedTuple):
         """
         assert after.stays is not None
         edges, other = self.edges_of(kind, rows), OTHER[kind]
+        before, left = self.degree[kind][rows], after.degree[kind][rows]
+        few = 2 * left < before
+        anew = np.repeat(few, np.diff(edges.indptr))
         # The partner of an edge that goes has lost one.
-        edges = keep_entries(edges, self.degree[other][edges.indices] != after.degree[other][edges.indices])
+        changes = self.degree[other][edges.indices] != after.degree[other][edges.indices]
+        kept = np.where(anew, after.stays[edges.data], changes) if few.any() else changes
+        edges, anew = keep_entries(edges, kept), anew[kept]
         stays = after.stays[edges.data]
         was, now = (inverse_root(degree[other][edges.indices]) for degree in (self.degree, after.degree))
         gone, weights = (
             scipy.sparse.csr_array((values.astype(np.float32), edges.indices, edges.indptr), shape=edges.shape)
-            for values in (~stays, was - now * stays)
+            for values in (np.where(anew, -1, ~stays), np.where(anew, -now, was - now * stays))
         )
-        degrees = (degree[kind][rows].astype(np.float32)[:, None] for degree in (self.degree, after.degree))
-        return Change(gone, weights, next(degrees), np.maximum(next(degrees), 1))
+        degrees = (np.where(few, 0, before), np.maximum(left, 1))
+        return Change(gone, weights, *(degree.astype(np.float32)[:, None] for degree in degrees))
 
     def between(self, rows: ByKind) -> dict[Nodes, scipy.sparse.csr_array]:
         """The edges of A_hat among some users and items, to either kind from the other, float32 [k, k']."""

@@ -92,6 +92,19 @@ def test_sides_without_some_pairs(kind, gone):
     np.testing.assert_allclose(found.spread, after.spread, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("left", [0, 1, 30, 1000, 1999])
+def test_however_few_pairs_are_left(left):
+    """An item of 2,000 users with rows that have a common part: a difference of two large sums would be rounding."""
+    pairs = np.column_stack([np.arange(2000), np.zeros(2000, int)]).astype(np.int32)
+    partners = (5 + np.random.default_rng(0).normal(size=(2000, 3))).astype(np.float32)
+    whole = sides(pairs, 2000, 1)
+    ours, rows = whole.without(pairs, np.arange(left, 2000)), np.array([0])
+    found = whole.change(ours, "items", rows).near(whole.of("items", rows).near(partners), partners)
+    expected = ours.of("items", rows).near(partners)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.spread, expected.spread, rtol=1e-5, atol=1e-6)
+
+
 def test_edges_among_some_rows():
     """The part of A_hat that some users and items have to themselves."""
     ours = sides(PAIRS, USERS, ITEMS).without(PAIRS, np.array([2, 5]))

@@ -16,7 +16,8 @@ from recunlearn_jax.in_place import own, write
 from recunlearn_jax.propagate import CompressedRows
 from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.unlearn import answer, prepare
+from recunlearn_jax.unlearn import METHODS, answer, prepare
+from recunlearn_jax.unlearn.base import Method, Moved, NoSettings
 
 REQUESTS = {
     "users": ["users:1,3"],
@@ -139,11 +140,76 @@ def test_request_upon_request(layout):
     ours = theirs = Recommender(setup, init_params(jax.random.key(1), setup.data, backbone=setup.backbone))
     requests = (["users:1,3"], ["pairs:10%"], ["items:0,5"], ["modality:image:1,2,7"], ["users:2", "items:3"])
     for seed, words in enumerate(requests):
-        ours = answer(ours, words, seed=seed, memory=prepare(ours, "delta", seed=seed))
+        memory = prepare(ours, "delta", seed=seed)
+        # What is in service from then on tells nothing of the edges that went before.
+        assert not memory.original.setup.gaps
+        jax.tree.map(np.testing.assert_array_equal, memory.original.setup.graphs, theirs.setup.graphs)
+        ours = answer(memory.original if seed % 2 else ours, words, seed=seed, memory=memory)
+        assert ours.setup.gaps
         theirs = answer(theirs, words, seed=seed)
         jax.tree.map(np.testing.assert_array_equal, ours.params, theirs.params)
         np.testing.assert_array_equal(ours.rows, theirs.rows)
         assert ours.dataset.checksum == theirs.dataset.checksum
+
+
+@pytest.mark.parametrize(
+    ("rows", "values", "message"),
+    [
+        (
+            {"content": [0]},
+            {"content": [[0.0] * 8]},
+            "moves rows of content; id tables are user_embedding, item_embedding",
+        ),
+        ({"user_embedding": [1]}, {}, "moves rows of user_embedding"),
+        ({"user_embedding": [5]}, {"user_embedding": [[0.0] * 8]}, "places from 0 to 4, int .*, each once"),
+        ({"user_embedding": [-1]}, {"user_embedding": [[0.0] * 8]}, "places from 0 to 4"),
+        ({"user_embedding": [1, 1]}, {"user_embedding": [[0.0] * 8] * 2}, "each once"),
+        ({"user_embedding": [True, False]}, {"user_embedding": [[0.0] * 8] * 2}, "places from 0 to 4"),
+        ({"user_embedding": [1]}, {"user_embedding": [[0.0]]}, r"are float32\[1, 1\]; float32\[1, 8\] is expected"),
+        ({"user_embedding": [1, 2]}, {"user_embedding": [[0.0] * 8]}, r"float32\[2, 8\] is expected"),
+        ({"user_embedding": [1]}, {"user_embedding": np.zeros((1, 8))}, r"are float64\[1, 8\]"),
+    ],
+)
+@pytest.mark.parametrize("prepared", [True, False])
+def test_rows_that_do_not_fit_are_refused(rows, values, message, prepared, originals, monkeypatch):
+    original = originals("mf")
+    values = {n: x if isinstance(x, np.ndarray) else np.array(x, np.float32) for n, x in values.items()}
+    moved = Moved({n: np.array(x) for n, x in rows.items()}, values)
+    monkeypatch.setitem(METHODS, "moves", Method(NoSettings, lambda *given: (moved, {}), in_place=True))
+    memory = prepare(original, "moves") if prepared else None
+    with pytest.raises(TypeError, match=f"^method 'moves': .*{message}"):
+        answer(original, ["users:3"], "moves", memory=memory)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(original.params))
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_rows_that_are_removed_are_replaced_whatever_a_method_says(prepared, originals, monkeypatch):
+    """Even its own row as it was, which no other may have."""
+    original = originals("mf")
+    own = np.asarray(original.params["user_embedding"])
+    for rows, refused in (([3, 1], False), ([0], True)):
+        moved = Moved(
+            {"user_embedding": np.array(rows)}, {"user_embedding": own[[3] * len(rows)] * [[1], [2]][: len(rows)]}
+        )
+        moved = moved._replace(values={n: x.astype(np.float32) for n, x in moved.values.items()})
+        monkeypatch.setitem(
+            METHODS, "moves", Method(NoSettings, lambda *given, moved=moved: (moved, {}), in_place=True)
+        )
+        memory = prepare(original, "moves") if prepared else None
+        if refused:
+            with pytest.raises(RuntimeError, match="rows of forgotten users or items stand in user_embedding"):
+                answer(original, ["users:3"], "moves", memory=memory)
+            continue
+        answered = np.asarray(answer(original, ["users:3"], "moves", memory=memory).params["user_embedding"])
+        np.testing.assert_array_equal(answered[1], 2 * own[3])
+        assert (answered[3] != own[3]).any()
+
+
+def test_a_memory_that_was_used_is_shown(originals):
+    original = originals("mf")
+    memory = prepare(original, "delta")
+    answer(original, ["users:1"], memory=memory)
+    assert "a spare copy, taken" in repr(memory.spare)
 
 
 def test_nothing_compiles_for_another_request(originals):

@@ -27,6 +27,7 @@ from recunlearn_jax.propagate import CompressedRows
 from recunlearn_jax.requests import forget_pairs, parse, resolve
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import METHODS, answer, prepare
+from recunlearn_jax.unlearn.spare import without_gaps
 
 # Few steps each: what is released does not depend on how many.
 SETTINGS = {
@@ -99,13 +100,10 @@ def arrays_of(model):
 
 
 def matrix_of(graph: CompressedRows):
-    """What the device holds, its padding left out; the place of an edge that went says nothing of it."""
-    pointers, weights, columns = (np.asarray(x) for x in (graph.pointers, graph.weights, graph.columns))
+    """What the device holds, its padding left out."""
+    pointers = np.asarray(graph.pointers)
     end, shape = pointers[-1], (len(pointers) - 1, len(graph.transposed_pointers) - 1)
-    assert not columns[weights == 0].any()
-    matrix = scipy.sparse.csr_array((weights[:end], columns[:end], pointers), shape, copy=True)
-    matrix.eliminate_zeros()
-    return matrix
+    return scipy.sparse.csr_array((np.asarray(graph.weights)[:end], np.asarray(graph.columns)[:end], pointers), shape)
 
 
 def everything_in(folder):
@@ -131,12 +129,13 @@ def check(original, model, forget_set):
     for graph in data.similarities.values():
         edges = graph.tocoo()
         assert not (forget_set.items[edges.row] | forget_set.items[edges.col]).any()
-    if isinstance(model.data.graphs, Graphs):
-        a_hat, between = (matrix_of(graph) for graph in (model.data.graphs.user_item, model.data.graphs.item_user))
+    graphs = without_gaps(model).setup.graphs  # as they are in service when the next request was prepared for
+    if isinstance(graphs, Graphs):
+        a_hat, between = (matrix_of(graph) for graph in (graphs.user_item, graphs.item_user))
         assert (a_hat.nnz, between.nnz) == (2 * len(data.train), len(data.train))
         assert not a_hat[:, np.flatnonzero(np.concatenate([forget_set.users, forget_set.items]))].nnz
         assert not between[:, np.flatnonzero(forget_set.items)].nnz
-        for m, graph in model.data.graphs.item_item.items():
+        for m, graph in graphs.item_item.items():
             assert not matrix_of(graph)[:, np.flatnonzero(forget_set.items | forget_set.features.get(m, False))].nnz
     lists = model.recommend(np.unique(data.train[:, 0]), 10)
     assert not forget_set.items[lists].any()

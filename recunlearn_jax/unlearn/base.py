@@ -57,6 +57,9 @@ class Spare(NamedTuple):
     graphs: Any  # of the backbone
     by_item: np.ndarray  # see `edges.places_by_item`
 
+    def __repr__(self) -> str:
+        return f"<a spare copy{', taken' if self.taken else ''}>"
+
     @property
     def taken(self) -> bool:
         """Whether an answer has it already, or began to write into it."""
@@ -68,9 +71,11 @@ class Memory(NamedTuple):
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it
-    fresh: Params | None = None  # id tables of a new model
+    fresh: Params | None = (
+        None  # id tables of a new model; this and what follows is not a method's to give, but for its seconds
+    )
     spare: Spare | None = None  # the first answer takes it; later ones build what they need
-    of: Recommender | None = None  # the model it was prepared for; this and what follows None from a method
+    of: Recommender | None = None  # the model it was prepared for
     settings: Any = None  # of the method
     seed: int | None = None  # draws in the record and fresh rows are of it
     seconds: Seconds | None = None  # of preparing; from a method, those of an earlier process that it went on from

@@ -20,8 +20,8 @@ from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, parse, res
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
 from recunlearn_jax.unlearn.methods import METHODS
-from recunlearn_jax.unlearn.removal import changed, left_over, put_in, remove
-from recunlearn_jax.unlearn.spare import edited, released
+from recunlearn_jax.unlearn.removal import changed, left_over, put_in, remove, that_stay
+from recunlearn_jax.unlearn.spare import edited, released, without_gaps
 from recunlearn_jax.unlearn.spare import spare as spare_of
 
 
@@ -91,6 +91,8 @@ def answer(
         problem = problem_of(memory, forget_set, work)
         served, retain, fresh = problem.original, problem.retain, problem.fresh
         made, info = chosen.forget(forget_key, problem, settings)
+        if isinstance(made, Moved):
+            made = that_stay(made, retain, served, method)
         if isinstance(made, Moved) and problem.left is not None and memory.spare is not None:
             params = released(memory.spare, made, problem)
         else:
@@ -120,15 +122,16 @@ def prepare(
         method, settings, seed, work: as for `answer`.
 
     Returns:
-        What the method remembers, and for methods that move single rows a spare copy of the model, which an answer writes in place.
+        What the method remembers, and for methods that move single rows a spare copy of the model, which an answer writes in place. Its
+        `original` is to be in service from then on: the model given, on graphs without gaps (see `Setup`), or one that the method made.
     """
     chosen, settings = find(method, settings)
-    memory = _prepared(original, method, settings, seed, work)
     if not chosen.in_place:
-        return memory
+        return _prepared(original, method, settings, seed, work)
     with stopwatch() as seconds:
-        made = spare_of(memory.original)
-    return memory._replace(spare=made, seconds=seconds + (memory.seconds or Seconds()))
+        memory = _prepared(without_gaps(original), method, settings, seed, work)
+        spare = spare_of(memory.original)
+    return memory._replace(of=original, spare=spare, seconds=seconds)
 
 
 def _prepared(original: Recommender, method: str, settings: Any, seed: int, work: Path | None) -> Memory:

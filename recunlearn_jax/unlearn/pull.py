@@ -9,7 +9,7 @@ The last line takes the gradient back through the propagation of ids alone, wher
 content adds to the rows stands in Z and is left out of the way back. Nothing is differentiated or compiled.
 
 All layers are there before a request comes. It changes them on the rows that it moves and nowhere else: G by the pairs that go, A_hat by
-their degrees, Z not at all. So what it computes follows the request, but for passes over masks. Where a request is for content, or a
+their degrees, Z not at all. So what it computes follows the request. Where a request is for content, or a
 backbone has other rows, the gradient goes back through the whole model by autodiff.
 """
 

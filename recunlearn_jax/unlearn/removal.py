@@ -88,6 +88,45 @@ def like(params: Params, expected: Params, method: str) -> Params:
     return jax.tree_util.tree_map_with_path(take, expected)
 
 
+def that_stay(moved: Moved, retain: Setup, original: Recommender, method: str) -> Moved:
+    """The rows that a method moved without those that are removed, which are replaced whatever it says.
+
+    Args:
+        moved: by a method.
+        retain: the retained data.
+        original: before the request.
+        method: named where its rows do not fit.
+
+    Raises:
+        TypeError: a table holds no ids, rows are no places in it or stand there twice, or values have another shape or type.
+    """
+    gone = {"users": retain.dataset.removed_users, "items": retain.dataset.removed_items}
+    known, found = original.backbone.id_tables(), {}
+    if moved.rows.keys() != moved.values.keys() or not moved.rows.keys() <= known.keys():
+        raise TypeError(
+            f"method {method!r}: it moves rows of {', '.join(moved.rows)}; id tables are {', '.join(known)}"
+        )
+    for name, rows in moved.rows.items():
+        values, table = moved.values[name], original.params[name]
+        whole = isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype.kind in "iu"
+        if (
+            not whole
+            or len(np.unique(rows)) != len(rows)
+            or (len(rows) and not 0 <= rows.min() <= rows.max() < len(table))
+        ):
+            raise TypeError(
+                f"method {method!r}: rows of {name!r} are places from 0 to {len(table) - 1}, int [k], each once"
+            )
+        shape = (len(rows), *table.shape[1:])
+        if (values.shape, values.dtype) != (shape, table.dtype):
+            raise TypeError(
+                f"method {method!r}: values of {name!r} are {values.dtype}{list(values.shape)}; {table.dtype}{list(shape)} is expected"
+            )
+        kept = ~gone[known[name]][rows]
+        found[name] = (rows, values) if kept.all() else (rows[kept], values[kept])
+    return Moved({n: rows for n, (rows, _) in found.items()}, {n: values for n, (_, values) in found.items()})
+
+
 def put_in(params: Params, moved: Moved) -> Params:
     """The parameters with the rows that a method moved, in tables of their own."""
     tables = {}

@@ -4,8 +4,10 @@ Without one, an answer lays out the graphs of what is retained and copies whole 
 those that are removed and the edges that change: its seconds follow the request, and its bits are the same.
 """
 
+import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from recunlearn_jax import edges
@@ -22,7 +24,7 @@ NOTHING = np.zeros(0, np.int64)
 
 
 def spare(served: Recommender) -> Spare | None:
-    """A spare copy of a model; None where its backbone lays graphs out anew, or where arrays lie over a mesh.
+    """A spare copy of a model without gaps; None where its backbone lays graphs out anew, or where arrays lie over a mesh.
 
     Whatever writing into it compiles is compiled here.
     """
@@ -31,13 +33,24 @@ def spare(served: Recommender) -> Spare | None:
         return None
     params = without_content(served.params, setup)
     params |= {name: own(table) for name, table in id_tables(params, backbone).items()}
-    made = Spare(params, backbone.graphs(setup.dataset, setup.sizes), edges.places_by_item(setup.sides))
+    made = Spare(params, jax.tree.map(own, setup.graphs), edges.places_by_item(setup.sides))
     made = made._replace(
         graphs=_rewritten(made, setup, setup.sides.without(setup.dataset.train, NOTHING), setup.dataset)
     )
     ids = id_tables(params, backbone)
     no_rows = Moved(dict.fromkeys(ids, NOTHING), {name: np.asarray(table[:0]) for name, table in ids.items()})
     return made._replace(params=_written(params, no_rows))
+
+
+def without_gaps(model: Recommender) -> Recommender:
+    """The model on graphs that are laid out anew where they were written in place: by the gaps in them pairs that went can be told."""
+    setup = model.setup
+    if not setup.gaps:
+        return model
+    clean = dataclasses.replace(setup, graphs=setup.backbone.graphs(setup.dataset, setup.sizes), gaps=False)
+    served = dataclasses.replace(model, setup=clean)
+    served.__dict__.update({name: made for name, made in model.__dict__.items() if name == "rows"})
+    return served
 
 
 def edited(made: Spare, before: Setup, left: Sides, dataset: Dataset) -> Setup:
@@ -51,9 +64,8 @@ def edited(made: Spare, before: Setup, left: Sides, dataset: Dataset) -> Setup:
     """
     tell_full_users(dataset, left.degree["users"], left.degree["items"])
     graphs = _rewritten(made, before, left, dataset)
-    return Setup(
-        before.config, before.backbone, dataset, before.sizes, graphs, on_device(dataset, before.backbone, before)
-    )
+    features = on_device(dataset, before.backbone, before)
+    return Setup(before.config, before.backbone, dataset, before.sizes, graphs, features, gaps=True)
 
 
 def _rewritten(made: Spare, before: Setup, left: Sides, dataset: Dataset) -> Any:
