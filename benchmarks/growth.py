@@ -98,7 +98,7 @@ def served(original: Recommender) -> dict[str, Any]:
     ranking_metrics(original.rows, task, (20,))
     ranked = time.perf_counter() - start
     leaving = np.random.default_rng(1).choice(dataset.num_users, LEAVING, replace=False)
-    return {"ranking_seconds": ranked, "request": answer(original, Request(users=leaving.tolist()), 3)}
+    return {"ranking_seconds": ranked, "request": answer(original, Request(users=leaving.tolist()), 5)}
 
 
 def answer(original: Recommender, request: Request, answers: int) -> dict[str, Any]:
