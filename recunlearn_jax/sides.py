@@ -130,6 +130,9 @@ class Sides(NamedTuple):
         """The edges of A_hat among some users and items, to either kind from the other, float32 [k, k']."""
         found: dict[Nodes, scipy.sparse.csr_array] = {}
         for kind, other in OTHER.items():
+            if not len(rows[other]):
+                found[kind] = scipy.sparse.csr_array(np.zeros((len(rows[kind]), 0), np.float32))
+                continue
             edges = self.edges_of(kind, rows[kind])[:, rows[other]]
             roots = (inverse_root(self.degree[side][rows[side]]) for side in (kind, other))
             own, partner = np.repeat(next(roots), np.diff(edges.indptr)), next(roots)[edges.indices]

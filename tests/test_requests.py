@@ -664,6 +664,17 @@ def test_forget_set_is_the_union_of_its_parts(drawn):
     assert as_set(forget_set.absent_pairs(dataset)) == pairs - as_set(dataset.train)
 
 
+@pytest.mark.parametrize("gone", [[], [0], [7], [0, 1, 6, 7], [3], range(8)])
+def test_pairs_that_are_left(gone, monkeypatch):
+    """In pieces or by a mask."""
+    pairs = small_dataset(0).train
+    for piece in (1, 1000):
+        monkeypatch.setattr(requests, "_PIECE", piece)
+        left = requests._left(pairs, np.array(gone, int))
+        np.testing.assert_array_equal(left, np.delete(pairs, list(gone), axis=0))
+        assert left.dtype == np.int32
+
+
 @given(data_and_requests())
 def test_retained_and_forgotten_partition_train(drawn):
     dataset, request = drawn

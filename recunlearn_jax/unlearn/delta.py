@@ -120,7 +120,7 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     assert new.lost is not None
     lost = new.lost
     share: ByKind = {kind: _share(old.degree[kind], new.degree[kind], lost[kind]) for kind in KINDS}
-    moving = _moving(problem, lost, share, new, settings.least)
+    moving = _moving(problem, lost, share, (old, new), settings.least)
     changes: dict[Nodes, Change] = {kind: old.change(new, kind, moving[kind]) for kind in KINDS}
     pull = _pull(problem, settings, moving, changes, new)
 
@@ -159,13 +159,15 @@ def _share(before: np.ndarray, after: np.ndarray, lost: np.ndarray) -> np.ndarra
     return share
 
 
-def _moving(problem: Problem, lost: ByKind, share: ByKind, new: Sides, least: float) -> ByKind:
+def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, Sides], least: float) -> ByKind:
     """Rows with a share of forgotten evidence that have a pair left, int [n]: items with a forgotten pair or feature row; users with a
     forgotten pair, or whose items have lost more than the least share on average."""
     content = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
     items = distinct(np.concatenate([lost["items"], *map(np.flatnonzero, content)])) if content else lost["items"]
-    # What the items of a user have lost, summed over the edges of those that have lost anything: all others add nothing.
-    edges = new.edges_of("items", lost["items"])
+    old, new = sides
+    # What the items of a user have lost, summed over the edges of those that have lost anything: all others add nothing. Edges that go may
+    # stay among them, since their users move anyway.
+    edges = old.edges_of("items", lost["items"])
     users_of = edges.indices
     shares = np.repeat(share["items"][lost["items"]], np.diff(edges.indptr))
     degree = new.degree["users"]
