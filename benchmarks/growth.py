@@ -203,7 +203,7 @@ def main() -> None:
         write_json(words.out, done)
         print(point, flush=True)
     if words.requests:
-        done.pop("unlearning")
+        done.pop("unlearning", None)
     for size in sorted(words.pairs):
         if any(point["asked"] == size for point in done["points"]):
             continue

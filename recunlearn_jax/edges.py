@@ -13,11 +13,9 @@ class Edit(NamedTuple):
     """Edges of A_hat to be written anew. Places are in the graph as it was laid out, where no edge had gone."""
 
     pairs: int  # there were; edges from items to users have the first places, those from users to items as many behind them
-    gone_of_users: np.ndarray  # int [g], places of the edges that go among those of users' rows
-    gone_of_items: np.ndarray  # int [g], the same among those of items' rows
-    of_users: np.ndarray  # int [k], places of all that change, the gone ones among them
-    of_items: np.ndarray  # int [k]
-    weights: np.ndarray  # float32 [k], afterwards; 0 of those that go
+    of_users: np.ndarray  # int [k], places of those that change among the edges of users' rows
+    of_items: np.ndarray  # int [k], of the same pairs among the edges of items' rows
+    weights: np.ndarray  # float32 [k], afterwards; 0 of those that go, and of no other
 
 
 def edit(before: Sides, after: Sides, by_item: np.ndarray) -> Edit:
@@ -42,10 +40,9 @@ def edit(before: Sides, after: Sides, by_item: np.ndarray) -> Edit:
     of_items, of_users = np.concatenate([of_items, by_item[more]]), np.concatenate([of_users, more])
     user = np.concatenate([user, np.repeat(lost["users"], ends - starts)[other]])
     item = np.concatenate([item, users.indices[more]])
-    stays = after.stays[of_users]
     roots = (inverse_root(after.degree[kind][ids]) for kind, ids in zip(KINDS, (user, item), strict=True))
-    weights = next(roots) * next(roots) * stays
-    return Edit(len(after.stays), of_users[~stays], of_items[~stays], of_users, of_items, weights.astype(np.float32))
+    weights = next(roots) * next(roots) * after.stays[of_users]
+    return Edit(len(after.stays), of_users, of_items, weights)
 
 
 def places_by_item(before: Sides) -> np.ndarray:

@@ -101,41 +101,35 @@ def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
     return graph._replace(edges=weights)
 
 
-def rewritten(
-    graph: Graph,
-    at: np.ndarray,
-    weights: np.ndarray,
-    gone: np.ndarray,
-    transposed: tuple[np.ndarray, np.ndarray] | None,
-) -> Graph:
+def rewritten(graph: Graph, at: np.ndarray, weights: np.ndarray, transposed: np.ndarray | None = None) -> Graph:
     """A graph with other weights on some of its edges, written in place; the graph given is used up.
 
-    An edge that goes leaves its place, of weight 0 and from node 0. In a sorted row such a gap still tells about what stood there: whoever
+    An edge of weight 0 goes and leaves its place, from node 0. In a sorted row such a gap still tells about what stood there: whoever
     holds the graph can find edges that went, until it is laid out anew.
 
     Args:
         graph: W [N, M], not as sums of rows, whose arrays nothing else holds.
         at: places of edges, in the order of the rows, int [k].
         weights: float32 [k], afterwards.
-        gone: places of the edges that go, int [g], which are among `at`.
-        transposed: `at` and `gone` in the order of the rows of the transpose; None where W is symmetric.
+        transposed: `at` in the order of the rows of the transpose; None where W is symmetric.
 
     Raises:
         TypeError: the graph is laid out as sums of rows, whose edges have no places of their own.
     """
-    nothing = np.zeros(len(gone), np.int32)
+    goes = weights == 0
+    nobody = np.zeros(np.count_nonzero(goes), np.int32)
     if isinstance(graph, jraph.GraphsTuple):
-        return graph._replace(
-            edges=write(jnp.asarray(graph.edges), at, weights), senders=write(jnp.asarray(graph.senders), gone, nothing)
-        )
+        edges, senders = (jnp.asarray(part) for part in (graph.edges, graph.senders))
+        return graph._replace(edges=write(edges, at, weights), senders=write(senders, at[goes], nobody))
     if isinstance(graph, GatheredRows):
         raise TypeError("a graph laid out as sums of rows is not written in place; lay it out anew")
-    rows = graph.pointers, write(graph.columns, gone, nothing), write(graph.weights, at, weights)
+    rows = graph.pointers, write(graph.columns, at[goes], nobody), write(graph.weights, at, weights)
     if transposed is None:
         return CompressedRows(*rows, *rows)
-    at, gone = transposed
-    columns, own = graph.transposed_columns, graph.transposed_weights
-    return CompressedRows(*rows, graph.transposed_pointers, write(columns, gone, nothing), write(own, at, weights))
+    columns = write(graph.transposed_columns, transposed[goes], nobody)
+    return CompressedRows(
+        *rows, graph.transposed_pointers, columns, write(graph.transposed_weights, transposed, weights)
+    )
 
 
 Layout = Literal["auto", "segment", "csr", "gather"]

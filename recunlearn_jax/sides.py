@@ -130,7 +130,7 @@ class Sides(NamedTuple):
         """The edges of A_hat among some users and items, to either kind from the other, float32 [k, k']."""
         found: dict[Nodes, scipy.sparse.csr_array] = {}
         for kind, other in OTHER.items():
-            if not len(rows[other]):
+            if not len(rows[other]):  # as in a request for few of many users: their items' edges need not be read
                 found[kind] = scipy.sparse.csr_array(np.zeros((len(rows[kind]), 0), np.float32))
                 continue
             edges = self.edges_of(kind, rows[kind])[:, rows[other]]

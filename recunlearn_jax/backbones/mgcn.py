@@ -107,17 +107,12 @@ def rewritten_graphs(
         kind: of the layout.
         neighbours: modality -> edges of its item graph to pad to.
     """
-    at, gone = (
-        np.concatenate([of_users, edit.pairs + of_items])
-        for of_users, of_items in ((edit.of_users, edit.of_items), (edit.gone_of_users, edit.gone_of_items))
-    )
+    both = np.concatenate([edit.of_users, edit.pairs + edit.of_items])
     changed = tuple(m for m in graphs.item_item if after.features[m] is not before.features[m])
     matrices, available = item_graphs(after, changed)
     return Graphs(
-        user_item=rewritten(graphs.user_item, at, np.tile(edit.weights, 2), gone, None),
-        item_user=rewritten(
-            graphs.item_user, edit.of_users, edit.weights, edit.gone_of_users, (edit.of_items, edit.gone_of_items)
-        ),
+        user_item=rewritten(graphs.user_item, both, np.tile(edit.weights, 2)),
+        item_user=rewritten(graphs.item_user, edit.of_users, edit.weights, edit.of_items),
         item_item={**graphs.item_item, **{m: layout(x, kind, neighbours[m]) for m, x in matrices.items()}},
         available={**graphs.available, **{m: jnp.asarray(rows) for m, rows in available.items()}},
     )

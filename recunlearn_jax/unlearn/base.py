@@ -32,9 +32,7 @@ class Problem(NamedTuple):
     retain: Setup  # the retained data, ready for the backbone of the answer; array sizes are the original's
     fresh: Params  # id tables of a new model, whose rows forgotten rows become
     record: Any = None  # what the method prepared, see `Memory`
-    left: Sides | None = (
-        None  # the original's pairs by user and by item, without those that go, where the driver needed them
-    )
+    left: Sides | None = None  # the original's pairs that stay, by user and by item, where its spare copy was edited
     work: Path | None = None  # folder where long work may be kept, so that it goes on when it was cut off
 
 
@@ -71,9 +69,8 @@ class Memory(NamedTuple):
 
     original: Recommender  # the model in service from then on, which may be of another backbone
     record: Any = None  # what the method remembers beside it
-    fresh: Params | None = (
-        None  # id tables of a new model; this and what follows is not a method's to give, but for its seconds
-    )
+    # What follows is the driver's to give, but for the seconds.
+    fresh: Params | None = None  # id tables of a new model
     spare: Spare | None = None  # the first answer takes it; later ones build what they need
     of: Recommender | None = None  # the model it was prepared for
     settings: Any = None  # of the method

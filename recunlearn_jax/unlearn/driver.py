@@ -91,16 +91,17 @@ def answer(
         problem = problem_of(memory, forget_set, work)
         served, retain, fresh = problem.original, problem.retain, problem.fresh
         made, info = chosen.forget(forget_key, problem, settings)
-        if isinstance(made, Moved):
-            made = that_stay(made, retain, served, method)
-        if isinstance(made, Moved) and problem.left is not None and memory.spare is not None:
-            params = released(memory.spare, made, problem)
+        if not isinstance(made, Moved):
+            params = remove(fresh, made, served, retain, method)
+            written = changed(params, served, retain)
         else:
-            params = remove(
-                fresh, put_in(served.params, made) if isinstance(made, Moved) else made, served, retain, method
-            )
+            made = that_stay(made, retain, served, method)
+            written = made.values
+            if memory.spare is not None and problem.left is not None:
+                params = released(memory.spare, made, problem)
+            else:
+                params = remove(fresh, put_in(served.params, made), served, retain, method)
         jax.block_until_ready(params)
-        written = made.values if isinstance(made, Moved) else changed(params, served, retain)
         left = left_over(written, fresh, retain, served, forget_set)
     if left:
         raise RuntimeError(

@@ -130,15 +130,18 @@ def change(
 
 
 def _gradient_of_few(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, wanted: ByKind) -> ByKind:
-    """`gradient` of pairs of few users, for some rows, int [k]; nothing as long as the number of users is made."""
-    users, local = np.unique(pairs[:, 0], return_inverse=True)
-    found = gradient(
-        {"users": rows["users"][users], "items": rows["items"]}, np.column_stack([local, pairs[:, 1]]), negatives, count
-    )
-    of_users = np.zeros((len(wanted["users"]), rows["users"].shape[1]), np.float32)
-    _, place, own = np.intersect1d(wanted["users"], users, return_indices=True)
-    of_users[place] = found["users"][own]
-    return {"users": of_users, "items": found["items"][wanted["items"]]}
+    """`gradient` of a few pairs, for some rows, int [k]; nothing as long as the number of users or items is made."""
+    users, user = np.unique(pairs[:, 0], return_inverse=True)
+    items, item = np.unique(np.concatenate([pairs[:, 1], negatives]), return_inverse=True)
+    positive, negative = np.split(item, 2)
+    among: ByKind = {"users": users, "items": items}
+    local: ByKind = {kind: rows[kind][among[kind]] for kind in KINDS}
+    slopes = gradient(local, np.column_stack([user, positive]), negative, count)
+    found: ByKind = {kind: np.zeros((len(wanted[kind]), rows[kind].shape[1]), np.float32) for kind in KINDS}
+    for kind in KINDS:
+        _, place, own = np.intersect1d(wanted[kind], among[kind], return_indices=True)
+        found[kind][place] = slopes[kind][own]
+    return found
 
 
 def _mean(tables: list[np.ndarray]) -> np.ndarray:

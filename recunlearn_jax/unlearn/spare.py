@@ -49,7 +49,8 @@ def without_gaps(model: Recommender) -> Recommender:
         return model
     clean = dataclasses.replace(setup, graphs=setup.backbone.graphs(setup.dataset, setup.sizes), gaps=False)
     served = dataclasses.replace(model, setup=clean)
-    served.__dict__.update({name: made for name, made in model.__dict__.items() if name == "rows"})
+    if "rows" in model.__dict__:  # they are the same
+        served.__dict__["rows"] = model.rows
     return served
 
 
