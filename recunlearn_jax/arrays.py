@@ -66,3 +66,13 @@ def distinct(values: np.ndarray) -> np.ndarray:
     """
     values = np.sort(values)
     return values[np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]]
+
+
+def power_of_two(count: int) -> int:
+    """The smallest that is not less than a number, at least 1: arrays of about the same length, padded to it, share compiled programs.
+
+    Examples:
+        >>> power_of_two(5), power_of_two(8), power_of_two(0)
+        (8, 8, 1)
+    """
+    return 1 << max(count - 1, 0).bit_length()

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.mesh import spread
 
@@ -22,7 +23,10 @@ NEVER = np.iinfo(np.int32).max  # rank of an item that cannot be shown
 
 
 class RankingTask(NamedTuple):
-    """Whom to rank for, what is masked and what counts as found; padded and cut into blocks of users on the host."""
+    """Whom to rank for, what is masked and what counts as found; cut into blocks of users on the host.
+
+    Sizes are padded to powers of two, so that tasks of about the same size share compiled programs; blocks of padding are not computed.
+    """
 
     users: jax.Array  # int32 [blocks, block]; padded rows repeat user 0
     real: jax.Array  # bool [blocks, block]
@@ -30,6 +34,7 @@ class RankingTask(NamedTuple):
     relevant: jax.Array  # int32 [blocks, r, 2], (row in block, item) to be found, by row; padding has row = block
     starts: jax.Array  # int32 [blocks, block + 1], row i has relevant[starts[i]:starts[i + 1]]
     hidden: jax.Array  # bool [|I|], items nobody is shown
+    filled: jax.Array  # int32 scalar, blocks with a user; those behind are padding
 
 
 def ranking_task(
@@ -55,8 +60,9 @@ def ranking_task(
     # A block takes as many passes over its scores as its busiest user has items to find, so alike users share one.
     wanted = np.bincount(relevant[:, 0], minlength=int(users.max(initial=0)) + 1)
     users = users[np.argsort(-wanted[users], kind="stable")]
-    block = max(1, min(block or (128 if jax.default_backend() == "cpu" else 4096), len(users)))
-    blocks = max(1, -(-len(users) // block))
+    block = min(block or (128 if jax.default_backend() == "cpu" else 4096), power_of_two(len(users)))
+    filled = -(-len(users) // block)
+    blocks = power_of_two(filled)
     padded = np.pad(users.astype(np.int32), (0, blocks * block - len(users)))
     place = np.full(1 + max(int(x[:, 0].max(initial=0)) for x in (relevant, masked, users[:, None])), -1)
     place[users] = np.arange(len(users))
@@ -67,7 +73,7 @@ def ranking_task(
         order = np.argsort(rows, kind="stable")
         rows, items = rows[order], items[order]
         bounds = np.searchsorted(rows, np.arange(blocks + 1) * block)
-        width = max(1, int(np.diff(bounds).max()))
+        width = power_of_two(int(np.diff(bounds).max()))
         out = np.full((blocks, width, 2), (block, 0), np.int32)
         for b, (low, high) in enumerate(itertools.pairwise(bounds)):
             out[b, : high - low, 0] = rows[low:high] - b * block
@@ -83,6 +89,7 @@ def ranking_task(
         relevant=jnp.asarray(found),
         starts=jnp.asarray(np.stack(starts), jnp.int32),
         hidden=jnp.asarray(np.zeros(num_items, bool) if hidden is None else hidden),
+        filled=jnp.int32(filled),
     )
 
 
@@ -189,14 +196,15 @@ def task_ranks(embedding: Float[Array, "N d"], task: RankingTask) -> Int[Array, 
     num_users = embedding.shape[0] - len(task.hidden)
     items = embedding[num_users:]
 
-    def one_block(block):
-        users, masked, relevant, starts = block
+    def one_block(b, ranks):
+        masked = task.masked[b]
         # WHY items first: a sum down the columns is what a CPU can vectorise.
-        scores = items @ embedding[spread(users)].T
+        scores = items @ embedding[spread(task.users[b])].T
         scores = scores.at[masked[:, 1], masked[:, 0]].set(-jnp.inf, mode="drop")
-        return relevant_ranks(scores, task.hidden, relevant, starts)
+        return ranks.at[b].set(relevant_ranks(scores, task.hidden, task.relevant[b], task.starts[b]))
 
-    return jax.lax.map(one_block, (task.users, task.masked, task.relevant, task.starts))
+    never = jnp.full(task.relevant.shape[:2], NEVER, jnp.int32)
+    return jax.lax.fori_loop(0, task.filled, one_block, never)
 
 
 _task_ranks = jax.jit(task_ranks)

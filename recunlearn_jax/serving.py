@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import top_items
@@ -45,14 +46,9 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     every = np.concatenate([dataset.train, dataset.valid, dataset.test])
     own = every[row[every[:, 0]] >= 0]
     # Sizes are padded to powers of two, so that the next users are served by a program that is there.
-    wanted, known = _power_of_two(len(users)), _power_of_two(len(own))
+    wanted, known = power_of_two(len(users)), power_of_two(len(own))
     masked = np.full((known, 2), (wanted, 0), np.int32)
     masked[: len(own)] = np.stack([row[own[:, 0]], own[:, 1]], axis=1)
     rows, items = np.pad(users, (0, wanted - len(users))), embedding[dataset.num_users :]
     lists = _lists(embedding[rows], items, masked, dataset.removed_items, k=min(k, dataset.num_items))
     return np.asarray(lists)[: len(users)]
-
-
-def _power_of_two(count: int) -> int:
-    """The smallest that is not less than a number."""
-    return 1 << max(count - 1, 0).bit_length()

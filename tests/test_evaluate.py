@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recunlearn_jax import evaluate, recommend
+from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.backbones.mgcn import Settings
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
@@ -81,8 +82,9 @@ def test_lists_of_the_reference(reference, split):
     dataset, embedding = reference
     task = held_out_task(dataset, split)
     users = ORACLE[f"eval_users/{split}"]
-    ranked = np.argsort(task.users[0])  # a task has users with much to find first
-    np.testing.assert_array_equal(task.users[0][ranked], users)
+    real = task.users[0][task.real[0]]
+    ranked = np.argsort(real)  # a task has users with much to find first
+    np.testing.assert_array_equal(real[ranked], users)
     top = top_items_of(embedding[task.users[0]], embedding[90:], task.masked[0], task.hidden, k=20)
     np.testing.assert_array_equal(top[ranked], ORACLE[f"top20/{split}"])
     held_back = dataset.replace(valid=NO_PAIRS, test=NO_PAIRS)  # the reference hides what is in train alone
@@ -144,9 +146,9 @@ def task_of(relevant, masked, hidden=None):
     task = ranking_task(relevant, masked, ITEMS, users=np.arange(USERS), hidden=hidden)
 
     def widen(pairs, size):
-        return np.pad(pairs, ((0, 0), (0, size - pairs.shape[1]), (0, 0)), constant_values=USERS)
+        return np.pad(pairs, ((0, 0), (0, size - pairs.shape[1]), (0, 0)), constant_values=task.users.shape[1])
 
-    return task._replace(relevant=widen(task.relevant, 20), masked=widen(task.masked, 25))
+    return task._replace(relevant=widen(task.relevant, 32), masked=widen(task.masked, 32))
 
 
 def agree(ours, theirs):
@@ -190,24 +192,43 @@ def test_users_to_rank_for():
     embedding, relevant, masked = random_case(2)
     relevant = relevant[relevant[:, 0] != 6]
     task = ranking_task(relevant, masked, ITEMS, users=np.array([6, 5, 0]))
-    assert task.users.tolist() == [[5, 0, 6]]  # 3, 3 and 0 items to find
+    assert task.users[task.real].tolist() == [5, 0, 6]  # 3, 3 and 0 items to find
     theirs = oracle_metrics(embedding, relevant, masked, [5, 0, 6], KS)
     agree(ranking_metrics(jnp.asarray(embedding), task, KS), theirs)
     task = ranking_task(relevant, masked, ITEMS)
-    assert sorted(task.users[0].tolist()) == np.unique(relevant[:, 0]).tolist()
-    assert np.all(np.diff(np.bincount(relevant[:, 0])[task.users[0]]) <= 0)
-    assert task.real.all()
+    users = task.users[task.real]
+    assert sorted(users.tolist()) == np.unique(relevant[:, 0]).tolist()
+    assert np.all(np.diff(np.bincount(relevant[:, 0])[users]) <= 0)
 
 
 @pytest.mark.parametrize("block", [1, 3])
 def test_block_size_does_not_matter(block):
-    """Blocks of users, the last one padded; the other tests have all 7 users in one."""
+    """Blocks of users, the last one padded and empty ones behind it; the other tests have all 7 users in one."""
     embedding, relevant, masked = random_case(3)
     task = ranking_task(relevant, masked, ITEMS, users=np.arange(USERS), block=block)
-    assert task.users.shape == (-(-USERS // block), block)
+    assert task.filled == -(-USERS // block)
+    assert task.users.shape == (power_of_two(int(task.filled)), block)
     agree(
         ranking_metrics(jnp.asarray(embedding), task, KS), oracle_metrics(embedding, relevant, masked, range(USERS), KS)
     )
+
+
+def test_tasks_of_about_the_same_size_compile_nothing():
+    """Whoever leaves, the valid, test and forget pairs of what is left share one program; so do Golds of other requests."""
+    rng = np.random.default_rng(5)
+    embedding = jnp.asarray(rng.integers(-2, 3, (200, 3)), jnp.float32)
+    pairs = np.stack(np.divmod(rng.permutation(150 * 50), 50), axis=1)
+    relevant, masked = pairs[:240], pairs[240:1100]
+
+    def metrics(left):
+        to_find, known = (part[part[:, 0] < left] for part in (relevant, masked))
+        return ranking_metrics(embedding, ranking_task(to_find, known, 50, block=16), KS)
+
+    metrics(150)
+    with stopwatch() as seconds:
+        found = [metrics(left) for left in (149, 145, 140)]
+    assert seconds.programs == 0
+    assert len({metrics["recall@5"] for metrics in found}) == 3
 
 
 def test_examples():
