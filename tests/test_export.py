@@ -24,7 +24,7 @@ from recunlearn_jax.unlearn.pull import slope
 pytestmark = pytest.mark.slow
 
 CONFIG = Config(model=Settings(embedding_size=8, neighbours=3, layout="segment"), train=TrainConfig(batch_size=64))
-STEPS = mmrecun.Settings(steps=3, batch_size=32)
+STEPS = {k: v for k, v in vars(mmrecun.Settings(steps=3, batch_size=32)).items() if k != "forget_graph"}
 KEY = jax.random.key_data(jax.random.key(1))
 
 
@@ -47,8 +47,8 @@ def unlearn(original):
     retain, forget = problem.retain, original.data._replace(sampler=forget_sampler(problem))
 
     def function(params, retain, forget, key):
-        settings = {"backbones": (original.backbone, original.backbone), "settings": STEPS}
-        return mmrecun.run(jax.random.wrap_key_data(key), params, retain, forget, **settings)
+        chosen = {"backbones": (original.backbone, original.backbone), **STEPS}
+        return mmrecun.run(jax.random.wrap_key_data(key), params, retain, forget, **chosen)
 
     return function, (original.params, retain.data, forget, KEY)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from quick import TRAINING_FLAGS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -32,7 +33,7 @@ def test_every_command_and_example_runs(page, count, tmp_path):
     environment = {**os.environ, "PATH": os.pathsep.join(places)}
     # The command line keeps its programs; here the Python blocks find them too.
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    environment |= cache
+    environment |= cache | {"XLA_FLAGS": TRAINING_FLAGS}
     for language, block in blocks:
         run = block if language == "bash" else 'python -c "$BLOCK"'
         command = ["bash", "-eo", "pipefail", "-c", f"{activate[1]}\n{run}"]

@@ -238,6 +238,22 @@ def test_requests_of_any_kind_share_one_program(original):
     assert answered(original, ["modality:image", "users:10%"]).seconds.programs == 0
 
 
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("mmrecun", {"steps": 4, "alpha": 0.7, "learning_rate": 3e-3, "l2_weight": 1e-3}),
+        ("ascent", {"steps": 4}),
+        ("rrl", {"steps": 4, "fisher_weight": 0.5}),
+    ],
+)
+def test_other_numbers_share_the_program(method, changes, original):
+    """A search over steps, weights and rates compiles once."""
+    before = answered(original, ["pairs:5%"], method)
+    after = answered(original, ["pairs:5%"], method, **changes)
+    assert after.seconds.programs == 0
+    assert not same(before.params, after.params)
+
+
 def test_forgetting_twice_is_harmless(original):
     once = answered(original, ["users:3,4"], "surgery")
     twice = answered(once, ["users:3,4"], "surgery")

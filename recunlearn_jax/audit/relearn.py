@@ -59,15 +59,15 @@ def _loss(params, taught, negatives, backbone):
     return losses.bpr(*losses.scores(backbone.views(params, taught.data, users, items, negatives)))
 
 
-@functools.partial(jax.jit, static_argnames=("backbone", "learning_rate", "most_steps"))
+@functools.partial(jax.jit, static_argnames="backbone")
 def relearn_steps(
     params: Any,
     taught: Lesson,
     target: jax.Array,
     *,
     backbone: Backbone,
-    learning_rate: float = 1e-3,
-    most_steps: int = MOST_STEPS,
+    learning_rate: float | jax.Array = 1e-3,
+    most_steps: int | jax.Array = MOST_STEPS,
 ) -> jax.Array:
     """Steps of Adam until the loss on the forgotten pairs is at most the target.
 

@@ -41,13 +41,14 @@ def ascent(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params
         original.data,
         forget_sampler(problem),
         backbone=original.backbone,
-        settings=settings,
+        steps=settings.steps,
+        size=settings.batch_size,
         learning_rate=original.config.train.learning_rate,
     )
     return params, {"steps": settings.steps}
 
 
-@functools.partial(jax.jit, static_argnames=("backbone", "settings", "learning_rate"))
+@functools.partial(jax.jit, static_argnames=("backbone", "size"))
 def ascended(
     key: jax.Array,
     params: Params,
@@ -55,8 +56,9 @@ def ascended(
     forget: Sampler,
     *,
     backbone: Backbone,
-    settings: Settings,
-    learning_rate: float,
+    steps: int | jax.Array,
+    size: int,
+    learning_rate: float | jax.Array,
 ) -> Params:
     """The parameters after all steps of Adam on the objective above."""
 
@@ -64,7 +66,7 @@ def ascended(
         positive, negative = losses.scores(backbone.views(moved, data, *triplets))
         return losses.reverse_bpr(positive, negative, form="ascent", weights=weights)
 
-    return steps_on(loss, key, params, forget, settings.steps, settings.batch_size, learning_rate)
+    return steps_on(loss, key, params, forget, steps, size, learning_rate)
 
 
 METHOD = Method(Settings, ascent, source="arXiv 1911.04933")

@@ -14,9 +14,9 @@ def steps_on(
     key: jax.Array,
     params: Params,
     forget: Sampler,
-    steps: int,
+    steps: int | jax.Array,
     size: int,
-    learning_rate: float,
+    learning_rate: float | jax.Array,
 ) -> Params:
     """The parameters after `steps` steps of Adam; for traced code.
 
@@ -25,7 +25,8 @@ def steps_on(
         key: typed PRNG key.
         params: before the first step.
         forget: sampler of D_f.
-        steps, size: number of steps and pairs in each.
+        steps: their number; may be traced, like the rate.
+        size: pairs in each.
         learning_rate: of Adam.
     """
 

@@ -51,6 +51,10 @@ class Settings(Checked):
     """Graph on which the forget terms are computed."""
 
 
+COMPILED_FOR = ("batch_size", "retain_contrast", "forget_contrast", "temperature", "reverse")
+"""Settings that are constants of the program; steps, learning rate, alpha and L2 are arguments of it."""
+
+
 def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Steps of the objective from the original's parameters.
 
@@ -59,20 +63,21 @@ def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Param
     original, retain = problem.original, problem.retain
     seen = original if settings.forget_graph == "original" else retain
     sampler = place(forget_sampler(problem, candidates=retain.dataset.train[:, 1]))
+    chosen = {field: value for field, value in vars(settings).items() if field != "forget_graph"}
     params, loss, margin = run(
         key,
         original.params,
         retain.data,
         seen.data._replace(sampler=sampler),
         backbones=(retain.backbone, seen.backbone),
-        settings=settings,
+        **chosen,
     )
     forgotten = problem.forget_set.forget.any()
     info = {"steps": settings.steps, "loss": float(loss), "forget_margin": float(margin) if forgotten else None}
     return params, info
 
 
-@functools.partial(jax.jit, static_argnames=("backbones", "settings"))
+@functools.partial(jax.jit, static_argnames=("backbones", *COMPILED_FOR))
 def run(
     key: jax.Array,
     params: Params,
@@ -80,9 +85,11 @@ def run(
     forget: Data,
     *,
     backbones: tuple[Backbone, Backbone],
-    settings: Settings,
+    steps: int | jax.Array,
+    **chosen: Any,
 ) -> tuple[Params, jax.Array, jax.Array]:
-    """All steps; one compiled program for requests of any kind and size on one backbone. Arguments as for `step`.
+    """All steps; one compiled program for requests of any kind and size on one backbone, and for all values of the settings that are not
+    in `COMPILED_FOR`. Arguments as for `step`.
 
     Returns:
         The parameters, and loss and margin of the last step.
@@ -91,10 +98,10 @@ def run(
     def one(i, carry):
         params, opt_state, *_ = carry
         own = jax.random.fold_in(key, i)
-        return step(own, params, opt_state, retain, forget, backbones=backbones, settings=settings)
+        return step(own, params, opt_state, retain, forget, backbones=backbones, **chosen)
 
     start = (params, OPTIMIZER.init(params), jnp.float32(0), jnp.float32(0))
-    params, _, loss, margin = jax.lax.fori_loop(0, settings.steps, one, start)
+    params, _, loss, margin = jax.lax.fori_loop(0, steps, one, start)
     return params, loss, margin
 
 
@@ -106,7 +113,14 @@ def step(
     forget: Data,
     *,
     backbones: tuple[Backbone, Backbone],
-    settings: Settings,
+    batch_size: int,
+    learning_rate: float | jax.Array,
+    alpha: float | jax.Array,
+    retain_contrast: float,
+    forget_contrast: float,
+    l2_weight: float | jax.Array,
+    temperature: float,
+    reverse: Literal["swap", "ascent"],
 ) -> tuple[Params, Any, jax.Array, jax.Array]:
     """One step of Adam on a retain batch and a forget batch.
 
@@ -117,17 +131,17 @@ def step(
         retain: the edited data, whose sampler has the pairs of D_r.
         forget: what the forget terms see; its sampler has the pairs of D_f.
         backbones: of the two.
-        settings: of the method.
+        batch_size, learning_rate, alpha, retain_contrast, forget_contrast, l2_weight, temperature, reverse: see `Settings`.
 
     Returns:
         Parameters, state of Adam, loss float32 [], and the mean margin d = s_up - s_un of the forget batch, float32 [].
     """
     keys, both = jax.random.split(key), (retain, forget)
-    batches = [spread(draw_pairs(k, data.sampler, settings.batch_size)) for k, data in zip(keys, both, strict=True)]
-    shared = {"alpha": settings.alpha, "l2_weight": settings.l2_weight, "temperature": settings.temperature}
+    batches = [spread(draw_pairs(k, data.sampler, batch_size)) for k, data in zip(keys, both, strict=True)]
+    shared = {"alpha": alpha, "l2_weight": l2_weight, "temperature": temperature}
     contrasts = [
         weight if backbone.contrast else 0
-        for weight, backbone in zip((settings.retain_contrast, settings.forget_contrast), backbones, strict=True)
+        for weight, backbone in zip((retain_contrast, forget_contrast), backbones, strict=True)
     ]
 
     def objective(params):
@@ -137,13 +151,13 @@ def step(
         )
         keep = losses.mmrecun_retain(kept, contrast_weight=contrasts[0], weights=batches[0][3], **shared)
         lose = losses.mmrecun_forget(
-            lost, contrast_weight=contrasts[1], reverse=settings.reverse, weights=batches[1][3], **shared
+            lost, contrast_weight=contrasts[1], reverse=reverse, weights=batches[1][3], **shared
         )
         positive, negative = losses.scores(lost)
         return keep + lose, jnp.mean(positive - negative)
 
     (loss, margin), gradients = jax.value_and_grad(objective, has_aux=True)(params)
-    return *descend(gradients, opt_state, params, settings.learning_rate), loss, margin
+    return *descend(gradients, opt_state, params, learning_rate), loss, margin
 
 
 METHOD = Method(Settings, mmrecun, source="arXiv 2405.15328")

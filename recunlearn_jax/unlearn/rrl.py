@@ -50,7 +50,7 @@ def rrl(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, d
         step_key,
         original.params,
         fisher,
-        jnp.float32(settings.fisher_weight),
+        settings.fisher_weight,
         original.data,
         forget,
         backbone=original.backbone,
@@ -78,19 +78,19 @@ def fisher_information(
     return jax.tree.map(lambda leaf: leaf / jnp.maximum(jnp.mean(leaf), 1e-30), total)
 
 
-@functools.partial(jax.jit, static_argnames=("backbone", "steps", "size", "learning_rate"))
+@functools.partial(jax.jit, static_argnames=("backbone", "size"))
 def reverse_steps(
     key: jax.Array,
     params: Any,
     fisher: Any,
-    fisher_weight: jax.Array,
+    fisher_weight: float | jax.Array,
     data: Data,
     forget: Sampler,
     *,
     backbone: Backbone,
-    steps: int,
+    steps: int | jax.Array,
     size: int,
-    learning_rate: float,
+    learning_rate: float | jax.Array,
 ) -> Any:
     """The parameters after `steps` steps of Adam on the objective above."""
 

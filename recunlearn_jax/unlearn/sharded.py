@@ -142,9 +142,16 @@ def attended(params: dict[str, jax.Array], rows: jax.Array) -> jax.Array:
     return jnp.sum(jax.nn.softmax(scores, axis=0)[..., None] * moved, axis=0)
 
 
-@functools.partial(jax.jit, static_argnames=("size", "rate"))
+@functools.partial(jax.jit, static_argnames="size")
 def train_attention(
-    key: jax.Array, params: Any, rows: jax.Array, sampler: Sampler, *, steps: int | jax.Array, size: int, rate: float
+    key: jax.Array,
+    params: Any,
+    rows: jax.Array,
+    sampler: Sampler,
+    *,
+    steps: int | jax.Array,
+    size: int,
+    rate: float | jax.Array,
 ) -> Any:
     """The aggregation's parameters after `steps` steps of Adam on BPR."""
     num_users = len(sampler.history_pointers) - 1
