@@ -30,6 +30,7 @@ from speed_tables import (
     machines,
     quality,
     quality_times,
+    speed_ups,
     steps,
     unlearning,
 )
@@ -60,6 +61,7 @@ TABLES = {
     "sequence": sequence,
     "instruments": instruments,
     "quality": quality,
+    "speed_ups": speed_ups,
     "unlearning": unlearning,
     "steps": steps,
     "machines": machines,

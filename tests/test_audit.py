@@ -30,6 +30,7 @@ from recunlearn_jax.audit.likelihood import (
 )
 from recunlearn_jax.audit.membership import area_under_curve, held_out_pairs, true_positives_at
 from recunlearn_jax.audit.overlap import overlap
+from recunlearn_jax.audit.relearn import forget_loss, lesson, relearn_steps
 from recunlearn_jax.audit.sequence import answer_in_turn, in_parts
 from recunlearn_jax.audit.shilling import plant_shills, target_exposure
 from recunlearn_jax.backbones import mf, mgcn
@@ -431,6 +432,18 @@ def test_the_original_is_flagged(report, case):
     assert report["figures"]["original"]["relearn steps"] == 0
     assert all(report["figures"][name]["relearn steps"] > 5 for name in case.golds)
     assert report["figures"]["original"]["similarity correlation"] == pytest.approx(1)
+
+
+def test_relearning_at_another_rate_shares_the_program(case, golds):
+    """A rate near 0 learns nothing, so all steps are taken."""
+    taught = lesson(case.original, forget_pairs(case.dataset, case.forget_set))
+    backbone = case.original.backbone
+    target = forget_loss(case.original.params, taught, backbone=backbone)
+    start = (golds["gold-1"].params, taught, target)
+    relearn_steps(*start, backbone=backbone, learning_rate=1e-2, most_steps=2)
+    with stopwatch() as seconds:
+        steps = relearn_steps(*start, backbone=backbone, learning_rate=1e-9, most_steps=3)
+    assert (int(steps), seconds.programs) == (3, 0)
 
 
 def test_surgery_is_flagged_by_what_it_leaves_in_other_rows(report, case):

@@ -14,6 +14,7 @@ from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.requests import forget_pairs, parse, resolve
+from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import METHODS, answer, prepare, scif, sharded
@@ -281,3 +282,10 @@ def test_attention_prefers_the_shard_that_knows(original):
     z = sharded.attention(jax.random.key(0), rows, sampler, CONFIG, settings)
     mean = sharded.mean_of_scores(jax.random.key(0), rows, sampler, CONFIG, settings)
     assert valid_recall(z, original.dataset) > valid_recall(mean, original.dataset)
+    # A training at another rate shares the program, and one at no rate moves nothing.
+    start = sharded.attention_params(jax.random.key(1), 2, good.shape[1])
+    params, how = {"users": start, "items": start}, {"steps": 2, "size": CONFIG.train.batch_size}
+    with stopwatch() as seconds:
+        still = sharded.train_attention(jax.random.key(2), params, rows, sampler, **how, rate=0.0)
+    assert seconds.programs == 0
+    assert same(still, params)

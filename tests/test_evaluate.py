@@ -214,7 +214,7 @@ def test_block_size_does_not_matter(block):
 
 
 def test_tasks_of_about_the_same_size_compile_nothing():
-    """Whoever leaves, the valid, test and forget pairs of what is left share one program; so do Golds of other requests."""
+    """Such as those of what is left of a split after one small request or another: no size crosses a power of two."""
     rng = np.random.default_rng(5)
     embedding = jnp.asarray(rng.integers(-2, 3, (200, 3)), jnp.float32)
     pairs = np.stack(np.divmod(rng.permutation(150 * 50), 50), axis=1)

@@ -24,7 +24,7 @@ from recunlearn_jax.unlearn.pull import slope
 pytestmark = pytest.mark.slow
 
 CONFIG = Config(model=Settings(embedding_size=8, neighbours=3, layout="segment"), train=TrainConfig(batch_size=64))
-STEPS = {k: v for k, v in vars(mmrecun.Settings(steps=3, batch_size=32)).items() if k != "forget_graph"}
+STEPS = mmrecun.Settings(steps=3, batch_size=32)
 KEY = jax.random.key_data(jax.random.key(1))
 
 
@@ -47,7 +47,7 @@ def unlearn(original):
     retain, forget = problem.retain, original.data._replace(sampler=forget_sampler(problem))
 
     def function(params, retain, forget, key):
-        chosen = {"backbones": (original.backbone, original.backbone), **STEPS}
+        chosen = {"backbones": (original.backbone, original.backbone), **mmrecun.arguments(STEPS)}
         return mmrecun.run(jax.random.wrap_key_data(key), params, retain, forget, **chosen)
 
     return function, (original.params, retain.data, forget, KEY)

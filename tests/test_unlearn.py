@@ -165,7 +165,8 @@ def first_moments(original, problem, settings, key):
         (["users:3", "pairs:1%", "items:7,70"], {}),
         (
             ["users:3", "pairs:1%"],
-            {"reverse": "ascent", "forget_graph": "edited", "alpha": 0.3, "retain_contrast": 0.5, "temperature": 0.5},
+            {"reverse": "ascent", "forget_graph": "edited", "alpha": 0.3, "retain_contrast": 0.5, "temperature": 0.5}
+            | {"learning_rate": 3e-3, "l2_weight": 0.01},
         ),
         (["pairs:2%", "modality:image"], {"alpha": 0.6, "forget_contrast": 0.2, "l2_weight": 0.1}),
         (["pairs:2%", "modality:image", "modality:text"], {"alpha": 0.5}),

@@ -63,18 +63,22 @@ def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Param
     original, retain = problem.original, problem.retain
     seen = original if settings.forget_graph == "original" else retain
     sampler = place(forget_sampler(problem, candidates=retain.dataset.train[:, 1]))
-    chosen = {field: value for field, value in vars(settings).items() if field != "forget_graph"}
     params, loss, margin = run(
         key,
         original.params,
         retain.data,
         seen.data._replace(sampler=sampler),
         backbones=(retain.backbone, seen.backbone),
-        **chosen,
+        **arguments(settings),
     )
     forgotten = problem.forget_set.forget.any()
     info = {"steps": settings.steps, "loss": float(loss), "forget_margin": float(margin) if forgotten else None}
     return params, info
+
+
+def arguments(settings: Settings) -> dict[str, Any]:
+    """The settings as `run` takes them; the graph of the forget terms is in the data that it gets."""
+    return {name: value for name, value in vars(settings).items() if name != "forget_graph"}
 
 
 @functools.partial(jax.jit, static_argnames=("backbones", *COMPILED_FOR))
