@@ -68,7 +68,7 @@ def main() -> None:
             [delta],
             "s",
             color="tab:blue",
-            label="delta, 5 % of the users, prepared for (tiktok)" if name == REAL[0] else None,
+            label="delta, 5 % of the users, prepared for" if name == REAL[0] else None,
         )
         axis.annotate(f"{name}\n{gold / delta:.0f}x", (pairs, (gold * delta) ** 0.5), ha="center", fontsize=9)
     axis.set(xlabel="train pairs", ylabel="seconds on two CPU cores", xlim=(3e4, 2.5e7))
