@@ -74,9 +74,9 @@ def speed_ups() -> str:
         return f"{min(found):,.0f} to {max(found):,.0f} times"
 
     return (
-        f"On tiktok and Baby `delta` answers {span('steady')} as fast as our own retraining, in a process whose programs are in memory and\n"
-        f"which prepared for a request while nothing came; {span('unprepared')} where it has to prepare first; {span('warm')} in a\n"
-        f"new process that finds its programs in the cache, and {span('cold')} when all of them have to be compiled.\n"
+        f"On tiktok and Baby `delta` answers {span('steady')} as fast as our own retraining, in a process whose programs are\n"
+        f"in memory and which prepared for a request while nothing came; {span('unprepared')} where it has to prepare first;\n"
+        f"{span('warm')} in a new process that finds its programs in the cache, and {span('cold')} when all of them have to be compiled.\n"
     )
 
 

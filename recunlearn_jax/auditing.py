@@ -21,13 +21,13 @@ from recunlearn_jax.unlearn.driver import find
 
 
 def audit_runs(
-    model: Path,
-    original: Path,
-    golds: Sequence[Path],
+    model: str | Path,
+    original: str | Path,
+    golds: Sequence[str | Path],
     *,
-    coupled: Path | None = None,
+    coupled: str | Path | None = None,
     sequence: bool = True,
-    data: Path | None = None,
+    data: str | Path | None = None,
 ) -> dict[str, Any]:
     """The audit of an unlearned model, with its original beside it.
 
@@ -117,7 +117,7 @@ def verdict_of(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _coupled(folder: Path, original: Path, answer: Recommender) -> Recommender:
+def _coupled(folder: str | Path, original: str | Path, answer: Recommender) -> Recommender:
     """The coupled Gold of an original."""
     gold, manifest = runs.load(folder), runs.manifest_of(folder)
     begun = runs.manifest_of(original)

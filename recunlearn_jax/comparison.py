@@ -22,10 +22,11 @@ from recunlearn_jax.config import PRESETS, Config, config_from_dict, config_to_d
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type
 from recunlearn_jax.files import read_json, write_json
 from recunlearn_jax.recommender import Recommender, Setup, set_up
-from recunlearn_jax.requests import ForgetSet, Request, to_json
+from recunlearn_jax.requests import Asked, ForgetSet, as_request, to_json
+from recunlearn_jax.settings import check_seed
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.train import train
 from recunlearn_jax.unlearn import METHODS, answer, prepare
@@ -68,7 +69,7 @@ class Place(NamedTuple):
 
 def compare(
     dataset: Dataset,
-    request: Request,
+    request: Asked,
     config: Config = PRESETS["faithful"],
     *,
     methods: Sequence[str] | Mapping[str, Any] = ("delta", "surgery", "finetune", "mmrecun"),
@@ -77,8 +78,8 @@ def compare(
     checks: Sequence[str] | None = None,
     shadows: int = 0,
     seed: int = 0,
-    out: Path,
-    originals: Path | None = None,
+    out: str | Path,
+    originals: str | Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def compare(
 
     Args:
         dataset: to train the original on.
-        request: to be answered.
+        request: to be answered, as `requests.as_request` takes it.
         config: of the original.
         methods: names in `unlearn.METHODS`, or name -> settings; Gold is always there.
         golds: number of independent Golds, whose seeds follow `seed`; or {"independent": n, "coupled": m}: m coupled Golds, the first of
@@ -106,10 +107,15 @@ def compare(
     Raises:
         InputError: see `make_case`; or OUT holds another comparison; or an original of `originals` is of other data or settings.
     """
+    check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
+    check_type(config, Config, "config", "such as `PRESETS['fast']`")
+    request, out = as_request(request), Path(out)
     chosen = {name: find(name, settings)[1] for name, settings in _with_settings(methods).items()}
     checks = usual_checks() if checks is None else list(checks)
     numbers = number_of(golds)
     _check_arguments(chosen, numbers, checks, shadows)
+    # Golds are a hundred seeds apart; further originals, shadows and requests in parts take the next ones.
+    check_seed(seed, following=100 * numbers["independent"] + numbers["coupled"] + shadows)
     case = make_case(dataset, request, config, plant)._replace(shadows=shadows, work=out / PARTS)
     identity = {
         "data": dataset.name,
@@ -122,7 +128,7 @@ def compare(
     with folders.working(out, CLAIM):
         claim(out, CLAIM, identity, "comparison")
         tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
-        place = _place(out, case, config)._replace(originals=originals)
+        place = _place(out, case, config)._replace(originals=None if originals is None else Path(originals))
 
         original = trained(place, seed, on_epoch)
         tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")

@@ -286,7 +286,19 @@ def _check_disjoint(dataset: Dataset) -> None:
 
 
 def _check_removed(dataset: Dataset) -> None:
-    """Nothing of what was removed may stand in the data."""
+    """Nothing of what was removed may stand in the data, and nothing else may lack its id."""
+    for kind, ids, gone in (
+        ("user", dataset.user_ids, dataset.removed_users),
+        ("item", dataset.item_ids, dataset.removed_items),
+    ):
+        odd = np.flatnonzero((ids == "") != gone) if len(ids) else gone[:0]
+        if len(odd):
+            row, there = odd[0], ids[odd[0]]
+            raise InputError(
+                f"{kind}_ids: {kind} {row} was removed by an earlier request, and its id {shown(there)} is still there"
+                if there
+                else f"{kind}_ids: the id of {kind} {row} (line {row + 1} in a file) is empty, and no request has removed it"
+            )
     for column, kind, gone in ((0, "user", dataset.removed_users), (1, "item", dataset.removed_items)):
         for split in SPLITS:
             back = np.flatnonzero(gone[getattr(dataset, split)[:, column]])

@@ -43,6 +43,21 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def check_type(given: object, kind: type, name: str, hint: str) -> None:
+    """Whether an argument is of the type that is expected.
+
+    Raises:
+        InputError: it is not.
+
+    Examples:
+        >>> check_type("runs/model", dict, "original", "read it first")
+        Traceback (most recent call last):
+        recunlearn_jax.errors.InputError: original: 'runs/model' given; a dict is expected (read it first)
+    """
+    if not isinstance(given, kind):
+        raise InputError(f"{name}: {shown(given)} given; a {kind.__name__} is expected ({hint})")
+
+
 def counted(n: int, name: str) -> str:
     """A number of things.
 

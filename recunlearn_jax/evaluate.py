@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.mesh import spread
 
 METRICS = ("recall", "precision", "ndcg", "map", "hit")
@@ -212,6 +213,7 @@ _task_ranks = jax.jit(task_ranks)
 
 def ranks_found(embedding: jax.Array, task: RankingTask) -> np.ndarray:
     """Rank of every pair of a task in its user's list, int [n]; pairs of one user stand in ascending order, `NEVER` for what is hidden."""
+    _check_rows(embedding, task)
     ranks = np.asarray(_task_ranks(embedding, task))
     return ranks[np.asarray(task.relevant[:, :, 0]) < task.users.shape[1]]
 
@@ -226,6 +228,15 @@ def rank(embedding: Float[Array, "N d"], task: RankingTask, ks: Int[Array, "K"])
     return (total / jnp.maximum(jnp.sum(task.real, dtype=jnp.float32), 1)).T
 
 
+def _check_rows(embedding: jax.Array, task: RankingTask) -> None:
+    """An index beyond the rows would read the last one in silence."""
+    users, items = int(np.asarray(task.users).max()) + 1, len(task.hidden)
+    if embedding.ndim != 2 or len(embedding) < users + items:
+        raise InputError(
+            f"embedding: shape {embedding.shape}; rows of at least {users} users and of {items} items are expected by the task"
+        )
+
+
 def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) -> dict[str, float]:
     """Metrics of a model on a task, means over its users.
 
@@ -236,7 +247,14 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
 
     Returns:
         {"recall@20": ..., ...} for every metric and K.
+
+    Raises:
+        InputError: a length is no whole number of at least 1, or the rows are not those of the task's data.
     """
+    _check_rows(embedding, task)
+    odd = [k for k in ks if not isinstance(k, (int, np.integer)) or k < 1]
+    if odd:
+        raise InputError(f"ks: {shown(odd[0])}; whole numbers of at least 1 are allowed")
     cut = jnp.asarray([min(k, len(task.hidden)) for k in ks], jnp.int32)
     values = np.asarray(rank(embedding, task, cut))
     return {f"{name}@{k}": float(values[m, i]) for m, name in enumerate(METRICS) for i, k in enumerate(ks)}

@@ -30,7 +30,7 @@ def grow(
     dataset: Dataset,
     *,
     seed: int = 0,
-    run: Path | None = None,
+    run: str | Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Recommender:
     """Train a model further on data that has grown, with a fresh optimizer and early stopping as in `fit`.

@@ -18,14 +18,14 @@ MODALITIES = ("image", "text")  # that MMRec knows
 _PURIFIERS = {"image": "gate_v", "text": "gate_t"}
 
 
-def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a .safetensors file.
 
     Raises:
         InputError: it is missing or damaged.
     """
     try:
-        return load_file(regular(path))
+        return load_file(regular(Path(path)))
     except InputError:
         raise
     except Exception as error:  # the reader's own errors have no common base that it would name

@@ -62,13 +62,13 @@ def broken_at(entries: Iterable[Mapping[str, Any]]) -> int | None:
     return None
 
 
-def read(folder: Path) -> list[Entry]:
+def read(folder: str | Path) -> list[Entry]:
     """The entries of a model folder, oldest first; none where there is no ledger.
 
     Raises:
         InputError: a line is no entry, or does not follow from the one before.
     """
-    path = folder / FILE
+    path = Path(folder) / FILE
     if not path.exists():
         return []
     entries = []
@@ -105,9 +105,9 @@ def _is_entry(entry: Any) -> bool:
     )
 
 
-def write(folder: Path, entries: Iterable[Entry]) -> None:
+def write(folder: str | Path, entries: Iterable[Entry]) -> None:
     """Write the ledger of a folder; beside, then renamed."""
-    write_text(folder / FILE, "".join(canonical(entry).decode() + "\n" for entry in entries))
+    write_text(Path(folder) / FILE, "".join(canonical(entry).decode() + "\n" for entry in entries))
 
 
 def new_salt() -> str:
@@ -146,7 +146,7 @@ def told(entry: Mapping[str, Any]) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def answering(entries: Sequence[Entry], path: Path) -> int:
+def answering(entries: Sequence[Entry], path: str | Path) -> int:
     """Number, from 1, of the entry that answers a kept request.
 
     Args:
@@ -156,7 +156,7 @@ def answering(entries: Sequence[Entry], path: Path) -> int:
     Raises:
         InputError: no entry does, or the file has another form.
     """
-    kept = read_json(path)
+    kept = read_json(Path(path))
     try:
         digest = request_digest(kept["salt"], kept["request"])
     except (TypeError, LookupError, ValueError) as error:  # of another form, or with half a character in it

@@ -63,10 +63,10 @@ class Report(NamedTuple):
 
 
 def prepare(
-    interactions: Path,
-    folder: Path,
+    interactions: str | Path,
+    folder: str | Path,
     options: Options = Options(),
-    features: Mapping[str, Path] = {},
+    features: Mapping[str, str | Path] = {},
 ) -> Report:
     """Write a data folder from an interaction file and feature files.
 
@@ -82,13 +82,13 @@ def prepare(
         InputError: naming the file, the line, the value and what is allowed; then nothing has been written.
     """
     interactions, folder = Path(interactions), Path(folder)
-    features = {name: Path(path) for name, path in features.items()}
-    for name in (folder.name, *features):
+    contents = {name: Path(path) for name, path in features.items()}
+    for name in (folder.name, *contents):
         check_plain_name(name)
-    for path in (interactions, *features.values()):
+    for path in (interactions, *contents.values()):
         regular(path)
     with folders.new(folder) as beside:
-        report = _prepared(interactions, folder.name, options, features)
+        report = _prepared(interactions, folder.name, options, contents)
         put_dataset(report.dataset, beside)
     return report
 

@@ -16,7 +16,7 @@ from recunlearn_jax.backbones import Backbone, backbone_kind
 from recunlearn_jax.backbones.base import Data, Params, Sizes, check_tables, shape_of, sizes_of
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.errors import Note
+from recunlearn_jax.errors import Note, check_type
 from recunlearn_jax.mesh import devices_in_use, place
 from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import Sampler, build_sampler
@@ -77,7 +77,12 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before:
         config: names the backbone.
         sizes: array sizes to keep, of the larger data set that this one was edited from; its own where None.
         before: what this one was edited from; feature tables that are the same arrays are not put on the device once more.
+
+    Raises:
+        InputError: something else in the place of data or settings, or data that the backbone cannot be made for.
     """
+    check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
+    check_type(config, Config, "config", "such as `PRESETS['fast']`")
     kind = backbone_kind(config.backbone)
     dataset = kind.complete(dataset, config.model)
     backbone = kind.make(shape_of(dataset), config.model)

@@ -24,7 +24,7 @@ import numpy as np
 
 from recunlearn_jax.arrays import distinct, ranges
 from recunlearn_jax.dataset import Dataset, rank
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.files import read_json, read_text
 from recunlearn_jax.graph import keep_items
 from recunlearn_jax.removed_ids import RemovedIds
@@ -63,6 +63,9 @@ class Request:
             if len(chosen)
         ]
         return " ".join(parts) or "nothing"
+
+
+Asked = Request | Mapping[str, Any] | Sequence[str] | str  # what `as_request` takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,15 +175,45 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
     values = read_json(Path(path))
     if isinstance(values, dict) and {"request", "salt"} <= values.keys():  # kept by `recunlearn unlearn --keep-request`
         values = values["request"]
-    if not isinstance(values, dict) or not set(values) <= {*KINDS, "seed"}:
+    return _of_values(values, str(path), seed)
+
+
+def _of_values(values: Any, where: str, seed: int) -> Request:
+    """The request of a JSON object, or of a mapping of the same form."""
+    if not isinstance(values, Mapping) or not set(values) <= {*KINDS, "seed"}:
         raise InputError(
-            f"{path}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}"
+            f"{where}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}"
         )
-    modality = values.get("modality")
+    modality = values.get("modality", {})
     names = [modality] if isinstance(modality, str) else modality
-    if isinstance(names, list) and all(isinstance(name, str) for name in names):
-        values["modality"] = dict.fromkeys(names, "all")
-    return _checked(Request(**{"seed": seed, **values}), str(path))
+    if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
+        modality = dict.fromkeys(names, "all")
+    return _checked(Request(**{"seed": seed, **values, "modality": modality}), where)
+
+
+def as_request(given: Asked) -> Request:
+    """A request, however it is written.
+
+    Args:
+        given: a request; words as `parse` takes them, or one of them; or a mapping of what stands in a JSON file.
+
+    Raises:
+        InputError: anything else, or words or values that are not as they must be.
+
+    Examples:
+        >>> as_request({"users": [3, 14], "modality": "audio"}).describe()
+        'users:3,14 modality:audio'
+    """
+    if isinstance(given, Request):
+        return given
+    if isinstance(given, Mapping):
+        return _of_values(given, "request", 0)
+    words = [given] if isinstance(given, str) else given
+    if isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words):
+        return parse(words)
+    raise InputError(
+        f"request: {shown(given)} given; expected words such as ['users:3,14'], a mapping such as {{'users': [3, 14]}}, or a Request"
+    )
 
 
 def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
@@ -272,13 +305,13 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_id, value))
 
 
-def resolve(request: Request, dataset: Dataset) -> ForgetSet:
+def resolve(request: Asked, dataset: Dataset) -> ForgetSet:
     """Check a request against the data and draw its shares.
 
     Naming an id twice, or one that an earlier request removed, is harmless.
 
     Args:
-        request: from `parse`, `read_request` or built directly.
+        request: as `as_request` takes it.
         dataset: the data the original was trained on.
 
     Returns:
@@ -287,7 +320,8 @@ def resolve(request: Request, dataset: Dataset) -> ForgetSet:
     Raises:
         InputError: ids or a share of a wrong form, unknown ids or modalities, an empty request, or one that leaves nothing to train on.
     """
-    request = _checked(request, "request")
+    check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
+    request = _checked(as_request(request), "request")
     if request.describe() == "nothing":
         raise InputError("the request is empty; name users, items, pairs or a modality to forget")
     rng = np.random.default_rng([request.seed, 7])

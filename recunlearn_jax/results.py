@@ -14,18 +14,18 @@ SCHEMA_VERSION = 3
 INSIDE = "inside"  # the verdict on a figure that is no miss
 
 
-def write(path: Path, results: Mapping[str, Any]) -> dict[str, Any]:
+def write(path: str | Path, results: Mapping[str, Any]) -> dict[str, Any]:
     """Write results beside, then rename; returns them with their schema version and digest."""
-    return sealed.write(path, results, SCHEMA_VERSION)
+    return sealed.write(Path(path), results, SCHEMA_VERSION)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: str | Path) -> dict[str, Any]:
     """Results from a file.
 
     Raises:
         InputError: no results, those of another schema, or not as they were written.
     """
-    found = sealed.read(path, SCHEMA_VERSION, "results")
+    found = sealed.read(Path(path), SCHEMA_VERSION, "results")
     if "models" not in found:
         raise InputError(f"{path}: holds no results of a comparison or an audit")
     return found

@@ -37,7 +37,12 @@ SCHEMA_VERSION, MANIFEST, DATA = manifests.SCHEMA_VERSION, manifests.FILE, "data
 
 
 def begin(
-    run: Path, dataset: Dataset, folder: Path, config: Config, seed: int, facts: Mapping[str, Any] | None = None
+    run: str | Path,
+    dataset: Dataset,
+    folder: str | Path,
+    config: Config,
+    seed: int,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the manifest of a training run before its first epoch, or check that a killed one is being resumed as it was begun.
 
@@ -53,9 +58,10 @@ def begin(
     Raises:
         InputError: the folder holds a run of other data, settings or seed, or something else.
     """
+    run = Path(run)
     manifest = {
         "kind": "trained",
-        "data": str(folder.absolute()),
+        "data": str(Path(folder).absolute()),
         "data_checksum": dataset.checksum,
         "config": config_to_dict(config),
         "seed": seed,
@@ -93,7 +99,9 @@ def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Seque
     return found
 
 
-def finish(run: Path, trained: Recommender, outcome: dict[str, Any], entries: Sequence[ledger.Entry] = ()) -> None:
+def finish(
+    run: str | Path, trained: Recommender, outcome: dict[str, Any], entries: Sequence[ledger.Entry] = ()
+) -> None:
     """Save the best parameters and complete the manifest of a training run.
 
     Args:
@@ -102,6 +110,7 @@ def finish(run: Path, trained: Recommender, outcome: dict[str, Any], entries: Se
         outcome: its metrics.
         entries: ledger of the model that training went on from.
     """
+    run = Path(run)
     checkpoint.save_tree(run / checkpoint.MODEL, trained.params)
     manifest = manifest_of(run) | {"best": trained.best, "outcome": outcome} | _made(trained)
     event = "grown" if manifest.get("grown_from") else "trained"
@@ -109,13 +118,13 @@ def finish(run: Path, trained: Recommender, outcome: dict[str, Any], entries: Se
     manifests.write(run, manifest)
 
 
-def finished(run: Path) -> bool:
+def finished(run: str | Path) -> bool:
     """Whether a folder holds a model that is complete: its manifest is completed after its parameters are saved."""
-    return (run / MANIFEST).exists() and "info" in manifest_of(run)
+    return (Path(run) / MANIFEST).exists() and "info" in manifest_of(run)
 
 
 def save(
-    run: Path, model: Recommender, data: str, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()
+    run: str | Path, model: Recommender, data: str, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()
 ) -> dict[str, Any]:
     """Save a model whose data stands elsewhere; the manifest comes last.
 
@@ -129,6 +138,7 @@ def save(
     Returns:
         The manifest.
     """
+    run = Path(run)
     checkpoint.save_tree(run / checkpoint.MODEL, model.params)
     manifest = _described(model, data) | dict(facts)
     made_from = {key: manifest.get(key) for key in ("from_model", "method", "settings", "request_digest", "forgotten")}
@@ -139,7 +149,9 @@ def save(
     return manifest
 
 
-def release(run: Path, model: Recommender, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()) -> None:
+def release(
+    run: str | Path, model: Recommender, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()
+) -> None:
     """Save a model that has answered a request: parameters, retained data, manifest, ledger; nothing of what was forgotten.
 
     Args:
@@ -156,6 +168,7 @@ def release(run: Path, model: Recommender, facts: Mapping[str, Any], entries: Se
         raise InputError(
             f"the answer is not finite (in {odd[0]}), so nothing is released; smaller settings of the method may help"
         )
+    run = Path(run)
     put_dataset(model.dataset, run / DATA)
     save(run, model, DATA, facts, entries)
 
@@ -264,7 +277,7 @@ def ledger_of(run: str | Path) -> list[ledger.Entry]:
     return entries
 
 
-def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None) -> Recommender:
+def load(run: str | Path, known: Sequence[Setup] = (), data: str | Path | None = None) -> Recommender:
     """A model with its data, ready to serve, judge or unlearn from; over the mesh where one is set.
 
     Args:
@@ -292,9 +305,9 @@ def load(run: str | Path, known: Sequence[Setup] = (), data: Path | None = None)
     )
 
 
-def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: Path | None) -> Setup:
+def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: str | Path | None) -> Setup:
     recorded = run / manifest["data"]  # an absolute path stands for itself
-    folder = data or recorded
+    folder = Path(data or recorded)
     if not folder.exists():
         raise InputError(
             f"{folder}: the data of {run} is not there; put it back, or name the place where it stands now with "

@@ -5,7 +5,7 @@ import numpy as np
 
 from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, shown
 from recunlearn_jax.evaluate import top_items
 
 _lists = jax.jit(top_items, static_argnames="k")
@@ -24,14 +24,22 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
         int32 [n, k], best first; -1 where fewer than k items are left for a user.
 
     Raises:
-        InputError: a user is no whole number, is unknown or named twice, or has no train interaction to recommend from; or k < 1.
+        InputError: a user is no whole number, is unknown or named twice, or has no train interaction to recommend from; k is no whole
+            number of at least 1; or the rows are not those of these data.
     """
+    nodes = dataset.num_users + dataset.num_items
+    if embedding.shape[:-1] != (nodes,):
+        raise InputError(
+            f"embedding: shape {embedding.shape}; [{nodes}, d] is allowed, a row for each user and each item of the data"
+        )
     users = np.asarray(users)
+    if users.ndim != 1:
+        raise InputError(f"users: shape {users.shape}; a list of users is allowed")
     if len(users) and users.dtype.kind not in "iu":
         raise InputError(f"users are {users.dtype}; whole numbers are allowed")
     users = users.astype(np.int64)
-    if k < 1:
-        raise InputError(f"k is {k}; at least 1 is allowed")
+    if not isinstance(k, (int, np.integer)) or k < 1:
+        raise InputError(f"k is {shown(k)}; a whole number of at least 1 is allowed")
     if len(np.unique(users)) != len(users):
         raise InputError("a user is named twice; name each user once")
     unknown = users[~np.isin(users, dataset.train[:, 0])]

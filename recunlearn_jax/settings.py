@@ -209,10 +209,20 @@ def _read_value(text: str) -> Any:
         return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def check_seed(seed: Any, where: str = "seed") -> int:
+def check_seed(seed: Any, where: str = "seed", following: int = 0) -> int:
     """A seed that all random generators take.
 
+    Args:
+        seed: a whole number.
+        where: begins the message of a refusal.
+        following: how many seeds after it are taken, too.
+
     Raises:
-        InputError: it is another value.
+        InputError: it is another value, or too large for those that follow.
     """
-    return _checked(seed, CountFromZero, where)
+    seed = _checked(seed, CountFromZero, where)
+    if seed > _LARGEST - following:
+        raise InputError(
+            f"{where}: {seed}; at most {_LARGEST - following} is allowed, since the {following} seeds after it are taken, too"
+        )
+    return seed

@@ -173,7 +173,7 @@ def fit(
     config: Config = PRESETS["faithful"],
     *,
     seed: int = 0,
-    run: Path | None = None,
+    run: str | Path | None = None,
     sizes: Sizes | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Recommender:
@@ -193,7 +193,6 @@ def fit(
     Raises:
         InputError: the loss is not finite, or this device lacks the precision asked for.
     """
-    check_precision(config.train.precision)
     with stopwatch() as seconds:
         trained = train(set_up(dataset, config, sizes), seed, run=run, on_epoch=on_epoch)
     return dataclasses.replace(trained, seconds=seconds + trained.seconds)
@@ -205,7 +204,7 @@ def train(
     *,
     epochs: int | None = None,
     start: Params | None = None,
-    run: Path | None = None,
+    run: str | Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Recommender:
     """`fit` for a data set that is set up; its seconds are those of an earlier process, where training goes on from its checkpoint.
@@ -217,7 +216,7 @@ def train(
         epochs: train exactly so many, whatever the valid pairs say; None for early stopping.
         start: parameters before the first epoch; those of the seed where None.
     """
-    config = setup.config
+    config, run = setup.config, None if run is None else Path(run)
     check_precision(config.train.precision)
     key = jax.random.key(check_seed(seed))
     if setup.backbone.solve is not None:

@@ -17,6 +17,7 @@ os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="recunlearn-test
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -53,6 +54,14 @@ def shop():
     from recunlearn_jax.synthetic import toy
 
     return toy(80, 60, pairs_per_user=6, clusters=4, feature_size=6)
+
+
+@pytest.fixture
+def unchecked():
+    """Without the checks of annotations: what a user is told of an argument of another type is what the code itself says."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,9 @@ from recunlearn_jax import runs
 from recunlearn_jax.comparison import PARTS, claim, compare
 from recunlearn_jax.config import Config, TrainConfig, config_to_dict
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.requests import parse
+from recunlearn_jax.recommender import set_up
+from recunlearn_jax.requests import parse, resolve
+from recunlearn_jax.train import fit
 
 CONFIG = Config("mf", train=TrainConfig(batch_size=128, max_epochs=2))
 LEAST = {"methods": ["surgery"], "golds": {"independent": 1, "coupled": 0}, "checks": ["utility"]}
@@ -37,6 +39,32 @@ def test_an_original_serves_a_further_request(shop, tmp_path):
     }.items():
         with pytest.raises(InputError, match="was trained with other settings, another seed or on other data"):
             compare(data, parse(["users:5%"]), config, **options, seed=seed, out=tmp_path / name)
+
+
+def test_something_else_in_the_place_of_data_or_settings(shop, tmp_path, unchecked):
+    """A folder for its data, the name of settings for them: told wherever either is taken."""
+    calls = {
+        "fit": fit,
+        "set_up": set_up,
+        "compare": lambda data, config: compare(data, "users:5%", config, **LEAST, out=tmp_path / "out"),
+    }
+    for name, call in calls.items():
+        with pytest.raises(InputError, match="dataset: 'data/shop' given; a Dataset is expected"):
+            call("data/shop", CONFIG)
+        with pytest.raises(InputError, match="config: 'fast' given; a Config is expected"):
+            call(shop, "fast")
+        assert not list(tmp_path.iterdir()), name
+    with pytest.raises(InputError, match="dataset: 'data/shop' given; a Dataset is expected"):
+        resolve("users:5%", "data/shop")
+
+
+@pytest.mark.parametrize(
+    ("seed", "told"), [(2**31 - 1, "seed: 2147483647; at most 2147483547 is allowed"), ("1", "seed"), (-1, "seed")]
+)
+def test_a_seed_that_leaves_none_for_the_golds_is_refused_at_once(shop, tmp_path, seed, told):
+    with pytest.raises(InputError, match=told):
+        compare(shop, "users:5%", CONFIG, **LEAST, seed=seed, out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kept", ["null", "[]", "3", '"text"', "{}", '{"config": null}', '{"config": {}}'])

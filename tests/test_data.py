@@ -206,7 +206,7 @@ CHANGES = {
     "one more item": lambda d: {"num_items": 8, "removed_items": np.zeros(8, bool), "features": {}, "similarities": {}},
     "ids of users": lambda d: {"user_ids": ["a", "b", "c", "d", "e"]},
     "other ids of users": lambda d: {"user_ids": ["a", "b", "c", "d", "f"]},
-    "ids of items": lambda d: {"item_ids": ["a", "b", "c", "d", "e", "f", ""]},
+    "ids of items": lambda d: {"item_ids": ["a", "b", "c", "d", "e", "f", "g"]},
     "a train pair less": lambda d: {"train": d.train[1:]},
     "another item in a pair": lambda d: {"train": sorted_pairs([*d.train[1:].tolist(), (0, 6)])},
     "another user in a pair": lambda d: {"train": sorted_pairs([*d.train[1:].tolist(), (4, 0)])},
@@ -278,6 +278,14 @@ BAD_CONTENT = {
     "an id twice": ({"user_ids": ["a", "b", "a", "c", "d"]}, "user_ids: an id stands there twice"),
     "an id with a line break": ({"user_ids": ["a\n", "b", "", "c", "d"]}, "'a.+n' is no id"),
     "ids that are numbers": ({"user_ids": [1, 2, 3, 4, 5]}, "user_ids: 1 is no id"),
+    "an id that is empty": (
+        {"user_ids": ["a", "b", "", "c", "d"]},
+        r"user_ids: the id of user 2 \(line 3 in a file\) is empty",
+    ),
+    "an id of what was removed": (
+        {"item_ids": list("abcdefg"), "removed_items": np.arange(7) == 6},
+        "item_ids: item 6 was removed by an earlier request, and its id 'g' is still there",
+    ),
     "a path as name": ({"name": "../shop"}, "'../shop' is no plain name"),
     "an absolute name": ({"name": "/shop"}, "is no plain name"),
     "a hidden name": ({"name": ".shop"}, "is no plain name"),
@@ -336,8 +344,9 @@ def test_item_graphs_are_put_in_order():
 def test_operators_ids(tmp_path):
     """They stand in the folder, and everything that names a user or an item speaks them."""
     ids = {
-        "user_ids": ["ann", "007", "", "zoë", "a\u00a0b \U0001f468\u200d\U0001f469"],
+        "user_ids": ["ann", "007", "a\u00a0b \U0001f468\u200d\U0001f469", "zoë", ""],
         "item_ids": [f"B0{i}" for i in range(7)],
+        "removed_users": np.arange(5) == 4,
     }
     dataset = small_dataset().replace(**ids)
     read = read_dataset(write_dataset(dataset, tmp_path / "small"))

@@ -27,6 +27,7 @@ from recunlearn_jax.evaluate import (
     pair_scores,
     ranking_metrics,
     ranking_task,
+    ranks_found,
     relevant_ranks,
     report,
     top_items,
@@ -403,10 +404,35 @@ def test_recommend_by_default_gives_20_or_all():
         ([99], 2, "user 99 has no interaction"),
         ([0, -1], 2, "user -1 has no interaction"),
         ([0, 1, 0], 2, "named twice"),
-        ([0], 0, "k is 0; at least 1"),
+        (0, 2, r"users: shape \(\); a list of users"),
+        ([[0, 1]], 2, r"users: shape \(1, 2\); a list of users"),
+        ([0], 0, "k is 0; a whole number of at least 1"),
     ],
 )
 def test_recommend_refuses(users, k, message):
     embedding, *_ = random_case(9)
     with pytest.raises(InputError, match=message):
         recommend(jnp.asarray(embedding), small_dataset(), np.array(users), k)
+
+
+def test_rows_of_other_data_are_refused():
+    """An index beyond the rows would read the last one, and the numbers would look like any other."""
+    embedding, relevant, masked = random_case(10)
+    rows, dataset, task = jnp.asarray(embedding), small_dataset(), task_of(relevant, masked)
+    ranked = (lambda rows: ranking_metrics(rows, task, KS), lambda rows: ranks_found(rows, task))
+    for few in (rows[:-1], rows[:ITEMS], rows[0]):
+        for call in (*ranked, lambda few: recommend(few, dataset, np.array([0]))):
+            with pytest.raises(InputError, match="embedding: shape"):
+                call(few)
+    with pytest.raises(InputError, match="embedding: shape"):
+        recommend(jnp.concatenate([rows, rows]), dataset, np.array([0]))
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "20", None])
+def test_lengths_of_lists_are_whole_numbers(k, unchecked):
+    embedding, relevant, masked = random_case(11)
+    rows = jnp.asarray(embedding)
+    with pytest.raises(InputError, match=r"ks: .*; whole numbers of at least 1"):
+        ranking_metrics(rows, task_of(relevant, masked), (1, k))
+    with pytest.raises(InputError, match=r"k is .*; a whole number of at least 1"):
+        recommend(rows, small_dataset(), np.array([0]), k)

@@ -2,9 +2,12 @@
 
 import ast
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -195,3 +198,32 @@ def test_public_names():
         assert is_module == (name in recunlearn_jax._MODULES), name
     with pytest.raises(AttributeError, match="nothing"):
         _ = recunlearn_jax.nothing
+
+
+def documented() -> dict[str, Callable[..., object]]:
+    """Every function of the API page, and those of the modules that the package hands on."""
+    page = (PACKAGE.parent / "docs" / "api.md").read_text()
+    found = {}
+    for path in re.findall("(?m)^::: (.+)$", page):
+        module, _, name = path.rpartition(".")
+        thing = getattr(importlib.import_module(module), name, None)
+        found[path] = importlib.import_module(path) if thing is None else thing
+    found |= {name: importlib.import_module(f"{PACKAGE.name}.{name}") for name in recunlearn_jax._MODULES}
+    for path, thing in list(found.items()):
+        if isinstance(thing, types.ModuleType):
+            own = (f for f in vars(thing).values() if getattr(f, "__module__", None) == thing.__name__)
+            found |= {f"{path}.{f.__name__}": f for f in own if not f.__name__.startswith("_")}
+    return {path: thing for path, thing in found.items() if isinstance(thing, types.FunctionType)}
+
+
+def test_a_path_may_be_text():
+    """In every function that users call, wherever a path is taken, "runs/model" does as well as Path("runs/model")."""
+    found, paths = documented(), 0
+    for path, function in found.items():
+        for name, kind in inspect.signature(function, eval_str=True).parameters.items():
+            told = str(kind.annotation)
+            if "pathlib.Path" in told or kind.annotation is Path:
+                paths += 1
+                assert "str | pathlib.Path" in told, f"{path}: {name} is {told}"
+    assert len(found) > 60
+    assert paths > 25

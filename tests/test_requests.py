@@ -251,6 +251,48 @@ def test_a_recorded_request_can_be_asked_again(tmp_path):
     assert resolve(again, dataset).checksum == resolve(request, dataset).checksum
 
 
+WRITTEN = {
+    "one word": "users:1",
+    "words": ["users:1"],
+    "a tuple of words": ("users:1",),
+    "a mapping": {"users": [1]},
+    "a mapping with an array": {"users": np.array([1])},
+    "a request": Request(users=[1]),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_a_request_is_taken_however_it_is_written(how):
+    dataset = small_dataset(2)
+    assert resolve(WRITTEN[how], dataset).checksum == resolve(parse(["users:1"]), dataset).checksum
+
+
+def test_a_mapping_is_read_like_a_file(tmp_path):
+    for values in ({"modality": "audio"}, {"modality": ["audio"], "seed": 3}, {"items": "40%", "pairs": [[0, 1]]}):
+        given = json.loads(json.dumps(values))
+        assert requests.as_request(given) == read_request(written(tmp_path, values))
+        assert given == values  # what was handed in stays as it was
+
+
+@pytest.mark.parametrize(
+    ("given", "part"),
+    [
+        (None, "None given; expected words such as"),
+        (3, "3 given; expected words"),
+        ([3, 14], "[3, 14] given; expected words"),
+        (np.array(["users:1"]), "expected words"),
+        ({"user": [3]}, "request: a request is an object with the keys users, items, pairs, modality, seed"),
+        ({3: "users"}, "request: a request is an object with the keys"),
+        ({"users": 3}, "request: users: 3 given; expected a share"),
+        ({"modality": None}, "request: modality None given"),
+        ({"users": "5%", "seed": -1}, "request: seed -1 given"),
+        (["user:3"], "'user:3'"),
+    ],
+)
+def test_what_is_no_request(given, part):
+    assert part in refusal(resolve, given, small_dataset(2))
+
+
 # Resolving
 
 

@@ -268,6 +268,7 @@ def test_what_the_guard_watches_is_recall(shop):
         ({"method": "gold"}, "method 'gold' retrains, or prepares"),
         ({"method": "sisa"}, "method 'sisa' retrains, or prepares"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**31 - 1, "canaries": 0, "requests": 8, "updates": 2}, "seed: 2147483647; at most 2146468647"),
     ],
 )
 def test_what_a_replay_does_not_take(shop, tmp_path, words, message):

@@ -18,7 +18,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import forget_task, ranking_metrics
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.recommender import Recommender, set_up
-from recunlearn_jax.requests import forget_pairs, parse, resolve
+from recunlearn_jax.requests import forget_pairs, parse, resolve, to_json
 from recunlearn_jax.sampling import build_sampler, draw_pairs
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
@@ -76,7 +76,8 @@ def test_words_a_request_and_a_forget_set_are_one(original):
     request = parse(WORDS)
     forget_set = resolve(request, original.dataset)
     changed = mmrecun.Settings(**SETTINGS["mmrecun"])
-    asked = ((WORDS, SETTINGS["mmrecun"]), (request, changed), (forget_set, changed))
+    kept = to_json(request)
+    asked = ((WORDS, SETTINGS["mmrecun"]), (request, changed), (kept, changed), (forget_set, changed))
     first, *others = (answer(original, what, "mmrecun", settings, seed=5) for what, settings in asked)
     for other in others:
         assert same(first.params, other.params)
@@ -102,9 +103,11 @@ def test_no_settings_are_the_defaults_and_no_method_is_delta(original):
         ("mmrecun", finetune.Settings(), r"mmrecun: settings are recunlearn_jax\.unlearn\.mmrecun\.Settings; got"),
         ("surgery", {"steps": 3}, "surgery: unknown setting 'steps'"),
         ("mmrecum", None, "method 'mmrecum' is not known; did you mean 'mmrecun'?"),
+        (None, None, "method None is not known"),
+        (["delta"], None, r"method \['delta'\] is not known"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(method, settings, message, original):
+def test_settings_that_do_not_fit_are_refused(method, settings, message, original, unchecked):
     with pytest.raises(InputError, match=message):
         answer(original, ["users:3"], method, settings)
 
@@ -294,6 +297,16 @@ def test_canary_rank_is_the_rank_by_cosine():
         assert rank == 1 + np.sum(cosine > cosine[b])
 
 
+def test_something_else_in_the_place_of_a_model_or_a_memory(original, unchecked):
+    for other in (3, "memory", {}, original):
+        with pytest.raises(InputError, match=r"memory: .* given; a Memory is expected"):
+            answer(original, ["users:4"], "delta", memory=other)
+    for other in ("runs/model", None, original.setup):
+        for call in (lambda other=other: answer(other, ["users:4"]), lambda other=other: prepare(other, "delta")):
+            with pytest.raises(InputError, match=r"original: .* given; a Recommender is expected"):
+                call()
+
+
 def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_path):
     """Otherwise what an earlier request removed would come back, or another request's training would be taken up."""
     memory = prepare(original, "amnesiac", {"epochs": 1})
@@ -311,7 +324,7 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
     with pytest.raises(InputError, match="prepared with seed 2, not 0"):
         answer(original, ["users:4"], "delta", memory=prepare(original, "delta", seed=2))
     answer(original, ["users:3"], "surgery", work=tmp_path)
-    answer(original, ["users:3"], "surgery", work=tmp_path)  # the same call goes on
+    answer(original, ["users:3"], "surgery", work=str(tmp_path))  # the same call goes on
     for words, method, seed in ((["users:4"], "surgery", 0), (["users:3"], "surgery", 1), (["users:3"], "mmrecun", 0)):
         with pytest.raises(InputError, match="holds work on another request"):
             answer(original, words, method, seed=seed, work=tmp_path)

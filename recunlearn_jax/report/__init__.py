@@ -33,13 +33,14 @@ __all__ = [
 ]
 
 
-def write(results: dict[str, Any], folder: Path) -> list[Path]:
+def write(results: dict[str, Any], folder: str | Path) -> list[Path]:
     """Write table.md and the plots of a comparison into a folder, and audit.md and its plot where it was audited.
 
     Args:
         results: of a comparison, or of an audit, which has no seconds and so no table.md.
         folder: made where it is not there.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     if "curves" in results:

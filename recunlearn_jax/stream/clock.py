@@ -30,7 +30,7 @@ class Clock(NamedTuple):
     times: np.ndarray  # float64 [|train|], in the order of `dataset.train`
 
 
-def read_clock(folder: Path, seed: int = 0) -> tuple[Dataset, Clock]:
+def read_clock(folder: str | Path, seed: int = 0) -> tuple[Dataset, Clock]:
     """A data set and its clock.
 
     Args:

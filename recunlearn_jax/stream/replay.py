@@ -45,6 +45,10 @@ COMPARED = 1000  # users whose lists are compared with the Golds'
 WATCHED_FIGURE = f"watched recall@{K}"
 WATCHED = 5000  # users whose valid pairs the guard looks at; of a thousand, chance alone moves Recall by some percent
 _BLOCK = 1000
+RETRAINED, GOLDS = (
+    10**6,
+    1000,
+)  # seeds after the stream's own that retrained models begin with, and those of one quarter's Golds
 
 
 class Stream(NamedTuple):
@@ -77,7 +81,7 @@ def replay(
     learning: Learning | None = None,
     guard: Guard | None = None,
     seed: int = 0,
-    out: Path,
+    out: str | Path,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Replay a data set as a stream with removal requests; cut off at any time, the same call goes on.
@@ -104,6 +108,7 @@ def replay(
         InputError: see `plan.make_plan`; a backbone or a method that cannot go on; or OUT holds another stream.
     """
     settings.check_seed(seed)
+    out = Path(out)
     for name, count in (("golds", golds), ("canaries", canaries)):
         if count < 0:
             raise InputError(f"{name} is {count}; 0 or more is allowed")
@@ -119,6 +124,7 @@ def replay(
     learning, guard = learning or Learning(), guard or Guard()
     planted, found = plant(dataset, canaries, seed=seed) if canaries else (dataset, None)
     plan = make_plan(planted, clock, requests=requests, updates=updates, begin=begin, canaries=found, seed=seed)
+    settings.check_seed(seed, following=RETRAINED + GOLDS * (len(plan.events) + 1))
     sizes = sizes_of_stream(planted, neighbours_of(config.model))
     stream = Stream(planted, found, plan, config, sizes, learning, guard, method, golds, seed, out)
     identity = {
@@ -183,7 +189,7 @@ def _after(
         return model, [entry]
     with stopwatch() as seconds:
         setup = set_up(model.dataset, stream.config, stream.sizes, model.setup)
-        model = train(setup, stream.seed + 10**6 + index, run=stream.out / f"retrained-{index}")
+        model = train(setup, stream.seed + RETRAINED + index, run=stream.out / f"retrained-{index}")
         jax.block_until_ready(model.rows)
     folders.discard(stream.out / f"retrained-{index}")
     spent = {
@@ -315,7 +321,7 @@ def _compared(event: Quarter, index: int, model: Recommender, stream: Stream) ->
     for i in range(stream.golds):
         folder = stream.out / f"gold-{event.number}-{i + 1}"
         with stopwatch() as seconds:
-            gold = train(setup, stream.seed + 1000 * event.number + i + 1, run=folder)
+            gold = train(setup, stream.seed + GOLDS * event.number + i + 1, run=folder)
         rows.append({**figures(gold), "seconds": (seconds + gold.seconds).running, "epochs": gold.info["epochs"]})
         lists.append(top_lists(gold.rows, gold.dataset, users, K))
         folders.discard(folder)

@@ -3,7 +3,7 @@
 words -> Request -> ForgetSet -> Problem (the data edited once) -> Method.forget -> removal and checks -> Recommender
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import jax
 from recunlearn_jax import settings as settings_
 from recunlearn_jax.backbones.base import check_tables
 from recunlearn_jax.config import config_to_dict
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.evaluate import forget_task, held_out_task, report
 from recunlearn_jax.files import read_json, write_json
 from recunlearn_jax.recommender import Recommender, fresh_ids, set_up
-from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, parse, resolve, retained
+from recunlearn_jax.requests import Asked, ForgetSet, forget_pairs, resolve, retained
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
 from recunlearn_jax.unlearn.methods import METHODS
@@ -27,19 +27,20 @@ from recunlearn_jax.unlearn.spare import spare as spare_of
 
 def answer(
     original: Recommender,
-    request: ForgetSet | Request | Sequence[str] | str,
+    request: ForgetSet | Asked,
     method: str = "delta",
     settings: Any = None,
     *,
     seed: int = 0,
     memory: Memory | None = None,
-    work: Path | None = None,
+    work: str | Path | None = None,
 ) -> Recommender:
     """Answer a removal request: the model without what is to be forgotten.
 
     Args:
         original: a recommender; the answer to an earlier request will do.
-        request: words such as ["users:5%", "items:7"], a request, or a forget set resolved on the original's data.
+        request: words such as ["users:5%", "items:7"], a mapping such as {"users": "5%", "items": [7]}, a `Request`, or a forget set
+            resolved on the original's data.
         method: name in `METHODS`.
         settings: of the method; its defaults where None.
         seed: of the method.
@@ -65,8 +66,10 @@ def answer(
         >>> answered.dataset.removed_users.nonzero()[0].tolist()
         [3, 14]
     """
+    check_type(original, Recommender, "original", "`runs.load` reads a model folder")
     chosen, settings = find(method, settings)
     settings_.check_seed(seed)
+    work = None if work is None else Path(work)
     forget_set = resolved(request, original)
     check_tables(original.backbone, original.params)
     if original.backbone.solve is not None and not chosen.exact:
@@ -114,7 +117,7 @@ def answer(
 
 
 def prepare(
-    original: Recommender, method: str, settings: Any = None, *, seed: int = 0, work: Path | None = None
+    original: Recommender, method: str, settings: Any = None, *, seed: int = 0, work: str | Path | None = None
 ) -> Memory:
     """What a method does before any request comes; `answer` with the same seed and this memory does not repeat it.
 
@@ -126,7 +129,10 @@ def prepare(
         What the method remembers, and for methods that move single rows a spare copy of the model, which an answer writes in place. Its
         `original` is to be in service from then on: the model given, on graphs without gaps (see `Setup`), or one that the method made.
     """
+    check_type(original, Recommender, "original", "`runs.load` reads a model folder")
     chosen, settings = find(method, settings)
+    settings_.check_seed(seed)
+    work = None if work is None else Path(work)
     if not chosen.in_place:
         return _prepared(original, method, settings, seed, work)
     with stopwatch() as seconds:
@@ -181,6 +187,7 @@ def _check_memory(memory: Memory, original: Recommender, method: str, settings: 
     Raises:
         InputError: it is not.
     """
+    check_type(memory, Memory, "memory", "`prepare` makes one")
     if original is not memory.of and original is not memory.original:
         raise InputError(f"method {method!r}: its memory was prepared for another model; prepare anew")
     for name, kept, asked in (("settings", memory.settings, settings), ("seed", memory.seed, seed)):
@@ -232,9 +239,9 @@ def find(method: str, settings: Any) -> tuple[Method, Any]:
     Raises:
         InputError: an unknown method or setting, or settings of another method.
     """
-    if method not in METHODS:
-        hint = settings_.suggestion(method, METHODS, "choose from")
-        raise InputError(f"method {method!r} is not known{hint}")
+    if not isinstance(method, str) or method not in METHODS:
+        hint = settings_.suggestion(str(method), METHODS, "choose from")
+        raise InputError(f"method {shown(method)} is not known{hint}")
     chosen = METHODS[method]
     if settings is None:
         settings = chosen.Settings()
@@ -245,11 +252,10 @@ def find(method: str, settings: Any) -> tuple[Method, Any]:
     return chosen, settings
 
 
-def resolved(request: ForgetSet | Request | Sequence[str] | str, original: Recommender) -> ForgetSet:
+def resolved(request: ForgetSet | Asked, original: Recommender) -> ForgetSet:
     """The forget set of a request on the original's data."""
     if not isinstance(request, ForgetSet):
-        words = [request] if isinstance(request, str) else request
-        return resolve(words if isinstance(words, Request) else parse(words), original.dataset)
+        return resolve(request, original.dataset)
     if len(request.forget) != len(original.dataset.train):
         raise InputError(
             f"request: a forget set of {len(request.forget)} train pairs; the model's data has {len(original.dataset.train)}"
