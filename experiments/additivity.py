@@ -26,7 +26,7 @@ from recunlearn_jax.unlearn import answer
 
 RESULT = Path(__file__).parent / "results" / "additivity_tiktok.json"
 RUNS = Path("runs/additivity")
-PARTS = {"users:5%": (2, 4, 16), "items:5%": (2, 4), "pairs:5%": (2, 4)}  # of each request
+PARTS = dict.fromkeys(("users:5%", "items:5%", "pairs:5%"), (2, 4, 16))  # of each request
 
 
 def dealt(dataset, forget_set: ForgetSet, parts: int) -> list[Request]:

@@ -154,6 +154,18 @@ def last_epochs() -> str:
     return written(("tiktok, users:5%", *probes), rows)
 
 
+def additivity() -> str:
+    """The effects of parts of a request, added up, against the effect of the whole."""
+    result = read_json(RESULTS / "additivity_tiktok.json")
+    probes = ("similarities", "affected scores", "other scores", "retained pairs")
+    rows = [
+        (word if first else "", f"{parts} parts", *(_pair({"figures": row}, p) for p in probes))
+        for word, by_parts in result["rows"].items()
+        for first, (parts, row) in zip((True, *[False] * 9), by_parts.items(), strict=False)
+    ]
+    return written(("tiktok", "sum of the effects of", *probes), rows)
+
+
 def sequence() -> str:
     """One request for all against twenty in a row."""
     result = read_json(RESULTS / "sequence_tiktok.json")

@@ -8,6 +8,7 @@ import re
 from committed import RESULTS, ROOT
 from forgetting_tables import (
     ablation,
+    additivity,
     check,
     demo,
     forgetting,
@@ -57,6 +58,7 @@ TABLES = {
     "forgetting": forgetting,
     "replay": replay,
     "last_epochs": last_epochs,
+    "additivity": additivity,
     "likelihood": likelihood,
     "sequence": sequence,
     "instruments": instruments,

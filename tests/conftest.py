@@ -12,6 +12,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", COMPILER_FLAGS]
 )
 
+# Where in Python an operation was written is a fifth of the time to trace and compile under pytest, whose calls stand deep in one another.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+
 # Command lines that tests call keep their programs in a folder of this test run.
 os.environ.setdefault("XDG_CACHE_HOME", tempfile.mkdtemp(prefix="recunlearn-test-cache-"))
 
