@@ -159,11 +159,15 @@ def additivity() -> str:
     result = read_json(RESULTS / "additivity_tiktok.json")
     probes = ("similarities", "affected scores", "other scores", "retained pairs")
     rows = [
-        (word if first else "", f"{parts} parts", *(_pair({"figures": row}, p) for p in probes))
+        (
+            word if first else "",
+            parts if parts == "delta" else f"sum of {parts} parts",
+            *(_pair({"figures": row}, p) for p in probes),
+        )
         for word, by_parts in result["rows"].items()
         for first, (parts, row) in zip((True, *[False] * 9), by_parts.items(), strict=False)
     ]
-    return written(("tiktok", "sum of the effects of", *probes), rows)
+    return written(("tiktok", "", *probes), rows)
 
 
 def sequence() -> str:
