@@ -17,6 +17,7 @@ _HOMES = {
     "write_dataset": "data",
     "toy": "synthetic",
     "Request": "requests",
+    "as_request": "requests",
     "parse": "requests",
     "read_request": "requests",
     "resolve": "requests",

@@ -22,11 +22,11 @@ from recunlearn_jax.config import PRESETS, Config, config_from_dict, config_to_d
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
-from recunlearn_jax.errors import InputError, check_type
+from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.files import read_json, write_json
 from recunlearn_jax.recommender import Recommender, Setup, set_up
 from recunlearn_jax.requests import Asked, ForgetSet, as_request, to_json
-from recunlearn_jax.settings import check_seed
+from recunlearn_jax.settings import check_seed, seed_after
 from recunlearn_jax.stopwatch import Seconds, stopwatch
 from recunlearn_jax.train import train
 from recunlearn_jax.unlearn import METHODS, answer, prepare
@@ -73,7 +73,7 @@ def compare(
     config: Config = PRESETS["faithful"],
     *,
     methods: Sequence[str] | Mapping[str, Any] = ("delta", "surgery", "finetune", "mmrecun"),
-    golds: int | Mapping[str, int] = 3,
+    golds: int | str | Mapping[str, int] = 3,
     plant: Mapping[str, int] | None = None,
     checks: Sequence[str] | None = None,
     shadows: int = 0,
@@ -111,11 +111,10 @@ def compare(
     check_type(config, Config, "config", "such as `PRESETS['fast']`")
     request, out = as_request(request), Path(out)
     chosen = {name: find(name, settings)[1] for name, settings in _with_settings(methods).items()}
-    checks = usual_checks() if checks is None else list(checks)
+    checks = usual_checks() if checks is None else [checks] if isinstance(checks, str) else list(checks)
     numbers = number_of(golds)
     _check_arguments(chosen, numbers, checks, shadows)
-    # Golds are a hundred seeds apart; further originals, shadows and requests in parts take the next ones.
-    check_seed(seed, following=100 * numbers["independent"] + numbers["coupled"] + shadows)
+    check_seed(seed)
     case = make_case(dataset, request, config, plant)._replace(shadows=shadows, work=out / PARTS)
     identity = {
         "data": dataset.name,
@@ -134,13 +133,15 @@ def compare(
         tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")
         parts: dict[str, Part] = {"original": Part(original, place.commit("original"))}
         for name, settings in chosen.items():
-            parts |= answered(place, name, Attempt(name, settings, seed + 1), original)
+            parts |= answered(place, name, Attempt(name, settings, seed_after(seed, 1)), original)
             spent = parts[name].model.seconds
             tell(f"{name}: {spent.running:.2f} s and {spent.compiling:.1f} s compiling")
         retrained = {}
         for i in range(1, numbers["independent"] + 1):
             name = f"gold-{i}"
-            retrained |= answered(place, name, Attempt("gold", METHODS["gold"].Settings(), seed + 100 * i), original)
+            retrained |= answered(
+                place, name, Attempt("gold", METHODS["gold"].Settings(), seed_after(seed, 100 * i)), original
+            )
             made = retrained[name].model
             tell(
                 f"gold {i} of {numbers['independent']}: best epoch {made.info['best_epoch']}, {made.seconds.total:.1f} s"
@@ -149,7 +150,7 @@ def compare(
         for i in range(numbers["coupled"]):
             name = f"coupled-{i + 1}"
             of = f"original-{i + 1}" if i else "original"
-            before = trained(place, seed + i, on_epoch, of) if i else original
+            before = trained(place, seed_after(seed, i), on_epoch, of) if i else original
             coupled |= answered(place, name, Attempt("coupled", METHODS["coupled"].Settings(), seed), before, of)
             replays[name] = Replay(before, coupled[name].model)
             tell(f"coupled Gold {i + 1} of {numbers['coupled']}: {coupled[name].model.seconds.total:.1f} s")
@@ -180,7 +181,9 @@ def compare(
 
 
 def _with_settings(methods: Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
-    return methods if isinstance(methods, Mapping) else dict.fromkeys(methods)
+    if isinstance(methods, Mapping):
+        return methods
+    return dict.fromkeys([methods] if isinstance(methods, str) else methods)
 
 
 def parse_golds(words: str) -> dict[str, int]:
@@ -204,17 +207,23 @@ def parse_golds(words: str) -> dict[str, int]:
     return found
 
 
-def number_of(golds: int | Mapping[str, int]) -> dict[str, int]:
-    """How many Golds of each kind.
+def number_of(golds: int | str | Mapping[str, int]) -> dict[str, int]:
+    """How many Golds of each kind, from a number, from words as `parse_golds` takes them, or by kind.
 
     Raises:
-        InputError: an unknown kind, or a negative number.
+        InputError: anything else, an unknown kind, or a negative number.
 
     Examples:
         >>> number_of({"coupled": 2, "independent": 5})
         {'independent': 5, 'coupled': 2}
     """
-    given = {"independent": golds} if isinstance(golds, int) else dict(golds)
+    given = (
+        parse_golds(golds) if isinstance(golds, str) else {"independent": golds} if isinstance(golds, int) else golds
+    )
+    if not isinstance(given, Mapping) or not all(type(count) is int for count in given.values()):
+        raise InputError(
+            f"golds is {shown(golds)}; a number, or such as {{'coupled': 2, 'independent': 5}}, is allowed"
+        )
     unknown = [kind for kind in given if kind not in {"independent", "coupled"}]
     if unknown:
         raise InputError(f"golds: {unknown[0]!r} is no kind of Gold; independent and coupled are")
@@ -233,6 +242,8 @@ def _check_arguments(methods: Mapping[str, Any], golds: Mapping[str, int], check
     unknown = [name for name in checks if name not in CHECKS]
     if unknown:
         raise InputError(f"check {unknown[0]!r} is not known; choose from {', '.join(CHECKS)}")
+    if type(shadows) is not int:
+        raise InputError(f"shadows is {shown(shadows)}; a whole number is allowed")
     if shadows and (shadows < 4 or shadows % 2):
         raise InputError(f"{shadows} shadows asked for; 0 or an even number of at least 4 is allowed")
     if shadows and "likelihood" not in checks:

@@ -10,7 +10,7 @@ from annotated_types import Gt, Le
 from recunlearn_jax import settings
 from recunlearn_jax.backbones import BACKBONES, backbone_kind
 from recunlearn_jax.backbones.mgcn import Settings as MGCNSettings
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type
 from recunlearn_jax.precision import Precision
 from recunlearn_jax.settings import Batch, Checked, Count, CountFromZero, Positive
 
@@ -67,6 +67,7 @@ class Config:
             raise InputError(
                 f"config: the settings of {self.backbone} are {kind.__module__}.Settings; got {self.model!r}"
             )
+        check_type(self.train, TrainConfig, "config.train", "such as `TrainConfig(max_epochs=5)`")
 
 
 PRESETS: dict[str, Config] = {

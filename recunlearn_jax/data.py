@@ -20,7 +20,7 @@ import numpy as np
 from recunlearn_jax import folders
 from recunlearn_jax.arrays import as_float32, load_arrays
 from recunlearn_jax.dataset import MAX_ID, SPLITS, Dataset
-from recunlearn_jax.errors import InputError, Note
+from recunlearn_jax.errors import InputError, Note, check_type
 from recunlearn_jax.files import (
     read_json,
     read_text,
@@ -309,6 +309,7 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Path:
     Raises:
         InputError: the folder exists already, or its place cannot be written to.
     """
+    check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
     folder = Path(folder)
     with folders.new(folder) as beside:
         put_dataset(dataset, beside)

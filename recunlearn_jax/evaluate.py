@@ -6,6 +6,7 @@ one pass over the scores while these are still in a cache, and nothing is sorted
 
 import functools
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.errors import InputError, shown
+from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.mesh import spread
 
 METRICS = ("recall", "precision", "ndcg", "map", "hit")
@@ -36,6 +37,7 @@ class RankingTask(NamedTuple):
     starts: jax.Array  # int32 [blocks, block + 1], row i has relevant[starts[i]:starts[i + 1]]
     hidden: jax.Array  # bool [|I|], items nobody is shown
     filled: jax.Array  # int32 scalar, blocks with a user; those behind are padding
+    rows: jax.Array  # int32 scalar, |U| + |I|; 0 where the number of users was not told
 
 
 def ranking_task(
@@ -46,6 +48,7 @@ def ranking_task(
     users: np.ndarray | None = None,
     hidden: np.ndarray | None = None,
     block: int | None = None,
+    num_users: int | None = None,
 ) -> RankingTask:
     """Prepare an evaluation.
 
@@ -56,7 +59,17 @@ def ranking_task(
         users: who is ranked for; by default everyone in `relevant`.
         hidden: bool [|I|], items that are candidates for nobody.
         block: users at a time; memory is block x |I| floats. By default few on a CPU, whose cache holds their scores, else many.
+        num_users: |U|, by which rows of other data are told; not known where None.
+
+    Raises:
+        InputError: pairs of another form or of items that there are not, or a mask of another size.
     """
+    relevant, masked = (_item_pairs(x, num_items, name) for x, name in ((relevant, "relevant"), (masked, "masked")))
+    hidden = np.zeros(num_items, bool) if hidden is None else np.asarray(hidden)
+    if hidden.shape != (num_items,) or hidden.dtype != bool:
+        raise InputError(f"hidden: shape {hidden.shape}, dtype {hidden.dtype}; bool [{num_items}] is allowed")
+    if block is not None and block < 1:
+        raise InputError(f"block is {block}; at least 1 is allowed")
     users = np.unique(relevant[:, 0]) if users is None else np.asarray(users)
     # A block takes as many passes over its scores as its busiest user has items to find, so alike users share one.
     wanted = np.bincount(relevant[:, 0], minlength=int(users.max(initial=0)) + 1)
@@ -89,9 +102,23 @@ def ranking_task(
         masked=jnp.asarray(cut(masked)),
         relevant=jnp.asarray(found),
         starts=jnp.asarray(np.stack(starts), jnp.int32),
-        hidden=jnp.asarray(np.zeros(num_items, bool) if hidden is None else hidden),
+        hidden=jnp.asarray(hidden),
         filled=jnp.int32(filled),
+        rows=jnp.int32(0 if num_users is None else num_users + num_items),
     )
+
+
+def _item_pairs(given: np.ndarray, num_items: int, name: str) -> np.ndarray:
+    pairs = np.asarray(given)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise InputError(f"{name}: shape {pairs.shape}, dtype {pairs.dtype}; whole-number pairs [n, 2] are allowed")
+    bad = np.flatnonzero((pairs < 0).any(axis=1) | (pairs[:, 1] >= num_items))
+    if len(bad):
+        user, item = pairs[bad[0]].tolist()
+        raise InputError(
+            f"{name}: pair {bad[0]} is of user {user} and item {item}; there are items 0 to {num_items - 1}"
+        )
+    return pairs
 
 
 def relevant_ranks(
@@ -228,13 +255,37 @@ def rank(embedding: Float[Array, "N d"], task: RankingTask, ks: Int[Array, "K"])
     return (total / jnp.maximum(jnp.sum(task.real, dtype=jnp.float32), 1)).T
 
 
+def list_length(k: object) -> int:
+    """The length of a list, as a Python number.
+
+    Raises:
+        InputError: it is no whole number of at least 1.
+
+    Examples:
+        >>> list_length(np.int32(20))
+        20
+    """
+    try:
+        length = operator.index(k)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        length = 0
+    if length < 1 or isinstance(k, bool):
+        raise InputError(f"k is {shown(k)}; a whole number of at least 1 is allowed")
+    return length
+
+
+def _described(embedding: object) -> str:
+    return f"shape {embedding.shape}" if hasattr(embedding, "shape") else f"a {type(embedding).__name__} given"  # pyright: ignore
+
+
 def _check_rows(embedding: jax.Array, task: RankingTask) -> None:
     """An index beyond the rows would read the last one in silence."""
-    users, items = int(np.asarray(task.users).max()) + 1, len(task.hidden)
-    if embedding.ndim != 2 or len(embedding) < users + items:
-        raise InputError(
-            f"embedding: shape {embedding.shape}; rows of at least {users} users and of {items} items are expected by the task"
-        )
+    check_type(task, RankingTask, "task", "there is none where no user has a pair to find")
+    users, items, rows = int(np.asarray(task.users).max()) + 1, len(task.hidden), int(task.rows)
+    shape = getattr(embedding, "shape", ())
+    if len(shape) != 2 or shape[0] < users + items or rows not in (0, shape[0]):
+        wanted = f"{rows} rows" if rows else f"rows of at least {users} users and of {items} items"
+        raise InputError(f"embedding: {_described(embedding)}; the task expects {wanted}, such as `model.rows`")
 
 
 def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) -> dict[str, float]:
@@ -252,9 +303,7 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
         InputError: a length is no whole number of at least 1, or the rows are not those of the task's data.
     """
     _check_rows(embedding, task)
-    odd = [k for k in ks if not isinstance(k, (int, np.integer)) or k < 1]
-    if odd:
-        raise InputError(f"ks: {shown(odd[0])}; whole numbers of at least 1 are allowed")
+    ks = [list_length(k) for k in ([ks] if np.ndim(ks) == 0 else ks)]
     cut = jnp.asarray([min(k, len(task.hidden)) for k in ks], jnp.int32)
     values = np.asarray(rank(embedding, task, cut))
     return {f"{name}@{k}": float(values[m, i]) for m, name in enumerate(METRICS) for i, k in enumerate(ks)}
@@ -266,12 +315,24 @@ def held_out_task(dataset: Dataset, split: str, block: int | None = None) -> Ran
 
     Returns:
         None where no user has a pair to find.
+
+    Raises:
+        InputError: another split.
     """
+    if split not in ("valid", "test"):
+        raise InputError(f"split is {shown(split)}; valid and test are held out")
     pairs = getattr(dataset, split)
     pairs = pairs[np.isin(pairs[:, 0], dataset.train[:, 0])]
     if not len(pairs):
         return None
-    return ranking_task(pairs, dataset.train, dataset.num_items, hidden=dataset.removed_items, block=block)
+    return ranking_task(
+        pairs,
+        dataset.train,
+        dataset.num_items,
+        hidden=dataset.removed_items,
+        block=block,
+        num_users=dataset.num_users,
+    )
 
 
 def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None) -> RankingTask | None:
@@ -282,7 +343,9 @@ def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None
     Returns:
         None where there is no forgotten pair.
     """
-    return ranking_task(forgotten, retain.train, retain.num_items, block=block) if len(forgotten) else None
+    if not len(forgotten):
+        return None
+    return ranking_task(forgotten, retain.train, retain.num_items, block=block, num_users=retain.num_users)
 
 
 @jax.jit

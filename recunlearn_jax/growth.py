@@ -5,7 +5,7 @@ What the model knows keeps its number and its trained rows; what is new gets the
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +15,11 @@ import scipy.sparse
 
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.dataset import SPLITS, Dataset, as_ids, pair_keys
-from recunlearn_jax.errors import InputError, counted
+from recunlearn_jax.errors import InputError, check_type, counted
 from recunlearn_jax.graph import keep_items
 from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.removed_ids import RemovedIds
+from recunlearn_jax.settings import check_seed
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.train import initial_params, train
 
@@ -29,6 +30,7 @@ def grow(
     model: Recommender,
     dataset: Dataset,
     *,
+    readmit: Sequence[str] = (),
     seed: int = 0,
     run: str | Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
@@ -38,11 +40,17 @@ def grow(
     Args:
         model: an original or a release.
         dataset: from `merged`; its numbers begin with those of the model's data.
+        readmit: as for `merged`.
         seed, run, on_epoch: as for `fit`.
 
     Raises:
-        InputError: the data has other modalities or widths of features than the model.
+        InputError: the data is not what `merged` gives of the model's: it has fewer users or items, others under the same numbers, other
+            modalities or widths of features, or does not know what was removed.
     """
+    check_type(model, Recommender, "model", "`runs.load` reads a model folder")
+    check_type(dataset, Dataset, "dataset", "`merged` makes it")
+    check_seed(seed)
+    _check_grown(model.dataset, dataset, _readmitted(readmit))
     before, after = ({m: data.features[m].shape[1] for m in data.modalities} for data in (model.dataset, dataset))
     if before != after:
         raise InputError(
@@ -56,6 +64,23 @@ def grow(
     # Without its seed: by that alone the training cannot be replayed.
     info = {key: value for key, value in trained.info.items() if key != "seed"}
     return dataclasses.replace(trained, info=info, seconds=seconds + trained.seconds)
+
+
+def _check_grown(known: Dataset, grown: Dataset, let_in: Mapping[str, set[str]]) -> None:
+    """Whether data begins with the users and items of a model, those that were removed still marked.
+
+    Raises:
+        InputError: it does not.
+    """
+    for kind in KINDS:
+        before, now = (getattr(data, f"num_{kind}s") for data in (known, grown))
+        old, new = (getattr(data, f"{kind}_ids") for data in (known, grown))
+        if now < before or bool(len(old)) != bool(len(new)) or not np.array_equal(old, new[: len(old)]):
+            raise InputError(
+                f"the grown data does not begin with the {before} {kind}s of the model's data; `merged` makes it so"
+            )
+        gone, still = (getattr(data, f"removed_{kind}s")[:before] for data in (known, grown))
+        _refuse(kind, [word for word in np.flatnonzero(gone & ~still).astype(str) if word not in let_in[kind]])
 
 
 def grown_params(model: Recommender, fresh: Params, dataset: Dataset) -> Params:
@@ -106,6 +131,8 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
     Raises:
         InputError: a removed user, item or modality is in the grown data, or one of the two sets has ids and the other has not.
     """
+    check_type(known, Dataset, "known", "the data of a model")
+    check_type(grown, Dataset, "grown", "`read_dataset` reads a data folder")
     let_in = _readmitted(readmit)
     for modality in grown.modalities:
         if modality in known.removed_modalities:

@@ -133,16 +133,21 @@ def _told(dataset: Dataset, pairs: np.ndarray, what: str) -> list[str]:
     return [f"{len(pairs)} named pairs (first: {dataset.word('user', user)}-{dataset.word('item', item)}) {what}"]
 
 
-def parse(words: Sequence[str], seed: int = 0) -> Request:
-    """Request from command line words, or from one path of a JSON file.
+def parse(words: Sequence[str] | str, seed: int = 0) -> Request:
+    """Request from command line words, from one of them, or from one path of a JSON file.
 
     Raises:
-        InputError: a word or the file does not follow the grammar.
+        InputError: no words, or a word or the file does not follow the grammar.
 
     Examples:
         >>> parse(["users:5%", "pairs:3-12,3-40"]).describe()
         'users:5% pairs:3-12,3-40'
     """
+    given, words = words, [words] if isinstance(words, str) else words
+    if not isinstance(words, (Sequence, np.ndarray)) or not all(isinstance(word, str) for word in words):
+        raise InputError(
+            f"request: {shown(given)} given; expected words such as ['users:3,14'], a mapping such as {{'users': [3, 14]}}, or a Request"
+        )
     if len(words) == 1 and words[0].endswith(".json") and words[0].partition(":")[0] not in KINDS:
         return read_request(words[0], seed)
     chosen: dict[str, Any] = {"modality": {}}
@@ -172,14 +177,15 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
     Raises:
         InputError: the file is missing or does not follow the grammar.
     """
-    values = read_json(Path(path))
-    if isinstance(values, dict) and {"request", "salt"} <= values.keys():  # kept by `recunlearn unlearn --keep-request`
-        values = values["request"]
-    return _of_values(values, str(path), seed)
+    return _of_values(read_json(Path(path)), str(path), seed)
 
 
 def _of_values(values: Any, where: str, seed: int) -> Request:
     """The request of a JSON object, or of a mapping of the same form."""
+    if (
+        isinstance(values, Mapping) and {"request", "salt"} <= values.keys()
+    ):  # kept by `recunlearn unlearn --keep-request`
+        values = values["request"]
     if not isinstance(values, Mapping) or not set(values) <= {*KINDS, "seed"}:
         raise InputError(
             f"{where}: a request is an object with the keys users, items, pairs, modality, seed; got {_brief(values)}"
@@ -206,14 +212,7 @@ def as_request(given: Asked) -> Request:
     """
     if isinstance(given, Request):
         return given
-    if isinstance(given, Mapping):
-        return _of_values(given, "request", 0)
-    words = [given] if isinstance(given, str) else given
-    if isinstance(words, (list, tuple)) and all(isinstance(word, str) for word in words):
-        return parse(words)
-    raise InputError(
-        f"request: {shown(given)} given; expected words such as ['users:3,14'], a mapping such as {{'users': [3, 14]}}, or a Request"
-    )
+    return _of_values(given, "request", 0) if isinstance(given, Mapping) else parse(given)
 
 
 def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
@@ -434,6 +433,8 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
     Raises:
         InputError: it was not.
     """
+    check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
+    check_type(forget_set, ForgetSet, "forget_set", "`resolve` makes one of a request")
     sizes = len(forget_set.forget), len(forget_set.users), len(forget_set.items)
     if sizes != (len(dataset.train), dataset.num_users, dataset.num_items) or not _is_of(forget_set, dataset.train):
         raise InputError("request: its forget set was resolved on other data than this; resolve it anew")

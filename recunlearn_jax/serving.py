@@ -5,8 +5,8 @@ import numpy as np
 
 from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.errors import InputError, shown
-from recunlearn_jax.evaluate import top_items
+from recunlearn_jax.errors import InputError, check_type
+from recunlearn_jax.evaluate import list_length, top_items
 
 _lists = jax.jit(top_items, static_argnames="k")
 
@@ -27,10 +27,12 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
         InputError: a user is no whole number, is unknown or named twice, or has no train interaction to recommend from; k is no whole
             number of at least 1; or the rows are not those of these data.
     """
-    nodes = dataset.num_users + dataset.num_items
-    if embedding.shape[:-1] != (nodes,):
+    check_type(dataset, Dataset, "dataset", "the data of a model")
+    nodes, shape = dataset.num_users + dataset.num_items, getattr(embedding, "shape", None)
+    if shape is None or shape[:-1] != (nodes,):
+        given = f"a {type(embedding).__name__} given" if shape is None else f"shape {shape}"
         raise InputError(
-            f"embedding: shape {embedding.shape}; [{nodes}, d] is allowed, a row for each user and each item of the data"
+            f"embedding: {given}; [{nodes}, d] is allowed, a row for each user and each item of the data, such as `model.rows`"
         )
     users = np.asarray(users)
     if users.ndim != 1:
@@ -38,8 +40,7 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     if len(users) and users.dtype.kind not in "iu":
         raise InputError(f"users are {users.dtype}; whole numbers are allowed")
     users = users.astype(np.int64)
-    if not isinstance(k, (int, np.integer)) or k < 1:
-        raise InputError(f"k is {shown(k)}; a whole number of at least 1 is allowed")
+    k = list_length(k)
     if len(np.unique(users)) != len(users):
         raise InputError("a user is named twice; name each user once")
     unknown = users[~np.isin(users, dataset.train[:, 0])]

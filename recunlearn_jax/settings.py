@@ -209,20 +209,20 @@ def _read_value(text: str) -> Any:
         return float(text) if _NUMBER.fullmatch(text) else text
 
 
-def check_seed(seed: Any, where: str = "seed", following: int = 0) -> int:
+def check_seed(seed: Any, where: str = "seed") -> int:
     """A seed that all random generators take.
 
-    Args:
-        seed: a whole number.
-        where: begins the message of a refusal.
-        following: how many seeds after it are taken, too.
-
     Raises:
-        InputError: it is another value, or too large for those that follow.
+        InputError: it is another value.
     """
-    seed = _checked(seed, CountFromZero, where)
-    if seed > _LARGEST - following:
-        raise InputError(
-            f"{where}: {seed}; at most {_LARGEST - following} is allowed, since the {following} seeds after it are taken, too"
-        )
-    return seed
+    return _checked(seed, CountFromZero, where)
+
+
+def seed_after(seed: int, steps: int) -> int:
+    """The seed so many after another; after the largest comes 0, so that every seed has some after it.
+
+    Examples:
+        >>> seed_after(7, 100), seed_after(2**31 - 1, 1)
+        (107, 0)
+    """
+    return (seed + steps) % (_LARGEST + 1)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Data, Params
 from recunlearn_jax.config import TrainConfig
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type
 from recunlearn_jax.evaluate import METRICS, RankingTask, held_out_task, rank
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, Setup, embed
@@ -56,6 +56,7 @@ def train_stacked(
     Raises:
         InputError: there is no seed, a loss is not finite (of any: all end), or this device lacks the precision asked for.
     """
+    check_type(setup, Setup, "setup", "`set_up` makes one of a data set and settings")
     if not len(seeds):
         raise InputError("seeds: none is given; at least one is needed")
     check_precision(setup.config.train.precision)

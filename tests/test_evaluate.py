@@ -424,15 +424,60 @@ def test_rows_of_other_data_are_refused():
         for call in (*ranked, lambda few: recommend(few, dataset, np.array([0]))):
             with pytest.raises(InputError, match="embedding: shape"):
                 call(few)
-    with pytest.raises(InputError, match="embedding: shape"):
-        recommend(jnp.concatenate([rows, rows]), dataset, np.array([0]))
+    known = ranking_task(relevant, masked, ITEMS, num_users=USERS)
+    for other in (jnp.concatenate([rows, rows]), rows[:-1]):
+        with pytest.raises(InputError, match="embedding: shape"):
+            recommend(other, dataset, np.array([0]))
+        with pytest.raises(InputError, match="the task expects 19 rows"):
+            ranking_metrics(other, known, KS)
+    assert ranking_metrics(rows, known, KS) == ranking_metrics(rows, task, KS)
+    assert [int(held_out_task(dataset, "valid").rows), int(forget_task(dataset, relevant).rows)] == [19, 19]
 
 
-@pytest.mark.parametrize("k", [0, -1, 2.5, "20", None])
+def test_a_model_or_nothing_in_the_place_of_rows_or_a_task(unchecked):
+    embedding, relevant, masked = random_case(10)
+    rows = jnp.asarray(embedding)
+    for call in (
+        lambda: ranking_metrics({}, task_of(relevant, masked), KS),
+        lambda: recommend({}, small_dataset(), np.array([0])),
+    ):
+        with pytest.raises(InputError, match=r"embedding: a dict given; .*such as `model\.rows`"):
+            call()
+    with pytest.raises(InputError, match="task: None given; a RankingTask is expected"):
+        ranking_metrics(rows, None, KS)
+    with pytest.raises(InputError, match="dataset: 'shop' given"):
+        recommend(rows, "shop", np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ({"relevant": [[1, ITEMS]]}, "relevant: pair 0 is of user 1 and item 12; there are items 0 to 11"),
+        ({"masked": [[1, 2], [0, -1]]}, "masked: pair 1 is of user 0 and item -1"),
+        ({"relevant": [[-1, 2]]}, "relevant: pair 0 is of user -1"),
+        ({"relevant": [1, 2]}, r"relevant: shape \(2,\)"),
+        ({"masked": [[0.5, 2.0]]}, "masked: shape .* dtype float64"),
+        ({"hidden": np.zeros(5, bool)}, r"hidden: shape \(5,\), dtype bool; bool \[12\]"),
+        ({"hidden": np.zeros(ITEMS)}, "hidden: .* dtype float64"),
+        ({"block": 0}, "block is 0"),
+    ],
+)
+def test_a_task_is_of_items_that_there_are(words, told, unchecked):
+    _, relevant, masked = random_case(10)
+    with pytest.raises(InputError, match=told):
+        ranking_task(**{"relevant": relevant, "masked": masked, "num_items": ITEMS, **words})
+    with pytest.raises(InputError, match="split is 'bogus'; valid and test are held out"):
+        held_out_task(small_dataset(), "bogus")
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "20", None, True])
 def test_lengths_of_lists_are_whole_numbers(k, unchecked):
     embedding, relevant, masked = random_case(11)
     rows = jnp.asarray(embedding)
-    with pytest.raises(InputError, match=r"ks: .*; whole numbers of at least 1"):
+    with pytest.raises(InputError, match=r"k is .*; a whole number of at least 1"):
         ranking_metrics(rows, task_of(relevant, masked), (1, k))
     with pytest.raises(InputError, match=r"k is .*; a whole number of at least 1"):
         recommend(rows, small_dataset(), np.array([0]), k)
+    task = task_of(relevant, masked)
+    assert ranking_metrics(rows, task, jnp.array([1, 5])) == ranking_metrics(rows, task, (1, 5))
+    assert ranking_metrics(rows, task, 5) == ranking_metrics(rows, task, (5,))

@@ -143,6 +143,36 @@ def test_what_was_removed_stays_removed():
         merged(release.dataset, clean, ["ann"])
 
 
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_data_that_are_not_merged_are_refused(with_ids):
+    """Else whom an earlier request removed would come back, or rows of one would go on as another's."""
+    before = known(with_ids)
+    release = answer(model_of(before), {"users": ["ann" if with_ids else 0]}, "surgery")
+    for other in (
+        before,
+        before.replace(num_users=5, removed_users=[], user_ids=[*before.user_ids, "eve"] if with_ids else []),
+    ):
+        with pytest.raises(InputError, match="does not begin with the 4 users" if with_ids else "user 0 was removed"):
+            grow(release, other)
+    if with_ids:
+        bob, *others = before.user_ids[::-1]
+        with pytest.raises(InputError, match="does not begin with the 4 users"):
+            grow(model_of(before), before.replace(user_ids=[bob, *others]))
+    else:
+        again, _ = merged(release.dataset, before, ["user:0"])
+        with pytest.raises(InputError, match="--readmit user:0"):
+            grow(release, again)
+        assert grow(release, again, readmit=["user:0"]).dataset.removed_users.sum() == 0
+    few = Dataset("shop", 2, 6, train=[[0, 0], [1, 1]], valid=[], test=[], features=before.features)
+    with pytest.raises(InputError, match="does not begin with the 4 users"):
+        grow(release, few)
+    for wrong in (("run", before), (release, "data")):
+        with pytest.raises(InputError, match=r"(model|dataset): .* given"):
+            grow(*wrong)
+    with pytest.raises(InputError, match="grown: None given; a Dataset is expected"):
+        merged(before, None)
+
+
 def test_other_content_is_refused():
     model = model_of(known())
     for features in ({}, {"image": np.ones((7, 4), np.float32)}, {"text": np.ones((7, 3), np.float32)}):

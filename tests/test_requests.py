@@ -1,5 +1,6 @@
 """Requests: the grammar, resolving against data, and the data that remain, against sets of plain Python."""
 
+import collections
 import dataclasses
 import doctest
 import functools
@@ -255,6 +256,9 @@ WRITTEN = {
     "one word": "users:1",
     "words": ["users:1"],
     "a tuple of words": ("users:1",),
+    "an array of words": np.array(["users:1"]),
+    "a list of another kind": collections.UserList(["users:1"]),
+    "a kept request": {"salt": "a", "request": {"users": [1]}},
     "a mapping": {"users": [1]},
     "a mapping with an array": {"users": np.array([1])},
     "a request": Request(users=[1]),
@@ -280,7 +284,6 @@ def test_a_mapping_is_read_like_a_file(tmp_path):
         (None, "None given; expected words such as"),
         (3, "3 given; expected words"),
         ([3, 14], "[3, 14] given; expected words"),
-        (np.array(["users:1"]), "expected words"),
         ({"user": [3]}, "request: a request is an object with the keys users, items, pairs, modality, seed"),
         ({3: "users"}, "request: a request is an object with the keys"),
         ({"users": 3}, "request: users: 3 given; expected a share"),

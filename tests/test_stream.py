@@ -22,7 +22,7 @@ from recunlearn_jax.recommender import set_up, shapes
 from recunlearn_jax.report import stream_markdown
 from recunlearn_jax.requests import Request, resolve, retained
 from recunlearn_jax.stream import Guard, Learn, Learning, Quarter, Remove, make_plan, read_clock, replay
-from recunlearn_jax.stream.clock import clock_of
+from recunlearn_jax.stream.clock import Clock, clock_of
 from recunlearn_jax.stream.guard import Spent, objection
 from recunlearn_jax.stream.learning import begun, grown
 from recunlearn_jax.stream.replay import WATCHED_FIGURE, _removed_pairs, spent_after, watched_recall
@@ -268,13 +268,34 @@ def test_what_the_guard_watches_is_recall(shop):
         ({"method": "gold"}, "method 'gold' retrains, or prepares"),
         ({"method": "sisa"}, "method 'sisa' retrains, or prepares"),
         ({"seed": -1}, "seed"),
-        ({"seed": 2**31 - 1, "canaries": 0, "requests": 8, "updates": 2}, "seed: 2147483647; at most 2146468647"),
+        ({"requests": 6.5}, "requests is 6.5; 0 or more"),
+        ({"updates": "2"}, "updates is '2'; 0 or more"),
+        ({"golds": True}, "golds is True; 0 or more"),
+        ({"learning": {"epochs": 2}}, "learning: .* given; a Learning is expected"),
+        ({"guard": {"lost": 0.1}}, "guard: .* given; a Guard is expected"),
     ],
 )
 def test_what_a_replay_does_not_take(shop, tmp_path, words, message):
     """Told before anything is trained."""
     with pytest.raises(InputError, match=message):
         replay(shop, clock_of(shop, None, "drawn", 0), CONFIG, **{"out": tmp_path / "out", **words})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "given", "message"),
+    [
+        (0, "data/shop", "dataset: 'data/shop' given; a Dataset is expected"),
+        (1, "order", "clock: 'order' given; a Clock is expected"),
+        (1, Clock("drawn", np.zeros(3)), "clock: 3 times; the data has .* so it is not the clock of these data"),
+        (2, "fast", "config: 'fast' given; a Config is expected"),
+    ],
+)
+def test_a_replay_of_something_else(shop, tmp_path, place, given, message):
+    asked = [shop, clock_of(shop, None, "drawn", 0), CONFIG]
+    asked[place] = given
+    with pytest.raises(InputError, match=message):
+        replay(*asked, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -10,7 +10,7 @@ from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.requests import Request, resolve, retained
 from recunlearn_jax.settings import suggestion
 
@@ -28,11 +28,14 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         InputError: a check that plants nothing; or see `requests.resolve` and the check's own.
     """
     before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
+    check_type(plant or {}, Mapping, "plant", "such as {'canary': 20}")
     planted, taken, users = {}, np.zeros(0, int), np.zeros(0, np.int32)
     for name, count in (plant or {}).items():
         known = [n for n, check in CHECKS.items() if check.plant is not None]
         if name not in known:
             raise InputError(f"plant: {name!r} plants nothing{suggestion(name, known, 'choose from')}")
+        if type(count) is not int or count < 0:
+            raise InputError(f"plant: {name} is {shown(count)}; a whole number of at least 0 is allowed")
         if not count:
             continue
         add = CHECKS[name].plant

@@ -33,6 +33,7 @@ from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.requests import ForgetSet, forget_pairs, named, resolve
+from recunlearn_jax.settings import seed_after
 from recunlearn_jax.train import TrainState, best_entry, init_state, train, train_epoch
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.verdict import Figure
@@ -259,7 +260,7 @@ def prepare(case: Case):
                 return shadow
             request = shadow_request(case, shadow.dataset, made.chosen.pairs[made.chosen.inside[i]])
             method, settings, seed = subject.attempt
-            return answer(shadow, request, method, settings, seed=seed + i)
+            return answer(shadow, request, method, settings, seed=seed_after(seed, i))
 
         stacked = np.stack([scores(forgot(i, shadow)) for i, shadow in enumerate(made.models)])
         quality = {f"shadows' {name} valid recall@20": value for name, value in made.quality.items()}

@@ -12,6 +12,7 @@ from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import ForgetSet, Request, forget_pairs, named
+from recunlearn_jax.settings import seed_after
 from recunlearn_jax.unlearn import answer
 from recunlearn_jax.verdict import Figure
 
@@ -54,11 +55,11 @@ def answer_in_turn(
         original: before the first.
         requests: at least one.
         method, settings: as for `unlearn.answer`.
-        seed: of the first answer; each further one has the next.
+        seed: of the first answer; each further one has the next (`settings.seed_after`).
     """
     model = original
     for i, request in enumerate(requests):
-        model = answer(model, request, method, settings, seed=seed + i)
+        model = answer(model, request, method, settings, seed=seed_after(seed, i))
     return model
 
 

@@ -119,7 +119,7 @@ class Grow:
             if not (self.out / runs.DATA).exists():
                 write_dataset(dataset, self.out / runs.DATA)
             with progress(model.config.train.max_epochs) as on_epoch:
-                trained = grow(model, dataset, seed=self.seed, run=self.out, on_epoch=on_epoch)
+                trained = grow(model, dataset, readmit=self.readmit, seed=self.seed, run=self.out, on_epoch=on_epoch)
             outcome = held_out_report(trained)
             runs.finish(self.out, trained, outcome, runs.ledger_of(self.model))
         told(trained, outcome)

@@ -25,7 +25,7 @@ from recunlearn_jax.comparison import claim
 from recunlearn_jax.config import Config, config_to_dict
 from recunlearn_jax.dataset import Dataset, pair_keys
 from recunlearn_jax.environment import environment
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.evaluate import forget_task, held_out_task, ranking_metrics
 from recunlearn_jax.files import write_json
 from recunlearn_jax.recommender import Recommender, set_up, shapes
@@ -45,10 +45,6 @@ COMPARED = 1000  # users whose lists are compared with the Golds'
 WATCHED_FIGURE = f"watched recall@{K}"
 WATCHED = 5000  # users whose valid pairs the guard looks at; of a thousand, chance alone moves Recall by some percent
 _BLOCK = 1000
-RETRAINED, GOLDS = (
-    10**6,
-    1000,
-)  # seeds after the stream's own that retrained models begin with, and those of one quarter's Golds
 
 
 class Stream(NamedTuple):
@@ -109,9 +105,18 @@ def replay(
     """
     settings.check_seed(seed)
     out = Path(out)
-    for name, count in (("golds", golds), ("canaries", canaries)):
-        if count < 0:
-            raise InputError(f"{name} is {count}; 0 or more is allowed")
+    check_type(dataset, Dataset, "dataset", "`read_clock` reads a data folder")
+    check_type(clock, Clock, "clock", "`read_clock` and `clock_of` make one")
+    check_type(config, Config, "config", "such as `PRESETS['fast']`")
+    check_type(learning or Learning(), Learning, "learning", "such as `Learning(epochs=2)`")
+    check_type(guard or Guard(), Guard, "guard", "such as `Guard()`")
+    if len(clock.times) != len(dataset.train):
+        raise InputError(
+            f"clock: {len(clock.times)} times; the data has {len(dataset.train)} train pairs, so it is not the clock of these data"
+        )
+    for name, count in (("golds", golds), ("canaries", canaries), ("requests", requests), ("updates", updates)):
+        if type(count) is not int or count < 0:
+            raise InputError(f"{name} is {shown(count)}; 0 or more is allowed")
     chosen = find(method, None)[0]
     if chosen.retrains or chosen.exact or chosen.own_model:
         raise InputError(
@@ -124,7 +129,6 @@ def replay(
     learning, guard = learning or Learning(), guard or Guard()
     planted, found = plant(dataset, canaries, seed=seed) if canaries else (dataset, None)
     plan = make_plan(planted, clock, requests=requests, updates=updates, begin=begin, canaries=found, seed=seed)
-    settings.check_seed(seed, following=RETRAINED + GOLDS * (len(plan.events) + 1))
     sizes = sizes_of_stream(planted, neighbours_of(config.model))
     stream = Stream(planted, found, plan, config, sizes, learning, guard, method, golds, seed, out)
     identity = {
@@ -189,7 +193,7 @@ def _after(
         return model, [entry]
     with stopwatch() as seconds:
         setup = set_up(model.dataset, stream.config, stream.sizes, model.setup)
-        model = train(setup, stream.seed + RETRAINED + index, run=stream.out / f"retrained-{index}")
+        model = train(setup, settings.seed_after(stream.seed, 10**6 + index), run=stream.out / f"retrained-{index}")
         jax.block_until_ready(model.rows)
     folders.discard(stream.out / f"retrained-{index}")
     spent = {
@@ -217,7 +221,7 @@ def _learn(key: jax.Array, event: Learn, model: Recommender, stream: Stream) -> 
 
 
 def _remove(event: Remove, model: Recommender, stream: Stream) -> tuple[Recommender, dict[str, Any]]:
-    pairs, seed = len(model.dataset.train), stream.seed + event.number
+    pairs, seed = len(model.dataset.train), settings.seed_after(stream.seed, event.number)
     memory = prepare(model, stream.method, seed=seed)  # while nothing comes
     assert memory.seconds is not None
     start = time.perf_counter()
@@ -321,7 +325,7 @@ def _compared(event: Quarter, index: int, model: Recommender, stream: Stream) ->
     for i in range(stream.golds):
         folder = stream.out / f"gold-{event.number}-{i + 1}"
         with stopwatch() as seconds:
-            gold = train(setup, stream.seed + GOLDS * event.number + i + 1, run=folder)
+            gold = train(setup, settings.seed_after(stream.seed, 1000 * event.number + i + 1), run=folder)
         rows.append({**figures(gold), "seconds": (seconds + gold.seconds).running, "epochs": gold.info["epochs"]})
         lists.append(top_lists(gold.rows, gold.dataset, users, K))
         folders.discard(folder)
