@@ -217,9 +217,8 @@ def number_of(golds: int | str | Mapping[str, int]) -> dict[str, int]:
         >>> number_of({"coupled": 2, "independent": 5})
         {'independent': 5, 'coupled': 2}
     """
-    given = (
-        parse_golds(golds) if isinstance(golds, str) else {"independent": golds} if isinstance(golds, int) else golds
-    )
+    given = parse_golds(golds) if isinstance(golds, str) else golds
+    given = {"independent": given} if isinstance(given, int) else given
     if not isinstance(given, Mapping) or not all(type(count) is int for count in given.values()):
         raise InputError(
             f"golds is {shown(golds)}; a number, or such as {{'coupled': 2, 'independent': 5}}, is allowed"

@@ -274,8 +274,10 @@ def list_length(k: object) -> int:
     return length
 
 
-def _described(embedding: object) -> str:
-    return f"shape {embedding.shape}" if hasattr(embedding, "shape") else f"a {type(embedding).__name__} given"  # pyright: ignore
+def described(embedding: object) -> str:
+    """What a message says of rows: their shape, or what stands in their place."""
+    shape = getattr(embedding, "shape", None)
+    return f"a {type(embedding).__name__} given" if shape is None else f"shape {shape}"
 
 
 def _check_rows(embedding: jax.Array, task: RankingTask) -> None:
@@ -285,7 +287,7 @@ def _check_rows(embedding: jax.Array, task: RankingTask) -> None:
     shape = getattr(embedding, "shape", ())
     if len(shape) != 2 or shape[0] < users + items or rows not in (0, shape[0]):
         wanted = f"{rows} rows" if rows else f"rows of at least {users} users and of {items} items"
-        raise InputError(f"embedding: {_described(embedding)}; the task expects {wanted}, such as `model.rows`")
+        raise InputError(f"embedding: {described(embedding)}; the task expects {wanted}, such as `model.rows`")
 
 
 def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) -> dict[str, float]:

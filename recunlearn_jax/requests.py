@@ -182,9 +182,8 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
 
 def _of_values(values: Any, where: str, seed: int) -> Request:
     """The request of a JSON object, or of a mapping of the same form."""
-    if (
-        isinstance(values, Mapping) and {"request", "salt"} <= values.keys()
-    ):  # kept by `recunlearn unlearn --keep-request`
+    # As `recunlearn unlearn --keep-request` keeps it.
+    if isinstance(values, Mapping) and {"request", "salt"} <= values.keys():
         values = values["request"]
     if not isinstance(values, Mapping) or not set(values) <= {*KINDS, "seed"}:
         raise InputError(
@@ -434,7 +433,8 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         InputError: it was not.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
-    check_type(forget_set, ForgetSet, "forget_set", "`resolve` makes one of a request")
+    if not isinstance(forget_set, ForgetSet):
+        raise InputError(f"forget_set: {shown(forget_set)} given; `resolve` makes one of a request")
     sizes = len(forget_set.forget), len(forget_set.users), len(forget_set.items)
     if sizes != (len(dataset.train), dataset.num_users, dataset.num_items) or not _is_of(forget_set, dataset.train):
         raise InputError("request: its forget set was resolved on other data than this; resolve it anew")

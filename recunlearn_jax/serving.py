@@ -6,7 +6,7 @@ import numpy as np
 from recunlearn_jax.arrays import power_of_two
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError, check_type
-from recunlearn_jax.evaluate import list_length, top_items
+from recunlearn_jax.evaluate import described, list_length, top_items
 
 _lists = jax.jit(top_items, static_argnames="k")
 
@@ -28,11 +28,10 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
             number of at least 1; or the rows are not those of these data.
     """
     check_type(dataset, Dataset, "dataset", "the data of a model")
-    nodes, shape = dataset.num_users + dataset.num_items, getattr(embedding, "shape", None)
-    if shape is None or shape[:-1] != (nodes,):
-        given = f"a {type(embedding).__name__} given" if shape is None else f"shape {shape}"
+    nodes = dataset.num_users + dataset.num_items
+    if getattr(embedding, "shape", ())[:-1] != (nodes,):
         raise InputError(
-            f"embedding: {given}; [{nodes}, d] is allowed, a row for each user and each item of the data, such as `model.rows`"
+            f"embedding: {described(embedding)}; [{nodes}, d] is allowed, a row for each user and item of the data, such as `model.rows`"
         )
     users = np.asarray(users)
     if users.ndim != 1:
