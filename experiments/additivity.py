@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from recunlearn_jax.audit.case import make_case
-from recunlearn_jax.audit.effect import probes, split, values
+from recunlearn_jax.audit.effect import changed, decomposed, probes, values
 from recunlearn_jax.config import PRESETS, config_to_dict
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.environment import environment
@@ -37,16 +37,6 @@ def dealt(dataset, forget_set: ForgetSet, parts: int) -> list[Request]:
     return [named(dataset, users, items, pairs, {}) for users, items, pairs in zip(*shares, strict=True)]
 
 
-def against(change: dict[str, np.ndarray], effect: dict[str, np.ndarray]) -> dict[str, float]:
-    """Progress and collateral of a change on every set of probes, named as in the audit."""
-    seen = {probe: split(change[probe], aim) for probe, aim in effect.items() if np.any(aim)}
-    return {
-        f"{name} {probe}": value
-        for probe, figures in seen.items()
-        for name, value in zip(("progress", "collateral"), figures, strict=True)
-    }
-
-
 def main(folder: Path) -> None:
     keep_freed_memory()
     dataset, config = read_dataset(folder), PRESETS["faithful"]
@@ -59,19 +49,17 @@ def main(folder: Path) -> None:
         before = values(original, found)
 
         def effect(request: ForgetSet | Request, name: str, found=found, before=before) -> dict[str, np.ndarray]:
-            after = values(answer(original, request, "coupled", work=RUNS / name), found)
-            return {probe: after[probe] - before[probe] for probe in before}
+            return changed(values(answer(original, request, "coupled", work=RUNS / name), found), before)
 
         whole, row = effect(case.forget_set, kind), rows.setdefault(word, {})
         for parts in (n for n in PARTS if str(n) not in row):
             asked = dealt(original.dataset, case.forget_set, parts)
             of_parts = [effect(request, f"{kind}-{parts}-{i}") for i, request in enumerate(asked)]
-            row[str(parts)] = against(
-                {probe: np.sum([part[probe] for part in of_parts], axis=0) for probe in whole}, whole
-            )
+            added = {probe: np.sum([part[probe] for part in of_parts], axis=0) for probe in whole}
+            row[str(parts)] = decomposed(added, whole)
             write_json(RESULT, {**made, "epochs": original.info["best_epoch"], "rows": rows})
         delta = values(answer(original, case.forget_set, "delta", seed=SEED), found)
-        row["delta"] = against({probe: delta[probe] - before[probe] for probe in before}, whole)
+        row["delta"] = decomposed(changed(delta, before), whole)
         write_json(RESULT, {**made, "epochs": original.info["best_epoch"], "rows": rows})
 
 

@@ -160,12 +160,12 @@ def additivity() -> str:
     probes = ("similarities", "affected scores", "other scores", "retained pairs")
     rows = [
         (
-            word if first else "",
+            "" if i else word,
             parts if parts == "delta" else f"sum of {parts} parts",
             *(_pair({"figures": row}, p) for p in probes),
         )
         for word, by_parts in result["rows"].items()
-        for first, (parts, row) in zip((True, *[False] * 9), by_parts.items(), strict=False)
+        for i, (parts, row) in enumerate(by_parts.items())
     ]
     return written(("tiktok", "", *probes), rows)
 

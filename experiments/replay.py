@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from recunlearn_jax.audit.case import make_case
-from recunlearn_jax.audit.effect import probes, split, values
+from recunlearn_jax.audit.effect import changed, decomposed, probes, values
 from recunlearn_jax.audit.lists import top_lists
 from recunlearn_jax.audit.overlap import overlap
 from recunlearn_jax.config import PRESETS, config_to_dict
@@ -58,13 +58,7 @@ def after_the_last_epochs(original: Recommender, request: Request, epochs: int) 
         run = RUNS / f"late-{last}"
         train(original.setup, 0, epochs=epochs - last, run=run)
         model = train(without, 0, epochs=epochs, run=run)  # goes on from that epoch, with its optimizer
-        seen = values(model, found)
-        row = {}
-        for probe in seen:
-            effect = whole[probe] - before[probe]
-            if np.any(effect):
-                row[f"progress {probe}"], row[f"collateral {probe}"] = split(seen[probe] - before[probe], effect)
-        rows[str(last)] = row
+        rows[str(last)] = decomposed(changed(values(model, found), before), changed(whole, before))
     return rows
 
 

@@ -283,10 +283,10 @@ def described(embedding: object) -> str:
 def _check_rows(embedding: jax.Array, task: RankingTask) -> None:
     """An index beyond the rows would read the last one in silence."""
     check_type(task, RankingTask, "task", "there is none where no user has a pair to find")
-    users, items, rows = int(np.asarray(task.users).max()) + 1, len(task.hidden), int(task.rows)
-    shape = getattr(embedding, "shape", ())
-    if len(shape) != 2 or shape[0] < users + items or rows not in (0, shape[0]):
-        wanted = f"{rows} rows" if rows else f"rows of at least {users} users and of {items} items"
+    rows, shape = int(task.rows), getattr(embedding, "shape", ())
+    least = rows or int(np.asarray(task.users).max()) + 1 + len(task.hidden)
+    if len(shape) != 2 or shape[0] < least or rows not in (0, shape[0]):
+        wanted = f"{rows} rows" if rows else f"at least {least} rows"
         raise InputError(f"embedding: {described(embedding)}; the task expects {wanted}, such as `model.rows`")
 
 

@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = " ".join(
     [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=4", COMPILER_FLAGS]
 )
 
-# Where in Python an operation was written is a fifth of the time to trace and compile under pytest, whose calls stand deep in one another.
+# Where in Python an operation was written is up to a fifth of a file's time under pytest, whose calls stand deep in one another.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 # Command lines that tests call keep their programs in a folder of this test run.

@@ -96,6 +96,24 @@ def split(change: np.ndarray, effect: np.ndarray) -> tuple[float, float]:
     return progress, float(np.linalg.norm(change - progress * effect)) / squares**0.5
 
 
+def decomposed(changes: Mapping[str, np.ndarray], effects: Mapping[str, np.ndarray]) -> Row:
+    """Progress and collateral on every set of probes that has an effect.
+
+    Args:
+        changes, effects: x and e by name of the probes, float [n].
+    """
+    row: Row = {}
+    for probe, effect in effects.items():
+        if np.any(effect):
+            row[f"progress {probe}"], row[f"collateral {probe}"] = split(changes[probe], effect)
+    return row
+
+
+def changed(after: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The difference of what the probes read of two models."""
+    return {probe: after[probe] - before[probe] for probe in before}
+
+
 def values(model: Recommender, found: Probes) -> dict[str, np.ndarray]:
     """What the probes read of a model: cosines and scores, name -> float64 [n]."""
     rows = np.asarray(model.rows, np.float64)
@@ -140,11 +158,7 @@ def prepare(case: Case) -> Measure:
 
     def compared(name: str, model: Recommender) -> Row:
         before, after, lists, scores, similar, aim = of_replay(name)
-        row: Row = {}
-        for probe, own in values(model, found).items():
-            effect = after[probe] - before[probe]
-            if np.any(effect):
-                row[f"progress {probe}"], row[f"collateral {probe}"] = split(own - before[probe], effect)
+        row = decomposed(changed(values(model, found), before), changed(after, before))
         row[f"overlap@{K} with coupled Gold"] = overlap(top_lists(model.rows, case.retain, users, K), lists)
         for side, nodes in sides.items():
             apart = bpr_divergence_jit(pair_scores(model.rows, nodes), scores[side])
