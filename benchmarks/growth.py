@@ -27,7 +27,7 @@ from timing import peak_memory, settings
 from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.config import Config
 from recunlearn_jax.environment import environment
-from recunlearn_jax.evaluate import ranking_metrics, ranking_task
+from recunlearn_jax.evaluate import ranking_metrics, task_on
 from recunlearn_jax.files import write_json
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.recommender import Recommender, init_params, set_up
@@ -96,7 +96,7 @@ def served(original: Recommender) -> dict[str, Any]:
     """Seconds of ranking for some users, and of a request for a hundred."""
     dataset = original.dataset
     some = dataset.valid[dataset.valid[:, 0] < RANKED]
-    task = ranking_task(some, dataset.train, dataset.num_items)
+    task = task_on(dataset, some)
     ranking_metrics(original.rows, task, (20,))  # compiles
     start = time.perf_counter()
     ranking_metrics(original.rows, task, (20,))

@@ -29,10 +29,11 @@ divergence, `renyi_of_gaussian` and `epsilon_of_renyi`, asks for more noise.
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 from scipy.special import log_ndtr
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, shown
 
 
 def delta_of(epsilon: float, radius: float, sigma: float, steps: int = 1) -> float:
@@ -122,7 +123,11 @@ def _least(holds: Callable[[float], bool]) -> float:
 def _check(**values: tuple[float, float, bool]) -> None:
     """Each value is a number from its bound on, or above it."""
     for name, (value, bound, included) in values.items():
-        if not (value >= bound if included else value > bound) or not math.isfinite(value):
-            raise InputError(f"{name} is {value}; a number {'of at least' if included else 'above'} {bound} is allowed")
+        kind = "whole number" if name == "steps" else "number"
+        allowed = isinstance(value, Integral if name == "steps" else Real) and not isinstance(value, bool)
+        if not allowed or not (value >= bound if included else value > bound) or not math.isfinite(value):
+            raise InputError(
+                f"{name} is {shown(value)}; a {kind} {'of at least' if included else 'above'} {bound} is allowed"
+            )
     if "delta" in values and values["delta"][0] >= 1:
         raise InputError(f"delta is {values['delta'][0]}; a number below 1 is allowed")

@@ -13,7 +13,7 @@ from recunlearn_jax.audit.base import Attempt, Case, Replay, Subject
 from recunlearn_jax.audit.checks import CHECKS
 from recunlearn_jax.audit.examine import examine
 from recunlearn_jax.environment import environment
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, check_type
 from recunlearn_jax.manifest import mark
 from recunlearn_jax.recommender import Recommender
 from recunlearn_jax.requests import difference, retained
@@ -46,6 +46,9 @@ def audit_runs(
     Raises:
         InputError: a folder holds no run, or the runs do not belong together.
     """
+    if isinstance(golds, str | Path):
+        golds = [golds]
+    check_type(golds, Sequence, "golds", "of folders of retrained models")
     manifest = runs.manifest_of(model)
     if manifest["kind"] != "unlearned":
         raise InputError(f"{model}: holds no unlearned model; audit judges answers to requests")

@@ -23,7 +23,7 @@ from recunlearn_jax.data import write_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError, check_type, shown
-from recunlearn_jax.files import read_json, write_json
+from recunlearn_jax.files import as_path, read_json, write_json
 from recunlearn_jax.recommender import Recommender, Setup, set_up
 from recunlearn_jax.requests import Asked, ForgetSet, as_request, to_json
 from recunlearn_jax.settings import check_seed, seed_after
@@ -109,7 +109,7 @@ def compare(
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
     check_type(config, Config, "config", "such as `PRESETS['fast']`")
-    request, out = as_request(request), Path(out)
+    request, out = as_request(request), as_path(out, "out")
     chosen = {name: find(name, settings)[1] for name, settings in _with_settings(methods).items()}
     checks = usual_checks() if checks is None else [checks] if isinstance(checks, str) else list(checks)
     numbers = number_of(golds)
@@ -127,7 +127,9 @@ def compare(
     with folders.working(out, CLAIM):
         claim(out, CLAIM, identity, "comparison")
         tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
-        place = _place(out, case, config)._replace(originals=None if originals is None else Path(originals))
+        place = _place(out, case, config)._replace(
+            originals=None if originals is None else as_path(originals, "originals")
+        )
 
         original = trained(place, seed, on_epoch)
         tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")

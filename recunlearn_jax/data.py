@@ -22,6 +22,7 @@ from recunlearn_jax.arrays import as_float32, load_arrays
 from recunlearn_jax.dataset import MAX_ID, SPLITS, Dataset
 from recunlearn_jax.errors import InputError, Note, check_type
 from recunlearn_jax.files import (
+    as_path,
     read_json,
     read_text,
     regular,
@@ -64,7 +65,7 @@ def read_dataset(folder: str | Path) -> Dataset:
     Warns:
         Note: a file looks as if it held features and has no name by which it would be read.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     with unreadable(folder):
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; expected an MMRec folder with one .inter file in it")
@@ -310,7 +311,7 @@ def write_dataset(dataset: Dataset, folder: str | Path) -> Path:
         InputError: the folder exists already, or its place cannot be written to.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     with folders.new(folder) as beside:
         put_dataset(dataset, beside)
     return folder

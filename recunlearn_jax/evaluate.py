@@ -311,6 +311,15 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
     return {f"{name}@{k}": float(values[m, i]) for m, name in enumerate(METRICS) for i, k in enumerate(ks)}
 
 
+def task_on(
+    dataset: Dataset, pairs: np.ndarray, *, hidden: np.ndarray | None = None, block: int | None = None
+) -> RankingTask:
+    """Pairs to be found by a model of a data set, whose train pairs are masked; `hidden` and `block` as for `ranking_task`."""
+    return ranking_task(
+        pairs, dataset.train, dataset.num_items, hidden=hidden, block=block, num_users=dataset.num_users
+    )
+
+
 def held_out_task(dataset: Dataset, split: str, block: int | None = None) -> RankingTask | None:
     """Valid or test by the protocol of MMRec: the user's train items are masked, removed items are hidden, users without train pairs are
     left out. Lists that are served leave out a user's valid and test items, too.
@@ -327,14 +336,7 @@ def held_out_task(dataset: Dataset, split: str, block: int | None = None) -> Ran
     pairs = pairs[np.isin(pairs[:, 0], dataset.train[:, 0])]
     if not len(pairs):
         return None
-    return ranking_task(
-        pairs,
-        dataset.train,
-        dataset.num_items,
-        hidden=dataset.removed_items,
-        block=block,
-        num_users=dataset.num_users,
-    )
+    return task_on(dataset, pairs, hidden=dataset.removed_items, block=block)
 
 
 def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None) -> RankingTask | None:
@@ -347,7 +349,7 @@ def forget_task(retain: Dataset, forgotten: np.ndarray, block: int | None = None
     """
     if not len(forgotten):
         return None
-    return ranking_task(forgotten, retain.train, retain.num_items, block=block, num_users=retain.num_users)
+    return task_on(retain, forgotten, block=block)
 
 
 @jax.jit

@@ -9,7 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from recunlearn_jax.errors import InputError
+from recunlearn_jax.errors import InputError, shown
+
+
+def as_path(given: str | Path, name: str) -> Path:
+    """A path that a caller gave, as text or as a path.
+
+    Raises:
+        InputError: it is something else, or text that no path can hold.
+
+    Examples:
+        >>> as_path("runs/model", "run").name
+        'model'
+    """
+    if not isinstance(given, str | Path) or "\0" in str(given):
+        raise InputError(f"{name}: {shown(given)} given; a path is expected, as text or as a Path")
+    return Path(given)
 
 
 def regular(path: Path, hint: str = "") -> Path:

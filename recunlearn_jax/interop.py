@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from recunlearn_jax.arrays import as_float32
 from recunlearn_jax.backbones.base import flat
-from recunlearn_jax.errors import InputError, shown
-from recunlearn_jax.files import regular
+from recunlearn_jax.errors import InputError, check_type, shown
+from recunlearn_jax.files import as_path, regular
 from recunlearn_jax.recommender import Recommender, Setup, shapes
 
 MODALITIES = ("image", "text")  # that MMRec knows
@@ -25,7 +25,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         InputError: it is missing or damaged.
     """
     try:
-        return load_file(regular(Path(path)))
+        return load_file(regular(as_path(path, "path")))
     except InputError:
         raise
     except Exception as error:  # the reader's own errors have no common base that it would name
@@ -42,6 +42,7 @@ def imported(setup: Setup, state: Mapping[str, np.ndarray]) -> Recommender:
     Raises:
         InputError: the state dict is of another backbone, or does not fit the data or the settings.
     """
+    check_type(setup, Setup, "setup", "`recommender.set_up` makes one of data and settings")
     widths = {m: setup.dataset.features[m].shape[1] for m in setup.dataset.modalities}
     params = params_from_mmrec_state_dict(state, setup.config.backbone, widths)
     given, expected = flat(params), flat(shapes(setup))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.files import parsed_json, read_json, read_text, write_text
+from recunlearn_jax.files import as_path, parsed_json, read_json, read_text, write_text
 
 FILE = "ledger.jsonl"
 FIRST = "0" * 64
@@ -68,7 +68,7 @@ def read(folder: str | Path) -> list[Entry]:
     Raises:
         InputError: a line is no entry, or does not follow from the one before.
     """
-    path = Path(folder) / FILE
+    path = as_path(folder, "folder") / FILE
     if not path.exists():
         return []
     entries = []
@@ -107,7 +107,7 @@ def _is_entry(entry: Any) -> bool:
 
 def write(folder: str | Path, entries: Iterable[Entry]) -> None:
     """Write the ledger of a folder; beside, then renamed."""
-    write_text(Path(folder) / FILE, "".join(canonical(entry).decode() + "\n" for entry in entries))
+    write_text(as_path(folder, "folder") / FILE, "".join(canonical(entry).decode() + "\n" for entry in entries))
 
 
 def new_salt() -> str:
@@ -156,7 +156,7 @@ def answering(entries: Sequence[Entry], path: str | Path) -> int:
     Raises:
         InputError: no entry does, or the file has another form.
     """
-    kept = read_json(Path(path))
+    kept = read_json(as_path(path, "path"))
     try:
         digest = request_digest(kept["salt"], kept["request"])
     except (TypeError, LookupError, ValueError) as error:  # of another form, or with half a character in it

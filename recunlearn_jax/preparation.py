@@ -18,9 +18,9 @@ import polars as pl
 from recunlearn_jax import folders
 from recunlearn_jax.data import put_dataset
 from recunlearn_jax.dataset import NOT_IN_IDS, Dataset, as_ids, check_plain_name
-from recunlearn_jax.errors import InputError, counted, shown
+from recunlearn_jax.errors import InputError, check_type, counted, shown
 from recunlearn_jax.features import aligned, read_features
-from recunlearn_jax.files import regular
+from recunlearn_jax.files import as_path, regular
 from recunlearn_jax.settings import Checked, CountFromZero
 from recunlearn_jax.sources import Format, Source, Wanted, read_interactions
 
@@ -81,8 +81,9 @@ def prepare(
     Raises:
         InputError: naming the file, the line, the value and what is allowed; then nothing has been written.
     """
-    interactions, folder = Path(interactions), Path(folder)
-    contents = {name: Path(path) for name, path in features.items()}
+    interactions, folder = as_path(interactions, "interactions"), as_path(folder, "folder")
+    check_type(features, Mapping, "features", "of a file for each modality")
+    contents = {name: as_path(path, f"features {name}") for name, path in features.items()}
     for name in (folder.name, *contents):
         check_plain_name(name)
     for path in (interactions, *contents.values()):

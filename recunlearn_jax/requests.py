@@ -25,7 +25,7 @@ import numpy as np
 from recunlearn_jax.arrays import distinct, ranges
 from recunlearn_jax.dataset import Dataset, rank
 from recunlearn_jax.errors import InputError, check_type, shown
-from recunlearn_jax.files import read_json, read_text
+from recunlearn_jax.files import as_path, read_json, read_text
 from recunlearn_jax.graph import keep_items
 from recunlearn_jax.removed_ids import RemovedIds
 
@@ -177,7 +177,7 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
     Raises:
         InputError: the file is missing or does not follow the grammar.
     """
-    return _of_values(read_json(Path(path)), str(path), seed)
+    return _of_values(read_json(as_path(path, "path")), str(path), seed)
 
 
 def _of_values(values: Any, where: str, seed: int) -> Request:

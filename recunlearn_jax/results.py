@@ -9,6 +9,7 @@ from typing import Any
 
 from recunlearn_jax import sealed
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.files import as_path
 
 SCHEMA_VERSION = 3
 INSIDE = "inside"  # the verdict on a figure that is no miss
@@ -16,7 +17,7 @@ INSIDE = "inside"  # the verdict on a figure that is no miss
 
 def write(path: str | Path, results: Mapping[str, Any]) -> dict[str, Any]:
     """Write results beside, then rename; returns them with their schema version and digest."""
-    return sealed.write(Path(path), results, SCHEMA_VERSION)
+    return sealed.write(as_path(path, "path"), results, SCHEMA_VERSION)
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: no results, those of another schema, or not as they were written.
     """
-    found = sealed.read(Path(path), SCHEMA_VERSION, "results")
+    found = sealed.read(as_path(path, "path"), SCHEMA_VERSION, "results")
     if "models" not in found:
         raise InputError(f"{path}: holds no results of a comparison or an audit")
     return found

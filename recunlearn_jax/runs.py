@@ -28,6 +28,7 @@ from recunlearn_jax.data import put_dataset, read_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError, Note
+from recunlearn_jax.files import as_path
 from recunlearn_jax.recommender import Recommender, Setup, set_up, shapes
 from recunlearn_jax.requests import ForgetSet, to_json
 from recunlearn_jax.stopwatch import Seconds
@@ -58,10 +59,10 @@ def begin(
     Raises:
         InputError: the folder holds a run of other data, settings or seed, or something else.
     """
-    run = Path(run)
+    run = as_path(run, "run")
     manifest = {
         "kind": "trained",
-        "data": str(Path(folder).absolute()),
+        "data": str(as_path(folder, "folder").absolute()),
         "data_checksum": dataset.checksum,
         "config": config_to_dict(config),
         "seed": seed,
@@ -110,7 +111,7 @@ def finish(
         outcome: its metrics.
         entries: ledger of the model that training went on from.
     """
-    run = Path(run)
+    run = as_path(run, "run")
     checkpoint.save_tree(run / checkpoint.MODEL, trained.params)
     manifest = manifest_of(run) | {"best": trained.best, "outcome": outcome} | _made(trained)
     event = "grown" if manifest.get("grown_from") else "trained"
@@ -120,7 +121,7 @@ def finish(
 
 def finished(run: str | Path) -> bool:
     """Whether a folder holds a model that is complete: its manifest is completed after its parameters are saved."""
-    return (Path(run) / MANIFEST).exists() and "info" in manifest_of(run)
+    return (as_path(run, "run") / MANIFEST).exists() and "info" in manifest_of(run)
 
 
 def save(
@@ -137,10 +138,15 @@ def save(
 
     Returns:
         The manifest.
+
+    Raises:
+        InputError: the facts lack `kind`; nothing is written then.
     """
-    run = Path(run)
+    return _saved(as_path(run, "run"), model, _described(model, data, facts), entries)
+
+
+def _saved(run: Path, model: Recommender, manifest: dict[str, Any], entries: Sequence[ledger.Entry]) -> dict[str, Any]:
     checkpoint.save_tree(run / checkpoint.MODEL, model.params)
-    manifest = _described(model, data) | dict(facts)
     made_from = {key: manifest.get(key) for key in ("from_model", "method", "settings", "request_digest", "forgotten")}
     _record(
         run, manifest, entries, manifest["kind"], {key: value for key, value in made_from.items() if value is not None}
@@ -161,16 +167,17 @@ def release(
         entries: ledger of the original.
 
     Raises:
-        InputError: the model is not finite; a method whose settings go too far may leave such a one.
+        InputError: the model is not finite; a method whose settings go too far may leave such a one; or the facts lack `kind`. Nothing is
+            written then.
     """
     odd = [name for name, table in flat(model.params).items() if not np.isfinite(np.asarray(table)).all()]
     if odd:
         raise InputError(
             f"the answer is not finite (in {odd[0]}), so nothing is released; smaller settings of the method may help"
         )
-    run = Path(run)
+    run, manifest = as_path(run, "run"), _described(model, DATA, facts)
     put_dataset(model.dataset, run / DATA)
-    save(run, model, DATA, facts, entries)
+    _saved(run, model, manifest, entries)
 
 
 def _record(
@@ -222,7 +229,12 @@ def digest(params: Params) -> str:
     return found.hexdigest()
 
 
-def _described(model: Recommender, data: str) -> dict[str, Any]:
+def _described(model: Recommender, data: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of a model; made before anything is written, since facts may lack what it needs."""
+    if "kind" not in facts:
+        raise InputError(
+            f"facts: kind is missing among {', '.join(facts) or 'none'}; `answer_facts` has it for an answer"
+        )
     return {
         "data": data,
         "data_checksum": model.dataset.checksum,
@@ -230,6 +242,7 @@ def _described(model: Recommender, data: str) -> dict[str, Any]:
         "config": config_to_dict(model.config),
         "environment": environment(),
         **_made(model),
+        **facts,
     }
 
 
@@ -260,7 +273,7 @@ def manifest_of(run: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, one of another version, or one that was changed.
     """
-    return manifests.read(Path(run))
+    return manifests.read(as_path(run, "run"))
 
 
 def ledger_of(run: str | Path) -> list[ledger.Entry]:
@@ -269,11 +282,12 @@ def ledger_of(run: str | Path) -> list[ledger.Entry]:
     Raises:
         InputError: see `ledger.read`; or its last model is not the one that the folder holds.
     """
-    entries, made = ledger.read(Path(run)), manifest_of(run)
+    run = as_path(run, "run")
+    entries, made = ledger.read(run), manifest_of(run)
     models = [entry["model"] for entry in entries if "model" in entry]
     held = manifests.mark(made) if "model_digest" in made else None
     if models[-1:] != ([held] if held else []):
-        raise InputError(f"{Path(run) / ledger.FILE}: does not end with the model of this folder; restore the ledger")
+        raise InputError(f"{run / ledger.FILE}: does not end with the model of this folder; restore the ledger")
     return entries
 
 
@@ -288,7 +302,7 @@ def load(run: str | Path, known: Sequence[Setup] = (), data: str | Path | None =
     Raises:
         InputError: the folder holds no finished model, or its data or parameters have changed since.
     """
-    run = Path(run)
+    run = as_path(run, "run")
     manifest = manifest_of(run)
     if "info" not in manifest:
         raise InputError(f"{run}: training has not finished; run the same train command again to resume it")
@@ -307,7 +321,7 @@ def load(run: str | Path, known: Sequence[Setup] = (), data: str | Path | None =
 
 def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: str | Path | None) -> Setup:
     recorded = run / manifest["data"]  # an absolute path stands for itself
-    folder = Path(data or recorded)
+    folder = as_path(data or recorded, "data")
     if not folder.exists():
         raise InputError(
             f"{folder}: the data of {run} is not there; put it back, or name the place where it stands now with "

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from recunlearn_jax.errors import InputError, shown
-from recunlearn_jax.files import parsed_json, read_text
+from recunlearn_jax.files import as_path, parsed_json, read_text
 
 _LARGEST = 2**31 - 1  # of int32
 Count = Annotated[int, Ge(1), Le(_LARGEST)]
@@ -157,7 +157,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, cannot be parsed, or is no table of groups.
     """
-    path = Path(path)
+    path = as_path(path, "path")
     if path.suffix not in {".json", ".toml"}:
         raise InputError(f"{path}: settings are read from .json or .toml files")
     text = read_text(path)

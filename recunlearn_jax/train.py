@@ -19,6 +19,7 @@ from recunlearn_jax.config import PRESETS, Config, TrainConfig
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import RankingTask, held_out_task, ranking_metrics
+from recunlearn_jax.files import as_path
 from recunlearn_jax.mesh import place, spread
 from recunlearn_jax.precision import check_precision, products_in
 from recunlearn_jax.recommender import Recommender, Setup, embed, init_params, set_up
@@ -216,7 +217,7 @@ def train(
         epochs: train exactly so many, whatever the valid pairs say; None for early stopping.
         start: parameters before the first epoch; those of the seed where None.
     """
-    config, run = setup.config, None if run is None else Path(run)
+    config, run = setup.config, None if run is None else as_path(run, "run")
     check_precision(config.train.precision)
     key = jax.random.key(check_seed(seed))
     if setup.backbone.solve is not None:

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from recunlearn_jax import runs
+from recunlearn_jax.auditing import audit_runs
 from recunlearn_jax.comparison import PARTS, claim, compare
 from recunlearn_jax.config import Config, TrainConfig, config_to_dict
 from recunlearn_jax.errors import InputError
+from recunlearn_jax.interop import imported
+from recunlearn_jax.preparation import prepare
 from recunlearn_jax.recommender import set_up
 from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.train import fit
@@ -57,6 +60,17 @@ def test_something_else_in_the_place_of_data_or_settings(shop, tmp_path, uncheck
         assert not list(tmp_path.iterdir()), name
     with pytest.raises(InputError, match="dataset: 'data/shop' given; a Dataset is expected"):
         resolve("users:5%", "data/shop")
+    with pytest.raises(InputError, match=r"setup: .* given; a Setup is expected"):
+        imported(shop, {})
+    with pytest.raises(InputError, match="golds: 3 given; a Sequence is expected"):
+        audit_runs(tmp_path / "model", tmp_path / "original", 3)
+    with pytest.raises(InputError, match=r"features: .* given; a Mapping is expected"):
+        prepare("shop.inter", tmp_path / "out", features=["image.npy"])
+    with pytest.raises(InputError, match="features image: 3 given; a path is expected"):
+        prepare("shop.inter", tmp_path / "out", features={"image": 3})
+    with pytest.raises(InputError, match="facts: kind is missing among seed; `answer_facts` has it"):
+        runs.release(tmp_path, fit(shop, Config("ease")), {"seed": 0})
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

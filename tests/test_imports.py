@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import recunlearn_jax
+from recunlearn_jax.errors import InputError
 
 PACKAGE = Path(recunlearn_jax.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -227,3 +228,25 @@ def test_a_path_may_be_text():
                 assert "str | pathlib.Path" in told, f"{path}: {name} is {told}"
     assert len(found) > 60
     assert paths > 25
+
+
+def test_a_path_is_checked():
+    """What a caller gives for a path goes through `as_path`, and something else is told."""
+    for name in NAMES:
+        for function in ast.walk(ast.parse((PACKAGE / name).read_text())):
+            if isinstance(function, ast.FunctionDef):
+                arguments = [*function.args.args, *function.args.kwonlyargs]
+                given = {a.arg for a in arguments if a.annotation and "str | Path" in ast.unparse(a.annotation)}
+                for call in ast.walk(function):
+                    if isinstance(call, ast.Call) and ast.unparse(call.func) == "Path":
+                        used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)} & given
+                        assert not used or name == "files.py", f"{name}, {function.name}: Path({', '.join(used)})"
+    called = 0
+    for function in documented().values():
+        needed = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.default is p.empty]
+        if len(needed) == 1 and "pathlib.Path" in str(needed[0].annotation):
+            called += 1
+            for odd in (3, None, ["runs/model"], "runs\0model"):
+                with pytest.raises(InputError, match=f"^{needed[0].name}: .* given; a path is expected"):
+                    function(odd)
+    assert called > 5

@@ -14,7 +14,7 @@ from recunlearn_jax.audit.base import Case, Check, Measure, Planted, Row, Subjec
 from recunlearn_jax.audit.planting import add_users
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.evaluate import ranking_task, ranks_found
+from recunlearn_jax.evaluate import ranks_found, task_on
 from recunlearn_jax.verdict import Figure
 
 # Interactions of items that a few users know: they have a place in the model, and eight canaries can be seen in it.
@@ -129,7 +129,7 @@ def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k
     ]
     if not shown:
         return None
-    return float(np.mean(ranks_found(embedding, ranking_task(np.array(shown), retain.train, retain.num_items)) <= k))
+    return float(np.mean(ranks_found(embedding, task_on(retain, np.array(shown))) <= k))
 
 
 def plant_for_check(dataset: Dataset, count: int, taken: np.ndarray, seed: int) -> tuple[Dataset, Planted]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
 from recunlearn_jax.dataset import Dataset
-from recunlearn_jax.evaluate import RankingTask, ranking_metrics, ranking_task
+from recunlearn_jax.evaluate import RankingTask, ranking_metrics, task_on
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure
 
@@ -47,9 +47,7 @@ def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask
         "tail": ~head[pairs[:, 1]],
     }
     return {
-        name: ranking_task(pairs[rows], retain.train, retain.num_items, hidden=retain.removed_items)
-        for name, rows in groups.items()
-        if rows.any()
+        name: task_on(retain, pairs[rows], hidden=retain.removed_items) for name, rows in groups.items() if rows.any()
     }
 
 

@@ -7,7 +7,7 @@ forgotten ranks both alike, as Gold does (an area near 0.5, where the split was 
 import numpy as np
 
 from recunlearn_jax.audit.base import Case, Check, Measure, Row, Subject
-from recunlearn_jax.evaluate import ranking_task, ranks_found
+from recunlearn_jax.evaluate import ranks_found, task_on
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure
 
@@ -59,7 +59,7 @@ def prepare(case: Case) -> Measure:
     forgotten = forgotten[np.isin(forgotten[:, 0], held_out[:, 0])]
     if not len(held_out):
         return lambda subject: {}
-    tasks = [ranking_task(pairs, case.retain.train, case.retain.num_items) for pairs in (forgotten, held_out)]
+    tasks = [task_on(case.retain, pairs) for pairs in (forgotten, held_out)]
 
     def measure(subject: Subject) -> Row:
         members, others = (-ranks_found(subject.model.rows, task).astype(float) for task in tasks)

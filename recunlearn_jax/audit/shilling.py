@@ -15,7 +15,7 @@ from recunlearn_jax.audit.base import Case, Check, Measure, Planted, Row, Subjec
 from recunlearn_jax.audit.planting import add_users
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError
-from recunlearn_jax.evaluate import ranking_task, ranks_found
+from recunlearn_jax.evaluate import ranks_found, task_on
 from recunlearn_jax.verdict import Figure
 
 
@@ -77,7 +77,7 @@ def target_exposure(embedding: jax.Array, shills: Shills, retain: Dataset, k: in
     users = np.unique(retain.train[:, 0])
     has = retain.train_matrix[users][:, shills.targets].toarray() > 0
     pairs = np.stack([np.repeat(users, len(shills.targets)), np.tile(shills.targets, len(users))], axis=1)[~has.ravel()]
-    return float(np.mean(ranks_found(embedding, ranking_task(pairs, retain.train, retain.num_items)) <= k))
+    return float(np.mean(ranks_found(embedding, task_on(retain, pairs)) <= k))
 
 
 def plant_for_check(dataset: Dataset, count: int, taken: np.ndarray, seed: int) -> tuple[Dataset, Planted]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from recunlearn_jax.files import as_path
 from recunlearn_jax.report.audit import audit_markdown, audit_rows, audit_table, audited
 from recunlearn_jax.report.comparison import heading, markdown, rows, signatures, terminal_table
 from recunlearn_jax.report.effect import effect_markdown, effect_notes, effect_rows, effect_table
@@ -40,7 +41,7 @@ def write(results: dict[str, Any], folder: str | Path) -> list[Path]:
         results: of a comparison, or of an audit, which has no seconds and so no table.md.
         folder: made where it is not there.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     if "curves" in results:

@@ -16,7 +16,7 @@ import numpy as np
 from recunlearn_jax.data import read_dataset
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError, shown
-from recunlearn_jax.files import unreadable
+from recunlearn_jax.files import as_path, unreadable
 from recunlearn_jax.settings import check_seed
 
 Kind = Literal["timestamp", "order", "drawn"]
@@ -42,7 +42,7 @@ def read_clock(folder: str | Path, seed: int = 0) -> tuple[Dataset, Clock]:
     """
     check_seed(seed)
     dataset = read_dataset(folder)
-    (path,) = [p for p in sorted(Path(folder).glob("*.inter")) if not p.name.startswith(".")]
+    (path,) = [p for p in sorted(as_path(folder, "folder").glob("*.inter")) if not p.name.startswith(".")]
     with unreadable(path), path.open(encoding="utf-8-sig", errors="backslashreplace") as lines:
         header = lines.readline().rstrip("\n").split("\t")
         kind: Kind = "timestamp" if "timestamp" in header else "order" if "order" in header else "drawn"

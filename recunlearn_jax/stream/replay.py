@@ -27,7 +27,7 @@ from recunlearn_jax.dataset import Dataset, pair_keys
 from recunlearn_jax.environment import environment
 from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.evaluate import forget_task, held_out_task, ranking_metrics
-from recunlearn_jax.files import write_json
+from recunlearn_jax.files import as_path, write_json
 from recunlearn_jax.recommender import Recommender, set_up, shapes
 from recunlearn_jax.requests import resolve, retained
 from recunlearn_jax.stopwatch import stopwatch
@@ -104,7 +104,7 @@ def replay(
         InputError: see `plan.make_plan`; a backbone or a method that cannot go on; or OUT holds another stream.
     """
     settings.check_seed(seed)
-    out = Path(out)
+    out = as_path(out, "out")
     check_type(dataset, Dataset, "dataset", "`read_clock` reads a data folder")
     check_type(clock, Clock, "clock", "`read_clock` and `clock_of` make one")
     check_type(config, Config, "config", "such as `PRESETS['fast']`")

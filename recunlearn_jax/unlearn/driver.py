@@ -14,7 +14,7 @@ from recunlearn_jax.backbones.base import check_tables
 from recunlearn_jax.config import config_to_dict
 from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.evaluate import forget_task, held_out_task, report
-from recunlearn_jax.files import read_json, write_json
+from recunlearn_jax.files import as_path, read_json, write_json
 from recunlearn_jax.recommender import Recommender, fresh_ids, set_up
 from recunlearn_jax.requests import Asked, ForgetSet, forget_pairs, resolve, retained
 from recunlearn_jax.stopwatch import Seconds, stopwatch
@@ -69,7 +69,7 @@ def answer(
     check_type(original, Recommender, "original", "`runs.load` reads a model folder")
     chosen, settings = find(method, settings)
     settings_.check_seed(seed)
-    work = None if work is None else Path(work)
+    work = None if work is None else as_path(work, "work")
     forget_set = resolved(request, original)
     check_tables(original.backbone, original.params)
     if original.backbone.solve is not None and not chosen.exact:
@@ -132,7 +132,7 @@ def prepare(
     check_type(original, Recommender, "original", "`runs.load` reads a model folder")
     chosen, settings = find(method, settings)
     settings_.check_seed(seed)
-    work = None if work is None else Path(work)
+    work = None if work is None else as_path(work, "work")
     if not chosen.in_place:
         return _prepared(original, method, settings, seed, work)
     with stopwatch() as seconds:
