@@ -58,7 +58,7 @@ CASES = {
     "tiktok_modality_audio_5_seed1": Asked("tiktok", ("modality:audio:5%",), 1, coupled=1, independent=2),
     "tiktok_modality_audio_seed1": Asked("tiktok", ("modality:audio",), 1, coupled=1, independent=2),
     "baby_users_5_seed1": Asked("baby", ("users:5%",), 1, coupled=2, independent=8),
-    "baby_pairs_5_seed1": Asked("baby", ("pairs:5%",), 1, coupled=2),
+    "baby_pairs_5_seed1": Asked("baby", ("pairs:5%",), 1, coupled=2, independent=8),
     "baby_items_5_seed1": Asked("baby", ("items:5%",), 1, coupled=2),
     "baby_users_5_and_items_5_seed1": Asked("baby", ("users:5%", "items:5%"), 1, coupled=2),
     "sports_users_5_seed1": Asked("sports", ("users:5%",), 1, coupled=1),
