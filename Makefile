@@ -27,10 +27,8 @@ demo: $(VENV)/ready
 	$(BIN)/recunlearn data runs/demo/data --toy
 	$(BIN)/recunlearn compare --data runs/demo/data --request users:5% --out runs/demo/compare --preset toy --canaries 10
 
-# Processes that share the test files. More than there are cores pay where some of them wait for commands that they began.
-WORKERS ?= 2
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready
 	$(MAKE) --no-print-directory -j 2 lint quick
