@@ -1,0 +1,57 @@
+"""Does how long the original trained change what `delta` does?
+
+    python experiments/training_length.py TIKTOK_FOLDER
+
+One training, stopped after each of some numbers of epochs; each original has its coupled Gold, and answers pairs:5% with 20 canary pairs
+planted. Request seed 0 and training seed 10, with which nothing else is reported. Rows are written as they come.
+"""
+
+import sys
+from pathlib import Path
+
+from recunlearn_jax.audit import examine, make_case
+from recunlearn_jax.audit.base import Replay, Subject
+from recunlearn_jax.config import PRESETS, config_to_dict
+from recunlearn_jax.data import read_dataset
+from recunlearn_jax.environment import environment
+from recunlearn_jax.files import read_json, write_json
+from recunlearn_jax.process import keep_freed_memory
+from recunlearn_jax.recommender import set_up
+from recunlearn_jax.requests import parse
+from recunlearn_jax.train import train
+from recunlearn_jax.unlearn import answer
+
+RESULT = Path(__file__).parent / "results" / "training_length_tiktok.json"
+EPOCHS, SEED = (12, 25, 50), 10
+CHECKS = ["utility", "forgetting", "membership", "canary", "effect"]
+# One setting away from the defaults each: more and less of what rows follow, of the pull, of the shrinking.
+SETTINGS = {
+    "delta": {},
+    "delta, follow 0.8": {"follow": 0.8},
+    "delta, follow 1": {"follow": 1.0},
+    "delta, step 0.2": {"step": 0.2},
+    "delta, step 0.5": {"step": 0.5},
+    "delta, shrink 0.4": {"shrink": 0.4},
+    "delta, shrink 0.8": {"shrink": 0.8},
+}
+
+
+def main(folder: Path) -> None:
+    keep_freed_memory()
+    config = PRESETS["faithful"]
+    case = make_case(read_dataset(folder), parse(["pairs:5%"], 0), config, {"canary": 20})
+    setup = set_up(case.dataset, config)
+    made = {"config": config_to_dict(config), "data_checksum": case.dataset.checksum, "environment": environment()}
+    rows = read_json(RESULT)["rows"] if RESULT.exists() else {}
+    for epochs in (n for n in EPOCHS if str(n) not in rows):
+        original = train(setup, SEED, epochs=epochs)
+        coupled = answer(original, case.forget_set, "coupled")
+        answers = {name: answer(original, case.forget_set, "delta", settings) for name, settings in SETTINGS.items()}
+        subjects = [Subject(name, model) for name, model in {"original": original, **answers}.items()]
+        judged = case._replace(original=original, replays={"coupled Gold": Replay(original, coupled)})
+        rows[str(epochs)] = examine(judged, subjects, CHECKS)["figures"]
+        write_json(RESULT, {**made, "rows": rows})
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
