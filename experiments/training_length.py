@@ -46,9 +46,10 @@ def main(folder: Path) -> None:
     for epochs in (n for n in EPOCHS if str(n) not in rows):
         original = train(setup, SEED, epochs=epochs)
         coupled = answer(original, case.forget_set, "coupled")
-        answers = {name: answer(original, case.forget_set, "delta", settings) for name, settings in SETTINGS.items()}
-        subjects = [Subject(name, model) for name, model in {"original": original, **answers}.items()]
-        judged = case._replace(original=original, replays={"coupled Gold": Replay(original, coupled)})
+        models = {"original": original, "coupled Gold": coupled}
+        models |= {name: answer(original, case.forget_set, "delta", settings) for name, settings in SETTINGS.items()}
+        subjects = [Subject(name, model) for name, model in models.items()]
+        judged = case._replace(original=original, replays={"coupled-1": Replay(original, coupled)})
         rows[str(epochs)] = examine(judged, subjects, CHECKS)["figures"]
         write_json(RESULT, {**made, "rows": rows})
 
