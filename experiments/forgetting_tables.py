@@ -170,6 +170,26 @@ def additivity() -> str:
     return written(("tiktok", "", *probes), rows)
 
 
+def training_length() -> str:
+    """`delta` on one training that was stopped at several epochs, beside the coupled Gold of each."""
+    probes = ("similarities", "affected scores", "forgotten pairs")
+    rows = []
+    for epochs, models in read_json(RESULTS / "training_length_tiktok.json")["rows"].items():
+        for i, (name, row) in enumerate(models.items()):
+            ranks = [row[f"canary {what}"] for what in ("median rank", "lowest tenth")]
+            rows.append(
+                (
+                    "" if i else epochs,
+                    name,
+                    *(_pair({"figures": row}, probe) for probe in probes),
+                    f"{ranks[0]:.0f} ({ranks[1]:.0f})",
+                    f"{row['forget recall@20']:.3f}",
+                    f"{row['membership AUC']:.3f}",
+                )
+            )
+    return written(("epochs", "", *probes, "canary median (tenth)", "forget Recall@20", "membership AUC"), rows)
+
+
 def sequence() -> str:
     """One request for all against twenty in a row."""
     result = read_json(RESULTS / "sequence_tiktok.json")

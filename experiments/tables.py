@@ -18,6 +18,7 @@ from forgetting_tables import (
     replay,
     sequence,
     stream,
+    training_length,
 )
 from guarantee_tables import coins, decision, deletions, ease_quality, noise
 from paper_tables import alpha, claims, divergences, paper, variations, variety
@@ -59,6 +60,7 @@ TABLES = {
     "replay": replay,
     "last_epochs": last_epochs,
     "additivity": additivity,
+    "training_length": training_length,
     "likelihood": likelihood,
     "sequence": sequence,
     "instruments": instruments,
