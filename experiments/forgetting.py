@@ -100,7 +100,8 @@ def main(folder: Path, cases: list[str]) -> None:
         )
         results.write(result, found)
         report.effect_plot(found, RESULTS / f"forgetting_{case}_effect.png")
-        report.canary_plot(found, RESULTS / f"forgetting_{case}_canaries.png")
+        if asked.planted:
+            report.canary_plot(found, RESULTS / f"forgetting_{case}_canaries.png")
         print(report.audit_markdown(found), flush=True)
 
 

@@ -128,7 +128,7 @@ def canary_plot(results: dict[str, Any], path: Path) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(7, 4.5))
+    figure, axis = plt.subplots(figsize=(8, 4.5))
     band = results["bands"].get("canary log10 rank")
     if band is not None and band["alone"] is not None:
         low, high = (10**limit for limit in band["alone"])
@@ -139,12 +139,10 @@ def canary_plot(results: dict[str, Any], path: Path) -> Path:
         if rank is None or not seconds or name.endswith("original"):
             continue
         gold = name in golds_of(results)
-        label = "Gold" if gold and name == golds_of(results)[0] else None
+        label = name if not gold else "Gold" if name == golds_of(results)[0] else None
         axis.scatter(
             seconds, rank, s=70, marker="*" if gold else "o", color="goldenrod" if gold else None, label=label, zorder=3
         )
-        if not gold:
-            axis.annotate(name, (seconds, rank), textcoords="offset points", xytext=(7, 4), fontsize=8)
     axis.set(
         xscale="log",
         yscale="log",
@@ -152,7 +150,7 @@ def canary_plot(results: dict[str, Any], path: Path) -> Path:
         ylabel="median rank of canaries",
     )
     axis.margins(0.12)
-    axis.legend(fontsize=8, loc="center left")
+    axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     axis.set_title(heading(results), fontsize=8)
     return _saved(figure, path)
 
