@@ -2,8 +2,8 @@
 
     python experiments/training_length.py TIKTOK_FOLDER
 
-One training, stopped after each of some numbers of epochs; each original has its coupled Gold, and answers pairs:5% with 20 canary pairs
-planted. Request seed 0 and training seed 10, with which nothing else is reported. Rows are written as they come.
+The same training, ended after each of some numbers of epochs; each original has its coupled Gold, and answers pairs:5% with 20 canary
+pairs planted. Request seed 0 and training seed 10, with which nothing else is reported. Rows are written as they come.
 """
 
 import sys

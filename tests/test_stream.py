@@ -262,8 +262,8 @@ def test_what_the_guard_watches_is_recall(shop):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"golds": -1}, "golds is -1; 0 or more is allowed"),
-        ({"canaries": -2}, "canaries is -2; 0 or more is allowed"),
+        ({"golds": -1}, "golds is -1; a whole number of at least 0 is allowed"),
+        ({"canaries": -2}, "canaries is -2; a whole number of at least 0 is allowed"),
         ({"method": "detla"}, "method 'detla' is not known"),
         ({"method": "gold"}, "method 'gold' retrains, or prepares"),
         ({"method": "sisa"}, "method 'sisa' retrains, or prepares"),

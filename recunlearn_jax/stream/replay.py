@@ -116,7 +116,7 @@ def replay(
         )
     for name, count in (("golds", golds), ("canaries", canaries), ("requests", requests), ("updates", updates)):
         if type(count) is not int or count < 0:
-            raise InputError(f"{name} is {shown(count)}; 0 or more is allowed")
+            raise InputError(f"{name} is {shown(count)}; a whole number of at least 0 is allowed")
     chosen = find(method, None)[0]
     if chosen.retrains or chosen.exact or chosen.own_model:
         raise InputError(
