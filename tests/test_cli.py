@@ -424,14 +424,14 @@ def test_report_draws_tables_from_results_alone(compared, tmp_path):
         (["unlearn", "RUN", "modality:video", "--out", "NEW"], "no modality 'video'"),
         (["unlearn", "RUN", "users:5%", "--out", "RUN"], "exists already"),
         (["unlearn", "RUN", "users:5%", "--out", "NEW", "--method", "magic"], "not known; choose from: delta"),
-        (["unlearn", "RUN", "users:5%", "--out", "NEW", "--set", "delta.stepz=3"], "did you mean 'step'"),
+        (["unlearn", "RUN", "users:5%", "--out", "NEW", "--set", "delta.folow=3"], "did you mean 'follow'"),
         # Settings of the model are the model's, and those of another method another's; said before anything is read.
         (
             ["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "model.trainable_features=false"],
             "unknown group 'model'",
         ),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "rrl.steps=3"], "unknown group 'rrl'"),
-        (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "delta.step=x"], "'x' is not of type float"),
+        (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "delta.step_items=x"], "'x' is not of type float"),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW"], "is this the folder of a run?"),
         (["unlearn", "RUN", "users:5%", "--out", "NEW", "--devices", "99"], "--devices 99: there are 4; 1 to 4"),
         (["train", "--data", "DATA", "--out", "NEW", "--devices", "99"], "--devices 99: there are 4; 1 to 4"),

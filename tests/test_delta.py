@@ -372,19 +372,23 @@ def pulls_by_hand(original, problem, negatives, counted, moving):
     return (dict(zip(SIDES, np.split(mean, [data.num_users]), strict=True)) for mean in means)
 
 
+ODD = Settings(step_users=1.0, step_items=0.2, follow=0.6, shed_users=0.3, shed_items=0.9, resize=0.7, penalty=0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mf", "vbpr", "lightgcn"])
 @pytest.mark.parametrize(
     ("words", "settings"),
     [
         (["users:3,14"], Settings()),
-        (["pairs:10%", "items:7", "users:5"], Settings(step=1.0, follow=0.6, shrink=0.2, penalty=0.1)),
+        (["pairs:10%", "items:7", "users:5"], ODD),
         (["modality:image:1,2,5", "items:9"], Settings()),
         (["pairs:5%"], "after another request"),
     ],
 )
 def test_the_rows_that_the_formulas_give(name, words, settings, originals):
-    """Items by the users' rows; users by the items' rows as they were and as they are; both by the change of BPR's gradient."""
+    """Items by the users' rows; users by the items' rows as they were and as they are; both by the change of BPR's gradient, less of what
+    their neighbourhood leaves open, and as long as rows of their new degree."""
     original = originals(name)
     if settings == "after another request":  # its arrays are longer than its data
         original, settings = answer(original, ["users:20", "items:0"], "surgery"), Settings()
@@ -412,17 +416,27 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
     negatives = problem.record.negatives
     assert set(negatives) <= set(data.train[:, 1])
     counted = kept & ~forget_set.items[negatives]
-    whole, left = pulls_by_hand(original, problem, negatives, counted, moving)
-    rate = settings.step * np.sqrt(np.square(old["items"]).mean() / np.square(whole["items"]).mean())
+    pulled = {"users": moving["users"] & (share["users"] > 0), "items": moving["items"]}
+    whole, left = pulls_by_hand(original, problem, negatives, counted, pulled)
+    rate = np.sqrt(np.square(old["items"]).mean() / np.square(whole["items"]).mean())
 
     new = {kind: rows.copy() for kind, rows in old.items()}
     for kind, partners in (("items", "users"), ("users", "items")):
         trained = before[kind].sum(axis=1) > 0
         weights = oracle_ridge(oracle_phi(before[kind], old[partners])[trained], old[kind][trained], settings.penalty)
-        predicted = oracle_phi(after[kind], new[partners]) - oracle_phi(before[kind], old[partners])
-        moved = old[kind] + settings.follow * predicted @ weights + rate * (whole[kind] - left[kind])
-        if kind == "users":
-            moved -= settings.shrink * share[kind][:, None] * old[kind]
+        explained = oracle_phi(before[kind], old[partners]) @ weights
+        predicted = oracle_phi(after[kind], new[partners]) @ weights - explained
+        step, shed = (getattr(settings, f"{part}_{kind}") for part in ("step", "shed"))
+        pull = np.where(pulled[kind][:, None], whole[kind] - left[kind], 0)
+        moved = old[kind] + settings.follow * predicted + step * rate * pull
+        moved -= shed * share[kind][:, None] * (old[kind] - explained)
+        # log |E| = p log degree + c
+        degree, size = before[kind].sum(axis=1), np.linalg.norm(old[kind], axis=1)
+        alike = len(set(degree[trained])) == 1  # such as the users of the toy
+        power = 0 if alike else np.polyfit(np.log(degree[trained]), np.log(size[trained]), 1)[0]
+        ratio = np.divide(after[kind].sum(axis=1), degree, out=np.ones(len(degree)), where=degree > 0)
+        factor = size[moving[kind]] * ratio[moving[kind]] ** power / np.linalg.norm(moved[moving[kind]], axis=1)
+        moved[moving[kind]] *= factor[:, None] ** settings.resize
         new[kind][moving[kind]] = moved[moving[kind]]
         assert info[f"moved_{kind}"] == moving[kind].sum()
         ours = np.hstack([np.asarray(params[n]) for n in columns[kind]])

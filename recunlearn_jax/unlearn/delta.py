@@ -1,15 +1,18 @@
 """Delta: move each row that the request touches by what its change of data predicts, in closed form. No step is trained.
 
-A trained row has two parts that the data can tell: what its neighbourhood predicts, and the pull of its own pairs. Both are computed on
-the data before and after the request, and the row moves by the difference:
+A trained row has three parts that can be told apart: what its neighbourhood predicts, the pull of its own pairs, and the rest, which
+only its own pairs can have taught. The first two are computed on the data before and after the request and change by the difference;
+the rest goes with the share f of the row's pairs that is forgotten:
 
-    items   E_i += follow [phi(i; D_r, E_U) - phi(i; D, E_U)] W + pull_i
-    users   E_u += follow [phi(u; D_r, E_I') - phi(u; D, E_I)] V + pull_u - shrink f_u E_u
+    items   E_i += follow [phi(i; D_r, E_U) - phi(i; D, E_U)] W + pull_i - shed f_i [E_i - phi(i; D, E_U) W]
+    users   E_u += follow [phi(u; D_r, E_I') - phi(u; D, E_I)] V + pull_u - shed f_u [E_u - phi(u; D, E_I) V]
+    each    E   <- E (size of rows of its new degree / size of rows of its old degree) |E before| / |E|
 
 phi is the neighbourhood: the mean of the partners' rows, the same weighed as in A_hat, the first times log(1 + degree), log(1 + degree) and
 1. W and V are ridge regressions of the trained rows on phi(D). The pull is the difference of the gradients of BPR on the two data sets, at
-half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step` of their size; `pull` has
-its equations. f_u is the share of u's pairs that is forgotten.
+half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step_items` of their size, the
+users by `step_users` of it; `pull` has its equations. The last line is there since training goes on until the pairs that are left are
+learnt: a row turns, and keeps the size that its degree gives it.
 
 What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. What a request computes then
 follows what it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows
@@ -40,12 +43,18 @@ REGRESSED = 100_000  # rows of a kind that a regression reads at most
 class Settings(Checked):
     """Found on tiktok with request seed 0 and training seeds that no table reports."""
 
-    step: NotNegative = 1 / 3
-    """How far the whole gradient of BPR would move the items, in root mean squares of their rows."""
-    follow: NotNegative = 0.9
+    step_users: NotNegative = 5 / 6
+    """How far the whole gradient of BPR would move the items, in root mean squares of their rows, at the rate that users are moved at."""
+    step_items: NotNegative = 1 / 3
+    """The same, at the rate that items are moved at."""
+    follow: NotNegative = 1.0
     """Share of the predicted change that rows follow."""
-    shrink: Share = 0.6
-    """How much smaller a user's row would be without any of its pairs."""
+    shed_users: Share = 1.0
+    """How much of what its neighbourhood does not explain a user's row would lose with all of its pairs."""
+    shed_items: Share = 0.5
+    """The same of an item's row."""
+    resize: Share = 1.0
+    """How far a row that has moved is brought to the size that its new degree gives it; at 0 it stays as the rest leaves it."""
     penalty: Positive = 1e-3
     """Of the two ridge regressions, in mean squares of their inputs."""
     least: Share = 0.02
@@ -59,6 +68,7 @@ class Record(NamedTuple):
     near: Near  # of all items
     negatives: np.ndarray  # int32 [n], one of each train pair
     weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
+    powers: dict[Nodes, float]  # see `power`
     layers: Layers | None  # the gradient of all pairs; None where the whole model is differentiated
     size: float  # of the items' table, its norm
 
@@ -89,6 +99,44 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
     return np.linalg.solve(gram, wide.T @ targets).astype(np.float32)
 
 
+def power(rows: np.ndarray, degree: np.ndarray) -> float:
+    """p of |E| ~ degree^p, by least squares on the logarithms; 0 where the degrees tell nothing.
+
+    Args:
+        rows: E, float32 [n, d]; those that are 0 or have no pair are left out.
+        degree: int [n].
+
+    Examples:
+        >>> round(power(np.array([[1.0], [2.0], [-4.0], [9.0]], np.float32), np.array([1, 4, 16, 0])), 6)
+        0.5
+    """
+    size = np.linalg.norm(rows, axis=1)
+    counted = (size > 0) & (degree > 0)
+    if len(np.unique(degree[counted])) < 2:
+        return 0.0
+    log_degree = np.log(degree[counted])
+    apart = log_degree - log_degree.mean()
+    return float(apart @ np.log(size[counted]) / (apart @ apart))
+
+
+def resized(moved: np.ndarray, before: np.ndarray, ratio: np.ndarray, share: float) -> np.ndarray:
+    """Rows brought to `ratio` times the size that they had, or a share of the way there.
+
+    Args:
+        moved, before: float32 [n, d].
+        ratio: float32 [n].
+        share: of the way, on the logarithm of the size.
+
+    Examples:
+        >>> resized(np.array([[0.0, 6.0]], np.float32), np.array([[3.0, 0.0]], np.float32), np.ones(1, np.float32), 1.0).tolist()
+        [[0.0, 3.0]]
+    """
+    now, then = (np.linalg.norm(rows, axis=1) for rows in (moved, before))
+    there = (now > 0) & (then > 0)
+    factor = np.where(there, then * ratio / np.where(there, now, 1), 1) ** np.float32(share)
+    return moved * factor[:, None]
+
+
 def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
     """The regressions, and the gradient of all pairs."""
     del work
@@ -108,7 +156,9 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     layers = None
     if backbone.id_layers is not None:
         layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
-    return Memory(original, Record(tables, near, negatives, weights, layers, float(np.linalg.norm(tables["items"]))))
+    powers = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
+    size = float(np.linalg.norm(tables["items"]))
+    return Memory(original, Record(tables, near, negatives, weights, powers, layers, size))
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, dict[str, Any]]:
@@ -121,23 +171,38 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     lost = new.lost
     share: ByKind = {kind: _share(old.degree[kind], new.degree[kind], lost[kind]) for kind in KINDS}
     moving = _moving(problem, lost, share, (old, new), settings.least)
-    changes: dict[Nodes, Change] = {kind: old.change(new, kind, moving[kind]) for kind in KINDS}
-    pull = _pull(problem, settings, moving, changes, new)
+    # A user who has lost no pair follows its items and is not pulled.
+    pulls = {
+        "users": np.isin(moving["users"], lost["users"], assume_unique=True),
+        "items": np.ones(len(moving["items"]), bool),
+    }
+    pulled: ByKind = {kind: moving[kind][pulls[kind]] for kind in KINDS}
+    changes: dict[Nodes, Change] = {kind: old.change(new, kind, pulled[kind]) for kind in KINDS}
+    pull = _pull(problem, settings, pulled, changes, new)
 
     tables: ByKind = record.tables
-    values: ByKind = {kind: tables[kind][moving[kind]] for kind in KINDS}
-    near = record.near.of(moving["items"])
-    step = phi(changes["items"].near(near, tables["users"])) - phi(near)
-    values["items"] = values["items"] + settings.follow * (step @ record.weights["items"]) + pull["items"]
+    sheds = {"items": settings.shed_items, "users": settings.shed_users}
 
+    def moved_rows(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """The rows that move, by their neighbourhoods before and after."""
+        rows, weights = moving[kind], record.weights[kind]
+        own, lost_share = tables[kind][rows], share[kind][rows, None].astype(np.float32)
+        rest = own - before @ weights
+        moved = own + settings.follow * ((after - before) @ weights) - sheds[kind] * lost_share * rest
+        moved[pulls[kind]] += pull[kind]
+        left = new.degree[kind][rows] / np.maximum(old.degree[kind][rows], 1)
+        return resized(moved, own, left.astype(np.float32) ** np.float32(record.powers[kind]), settings.resize)
+
+    near = record.near.of(moving["items"])
+    values: ByKind = {
+        "items": moved_rows("items", phi(near), phi(changes["items"].near(near, tables["users"]))),
+        "users": tables["users"][moving["users"]],
+    }
     if len(moving["users"]):
         items = tables["items"].copy()
         items[moving["items"]] = values["items"]
         before, after = (data.of("users", moving["users"]) for data in (old, new))
-        step = phi(after.near(items)) - phi(before.near(tables["items"]))
-        step = settings.follow * (step @ record.weights["users"]) + pull["users"]
-        shares = share["users"][moving["users"], None].astype(np.float32)
-        values["users"] = values["users"] + step - settings.shrink * shares * values["users"]
+        values["users"] = moved_rows("users", phi(before.near(tables["items"])), phi(after.near(items)))
     alone: ByKind = {kind: lost[kind][new.degree[kind][lost[kind]] == 0] for kind in KINDS}
     moved = _unstacked(moving, values, alone, problem)
     return moved, {"moved_users": len(moving["users"]), "moved_items": len(moving["items"])}
@@ -178,8 +243,8 @@ def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, S
     return {"users": users[degree[users] > 0], "items": items[new.degree["items"][items] > 0]}
 
 
-def _pull(problem: Problem, settings: Settings, moving: ByKind, changes: dict[Nodes, Change], new: Sides) -> ByKind:
-    """What the pull of their pairs on the moving rows changes by, float32 [k, d] for users and items."""
+def _pull(problem: Problem, settings: Settings, rows: ByKind, changes: dict[Nodes, Change], new: Sides) -> ByKind:
+    """What the pull of their pairs on some rows changes by, float32 [k, d] for users and items."""
     original, retain, record = problem.original, problem.retain, problem.record
     gone = problem.forget_set.places
     if problem.forget_set.items.any():  # a removed item is no negative any more
@@ -187,18 +252,19 @@ def _pull(problem: Problem, settings: Settings, moving: ByKind, changes: dict[No
     of_content = any(rows.any() for rows in problem.forget_set.features.values())
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
     if record.layers is not None and same and not of_content:
-        pairs, among = original.dataset.train, new.between(moving)
-        found = change(record.layers, pairs, record.negatives, gone, moving, changes, among)
+        pairs, among = original.dataset.train, new.between(rows)
+        found = change(record.layers, pairs, record.negatives, gone, rows, changes, among)
         pulled = record.layers.size
     else:
         kept = np.ones(len(record.negatives), bool)
         kept[gone] = False
         slopes = differentiated(original, retain, record.negatives, kept)
         full, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
-        found = {kind: (full[kind] - left[kind])[moving[kind]] for kind in KINDS}
+        found = {kind: (full[kind] - left[kind])[rows[kind]] for kind in KINDS}
         pulled = float(np.linalg.norm(full["items"]))
-    rate = np.float32(settings.step * record.size / max(pulled, 1e-30))
-    return {kind: rate * found[kind] for kind in KINDS}
+    rate = record.size / max(pulled, 1e-30)
+    steps = {"users": settings.step_users, "items": settings.step_items}
+    return {kind: np.float32(steps[kind] * rate) * found[kind] for kind in KINDS}
 
 
 def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:
