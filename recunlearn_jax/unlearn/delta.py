@@ -99,6 +99,26 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
     return np.linalg.solve(gram, wide.T @ targets).astype(np.float32)
 
 
+def turned(
+    own: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray, follow: float, share: np.ndarray
+) -> np.ndarray:
+    """E + follow [phi' - phi] W - share [E - phi W]: rows follow their neighbourhood, and lose a share of what it does not explain.
+
+    Args:
+        own: E, float32 [n, d].
+        before, after: phi of the data before and after, float32 [n, k].
+        weights: W, float32 [k, d].
+        follow: 0 or more.
+        share: of the rest that goes, float32 [n, 1].
+
+    Examples:
+        >>> row, there, gone = np.array([[5.0]]), np.array([[2.0]]), np.array([[1.0]])
+        >>> turned(row, there, gone, np.array([[1.0]]), 1.0, np.array([[0.5]])).tolist()  # 5 - 1, less half of 5 - 2
+        [[2.5]]
+    """
+    return own + follow * ((after - before) @ weights) - share * (own - before @ weights)
+
+
 def power(rows: np.ndarray, degree: np.ndarray) -> float:
     """p of |E| ~ degree^p, by least squares on the logarithms; 0 where the degrees tell nothing.
 
@@ -156,7 +176,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     layers = None
     if backbone.id_layers is not None:
         layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
-    powers = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
+    powers: dict[Nodes, float] = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
     size = float(np.linalg.norm(tables["items"]))
     return Memory(original, Record(tables, near, negatives, weights, powers, layers, size))
 
@@ -183,29 +203,30 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     tables: ByKind = record.tables
     sheds = {"items": settings.shed_items, "users": settings.shed_users}
 
-    def moved_rows(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    def moved(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """The rows that move, by their neighbourhoods before and after."""
-        rows, weights = moving[kind], record.weights[kind]
-        own, lost_share = tables[kind][rows], share[kind][rows, None].astype(np.float32)
-        rest = own - before @ weights
-        moved = own + settings.follow * ((after - before) @ weights) - sheds[kind] * lost_share * rest
-        moved[pulls[kind]] += pull[kind]
+        rows = moving[kind]
+        own, rest = tables[kind][rows], sheds[kind] * share[kind][rows, None].astype(np.float32)
+        found = turned(own, before, after, record.weights[kind], settings.follow, rest)
+        found[pulls[kind]] += pull[kind]
         left = new.degree[kind][rows] / np.maximum(old.degree[kind][rows], 1)
-        return resized(moved, own, left.astype(np.float32) ** np.float32(record.powers[kind]), settings.resize)
+        return resized(found, own, left.astype(np.float32) ** np.float32(record.powers[kind]), settings.resize)
 
     near = record.near.of(moving["items"])
     values: ByKind = {
-        "items": moved_rows("items", phi(near), phi(changes["items"].near(near, tables["users"]))),
+        "items": moved("items", phi(near), phi(changes["items"].near(near, tables["users"]))),
         "users": tables["users"][moving["users"]],
     }
     if len(moving["users"]):
         items = tables["items"].copy()
         items[moving["items"]] = values["items"]
         before, after = (data.of("users", moving["users"]) for data in (old, new))
-        values["users"] = moved_rows("users", phi(before.near(tables["items"])), phi(after.near(items)))
+        values["users"] = moved("users", phi(before.near(tables["items"])), phi(after.near(items)))
     alone: ByKind = {kind: lost[kind][new.degree[kind][lost[kind]] == 0] for kind in KINDS}
-    moved = _unstacked(moving, values, alone, problem)
-    return moved, {"moved_users": len(moving["users"]), "moved_items": len(moving["items"])}
+    return _unstacked(moving, values, alone, problem), {
+        "moved_users": len(moving["users"]),
+        "moved_items": len(moving["items"]),
+    }
 
 
 def _regressed(
