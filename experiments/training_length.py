@@ -24,16 +24,19 @@ from recunlearn_jax.unlearn import answer
 RESULT = Path(__file__).parent / "results" / "training_length_tiktok.json"
 EPOCHS, SEED = (12, 25, 50), 10
 CHECKS = ["utility", "forgetting", "membership", "canary", "effect"]
-# One setting away from the defaults each: more and less of what rows follow, of the pull, of the shrinking.
-SETTINGS = {
-    "delta": {},
-    "delta, follow 0.8": {"follow": 0.8},
-    "delta, follow 1": {"follow": 1.0},
-    "delta, step 0.2": {"step": 0.2},
-    "delta, step 0.5": {"step": 0.5},
-    "delta, shrink 0.4": {"shrink": 0.4},
-    "delta, shrink 0.8": {"shrink": 0.8},
-}
+# One setting away from the defaults each.
+AWAY = (
+    ("follow", 0.9),
+    ("step_users", 0.5),
+    ("step_users", 1.0),
+    ("step_items", 0.2),
+    ("step_items", 0.5),
+    ("shed_users", 0.5),
+    ("shed_items", 0.0),
+    ("shed_items", 1.0),
+    ("resize", 0.0),
+)
+SETTINGS = {"delta": {}, **{f"delta, {setting} {value:g}": {setting: value} for setting, value in AWAY}}
 
 
 def main(folder: Path) -> None:
