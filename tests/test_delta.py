@@ -21,7 +21,7 @@ from recunlearn_jax.sides import sides
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer
-from recunlearn_jax.unlearn.delta import Settings, delta, phi, ridge
+from recunlearn_jax.unlearn.delta import Settings, delta, phi, power, resized, ridge
 from recunlearn_jax.unlearn.pull import change, differentiated, slope, taken_back
 from recunlearn_jax.unlearn.removal import put_in
 
@@ -122,6 +122,29 @@ def test_ridge(penalty):
     inputs[:, 6] = inputs[:, 5]  # which least squares alone would not tell apart
     ours = ridge(inputs, targets, penalty)
     np.testing.assert_allclose(ours, oracle_ridge(inputs.astype(float), targets, penalty), rtol=1e-3, atol=1e-4)
+
+
+def test_sizes_by_degree():
+    """Rows of size 3 degree^0.4, some of them without a pair or 0, which tell nothing."""
+    degree = np.array([1, 2, 5, 9, 30, 0, 7])
+    rows = np.random.default_rng(4).normal(size=(7, 3))
+    rows *= (3 * np.maximum(degree, 1) ** 0.4 / np.linalg.norm(rows, axis=1))[:, None]
+    rows[6] = 0
+    assert power(rows.astype(np.float32), degree) == pytest.approx(0.4, abs=1e-6)
+    for alike in (np.full(7, 3), np.zeros(7, int), np.array([4, 4, 4, 4, 4, 0, 9])):
+        assert power(rows.astype(np.float32), alike) == 0
+    assert power(np.zeros((7, 0), np.float32), degree) == 0  # a backbone without such a table
+
+
+@pytest.mark.parametrize(("share", "sizes"), [(1.0, [6, 0, 5]), (0.5, [np.sqrt(6 * 10), 0, 5]), (0.0, [10, 0, 5])])
+def test_rows_keep_their_direction_when_they_are_resized(share, sizes):
+    """A row that was 0, or has become so, stays as it is: no size could be right."""
+    moved = np.array([[6, 8], [0, 0], [3, 4]], np.float32)
+    before = np.array([[0, 3], [1, 1], [0, 0]], np.float32)
+    ours = resized(moved, before, np.full(3, 2, np.float32), share)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), sizes, rtol=1e-6)
+    np.testing.assert_allclose(ours[0] / np.linalg.norm(ours[0]), [0.6, 0.8], rtol=1e-6)
 
 
 def untrained(name, modalities=2):
