@@ -229,7 +229,7 @@ def pulled(original, forget_set, negatives):
     gone = np.flatnonzero(forget_set.forget)
     after = before.without(data.train, gone)
     changes = {kind: before.change(after, kind, rows) for kind, rows in every.items()}
-    return change(layers, data.train, negatives, gone, every, changes, after.between(every)), layers.size
+    return change(layers, data.train, negatives, gone, every, changes, after.between(every)), layers.whole()
 
 
 @pytest.mark.parametrize(("name", "layers"), [("mf", 0), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 3)])
@@ -244,7 +244,7 @@ def test_the_pull_by_hand(name, layers):
     forget_set = resolve(parse(["users:1", "pairs:0-1"]), data)
     negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
     assert setup.backbone.id_layers == layers
-    ours, size = pulled(original, forget_set, negatives)
+    ours, of_all = pulled(original, forget_set, negatives)
 
     z = np.asarray(original.rows, np.float64) / 2
 
@@ -256,7 +256,7 @@ def test_the_pull_by_hand(name, layers):
         return total / (layers + 1)
 
     whole = pull(np.ones(len(data.train), bool))
-    assert size == pytest.approx(np.linalg.norm(whole[data.num_users :]), rel=1e-5)
+    np.testing.assert_allclose(np.vstack([of_all["users"], of_all["items"]]), whole, rtol=1e-4, atol=1e-7)
     theirs = whole - pull(~forget_set.forget)
     np.testing.assert_allclose(np.vstack([ours["users"], ours["items"]]), theirs, rtol=1e-4, atol=1e-7)
 
@@ -441,7 +441,9 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
     counted = kept & ~forget_set.items[negatives]
     pulled = {"users": moving["users"] & (share["users"] > 0), "items": moving["items"]}
     whole, left = pulls_by_hand(original, problem, negatives, counted, pulled)
-    rate = np.sqrt(np.square(old["items"]).mean() / np.square(whole["items"]).mean())
+    rate = {"items": np.sqrt(np.square(old["items"]).sum() / np.square(whole["items"]).sum())}
+    relative = np.linalg.norm(whole["users"], axis=1) / np.linalg.norm(old["users"], axis=1)
+    rate["users"] = np.sqrt(rate["items"] / relative[relative > 0].mean())
 
     new = {kind: rows.copy() for kind, rows in old.items()}
     for kind, partners in (("items", "users"), ("users", "items")):
@@ -451,7 +453,7 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
         predicted = oracle_phi(after[kind], new[partners]) @ weights - explained
         step, shed = (getattr(settings, f"{part}_{kind}") for part in ("step", "shed"))
         pull = np.where(pulled[kind][:, None], whole[kind] - left[kind], 0)
-        moved = old[kind] + settings.follow * predicted + step * rate * pull
+        moved = old[kind] + settings.follow * predicted + step * rate[kind] * pull
         moved -= shed * share[kind][:, None] * (old[kind] - explained)
         # log |E| = p log degree + c
         degree, size = before[kind].sum(axis=1), np.linalg.norm(old[kind], axis=1)

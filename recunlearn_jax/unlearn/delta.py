@@ -10,9 +10,8 @@ the rest goes with the share f of the row's pairs that is forgotten:
 
 phi is the neighbourhood: the mean of the partners' rows, the same weighed as in A_hat, the first times log(1 + degree), log(1 + degree) and
 1. W and V are ridge regressions of the trained rows on phi(D). The pull is the difference of the gradients of BPR on the two data sets, at
-half of the rows (the middle of their training), scaled so that the whole gradient would move the items by `step_items` of their size, the
-users by `step_users` of it; `pull` has its equations. The last line is there since training goes on until the pairs that are left are
-learnt: a row turns, and keeps the size that its degree gives it.
+half of the rows (the middle of their training), at the rates that `rates` gives; `pull` has its equations. The last line is there since
+training goes on until the pairs that are left are learnt: a row turns, and keeps the size that its degree gives it.
 
 What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. What a request computes then
 follows what it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows
@@ -43,10 +42,10 @@ REGRESSED = 100_000  # rows of a kind that a regression reads at most
 class Settings(Checked):
     """Found on tiktok with request seed 0 and training seeds that no table reports."""
 
-    step_users: NotNegative = 5 / 6
-    """How far the whole gradient of BPR would move the items, in root mean squares of their rows, at the rate that users are moved at."""
     step_items: NotNegative = 1 / 3
-    """The same, at the rate that items are moved at."""
+    """How far the whole gradient of BPR would move the items, in root mean squares of their rows."""
+    step_users: NotNegative = 2 / 3
+    """How far users are moved, in units of their rate in `rates`."""
     follow: NotNegative = 1.0
     """Share of the predicted change that rows follow."""
     shed_users: Share = 1.0
@@ -69,8 +68,8 @@ class Record(NamedTuple):
     negatives: np.ndarray  # int32 [n], one of each train pair
     weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
     powers: dict[Nodes, float]  # see `power`
-    layers: Layers | None  # the gradient of all pairs; None where the whole model is differentiated
-    size: float  # of the items' table, its norm
+    # The gradient of all pairs with its rates; None where the whole model is differentiated.
+    whole: tuple[Layers, dict[Nodes, float]] | None
 
 
 def phi(near: Near) -> np.ndarray:
@@ -119,6 +118,32 @@ def turned(
     return own + follow * ((after - before) @ weights) - share * (own - before @ weights)
 
 
+def rates(tables: ByKind, gradient: ByKind) -> dict[Nodes, float]:
+    """How far to go down the gradient, for items and for users.
+
+        items   r_I = |E_I| / |G_I|, of the whole matrices
+        users   r_U = sqrt(r_I / mean of |G_u| / |E_u|)
+
+    At r_I the whole gradient moves the items by their size. Users are moved at the geometric mean of that and of the rate that moves a
+    user by its own size: the first alone is too little where users have few pairs, the second too much (docs/unlearning.md).
+
+    Args:
+        tables: E, float32 [n, d].
+        gradient: G, float32 [n, d].
+
+    Examples:
+        >>> tables = {"users": np.array([[3.0, 0.0]]), "items": np.array([[8.0, 0.0]])}
+        >>> rates(tables, {"users": np.array([[0.0, 3.0]]), "items": np.array([[0.0, 2.0]])})
+        {'items': 4.0, 'users': 2.0}
+    """
+    of_items = float(np.linalg.norm(tables["items"]) / max(np.linalg.norm(gradient["items"]), 1e-30))
+    sizes, pulls = (np.linalg.norm(rows["users"], axis=1) for rows in (tables, gradient))
+    counted = (sizes > 0) & (pulls > 0)
+    if not counted.any():
+        return {"items": of_items, "users": of_items}
+    return {"items": of_items, "users": float(np.sqrt(of_items / np.mean(pulls[counted] / sizes[counted])))}
+
+
 def power(rows: np.ndarray, degree: np.ndarray) -> float:
     """p of |E| ~ degree^p, by least squares on the logarithms; 0 where the degrees tell nothing.
 
@@ -165,7 +190,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
     before = original.setup.sides
-    tables: ByKind = {kind: _stacked(original.params, kind, backbone) for kind in KINDS}
+    tables = _by_kind(original.params, backbone)
     near = before.of("items").near(tables["users"])
     weights: ByKind = {
         "items": _regressed(before, tables, "items", near.of, settings.penalty),
@@ -173,12 +198,12 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
             before, tables, "users", lambda rows: before.of("users", rows).near(tables["items"]), settings.penalty
         ),
     }
-    layers = None
+    whole = None
     if backbone.id_layers is not None:
         layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
+        whole = layers, rates(tables, layers.whole())
     powers: dict[Nodes, float] = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
-    size = float(np.linalg.norm(tables["items"]))
-    return Memory(original, Record(tables, near, negatives, weights, powers, layers, size))
+    return Memory(original, Record(tables, near, negatives, weights, powers, whole))
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, dict[str, Any]]:
@@ -272,20 +297,22 @@ def _pull(problem: Problem, settings: Settings, rows: ByKind, changes: dict[Node
         gone = distinct(np.concatenate([gone, np.flatnonzero(problem.forget_set.items[record.negatives])]))
     of_content = any(rows.any() for rows in problem.forget_set.features.values())
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
-    if record.layers is not None and same and not of_content:
-        pairs, among = original.dataset.train, new.between(rows)
-        found = change(record.layers, pairs, record.negatives, gone, rows, changes, among)
-        pulled = record.layers.size
+    if record.whole is not None and same and not of_content:
+        layers, rate = record.whole
+        found = change(layers, original.dataset.train, record.negatives, gone, rows, changes, new.between(rows))
     else:
         kept = np.ones(len(record.negatives), bool)
         kept[gone] = False
         slopes = differentiated(original, retain, record.negatives, kept)
-        full, left = ({kind: _stacked(g, kind, original.backbone) for kind in KINDS} for g in slopes)
+        full, left = (_by_kind(slope, original.backbone) for slope in slopes)
         found = {kind: (full[kind] - left[kind])[rows[kind]] for kind in KINDS}
-        pulled = float(np.linalg.norm(full["items"]))
-    rate = record.size / max(pulled, 1e-30)
+        rate = rates(record.tables, full)
     steps = {"users": settings.step_users, "items": settings.step_items}
-    return {kind: np.float32(steps[kind] * rate) * found[kind] for kind in KINDS}
+    return {kind: np.float32(steps[kind] * rate[kind]) * found[kind] for kind in KINDS}
+
+
+def _by_kind(params: Params, backbone: Backbone) -> ByKind:
+    return {kind: _stacked(params, kind, backbone) for kind in KINDS}
 
 
 def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:

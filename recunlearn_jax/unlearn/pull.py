@@ -39,7 +39,10 @@ class Layers(NamedTuple):
 
     rows: ByKind  # Z of users and items, float32 [n, d]
     gradients: list[ByKind]  # A_hat^l G, l = 0 .. L
-    size: float  # of the pull of all pairs on the items, the norm of its matrix
+
+    def whole(self) -> ByKind:
+        """The pull of all pairs, float32 [n, d] for users and items."""
+        return {kind: _mean([layer[kind] for layer in self.gradients]) for kind in KINDS}
 
 
 def taken_back(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sides: Sides, depth: int) -> Layers:
@@ -58,7 +61,7 @@ def taken_back(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sid
     a_hat = {kind: sides.of(kind).spread for kind in KINDS} if depth else {}
     for _ in range(depth):
         found.append({kind: a_hat[kind] @ found[-1][OTHER[kind]] for kind in KINDS})
-    return Layers(rows, found, float(np.linalg.norm(_mean([layer["items"] for layer in found]))))
+    return Layers(rows, found)
 
 
 def gradient(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int) -> ByKind:
