@@ -1,11 +1,13 @@
 """Committed results, and how a table of them is written in Markdown."""
 
+import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recunlearn_jax.files import read_json
+from recunlearn_jax.unlearn import METHODS
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -17,6 +19,14 @@ def every(folder: Path, begins: str = "") -> Iterator[tuple[str, dict[str, Any]]
     paths = folder.glob(f"{begins}*.json")
     for path in sorted(paths, key=lambda path: [part.zfill(9) for part in re.split(r"(\d+)", path.stem)]):
         yield path.stem.removeprefix(begins), read_json(path)
+
+
+def titled(result: Mapping[str, Any], name: str) -> str:
+    """A method's name in a table, marked where it has other settings today: that result is of an earlier version of it."""
+    kept = result["settings"].get(name)
+    if kept is None or kept.keys() == {field.name for field in dataclasses.fields(METHODS[name].Settings)}:
+        return name
+    return f"{name}, earlier"
 
 
 def written(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

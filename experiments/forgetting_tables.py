@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from committed import RESULTS, every, written
+from committed import RESULTS, every, titled, written
 
 from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
@@ -82,7 +82,7 @@ def forgetting(begins: str = "") -> str:
             kept = [figure_of(row, f"{split} recall@20") for split in ("valid", "test")]
             rows.append(
                 (
-                    *("", name),
+                    *("", titled(result, name)),
                     *(
                         _pair(row, probe)
                         for probe in ("similarities", "affected scores", "other scores", "forgotten pairs")
@@ -170,6 +170,19 @@ def additivity() -> str:
     return written(("tiktok", "", *probes), rows)
 
 
+def partners() -> str:
+    """How much of a row's change delta's first equation meets, by whose rows its partners have."""
+    rows = []
+    for case, row in read_json(RESULTS / "partners.json")["rows"].items():
+        kinds = [kind for kind in ("users", "items") if f"{kind} from original" in row]
+        for i, kind in enumerate(kinds):
+            met = (f"{row[f'{kind} from {model}']:.2f}" for model in ("original", "delta", "coupled Gold"))
+            rows.append(("" if i else case, kind, *met))
+    return written(
+        ("case", "rows of", "partners as before", "partners of delta's answer", "partners of the coupled Gold"), rows
+    )
+
+
 def training_length() -> str:
     """`delta` on one training that was stopped at several epochs, beside the coupled Gold of each."""
     probes = ("similarities", "affected scores", "forgotten pairs")
@@ -237,7 +250,7 @@ def likelihood() -> str:
                 band = result["bands"][f"{name}/{figure}"]
                 inside = f"{band['mean']:.3f}, {max(band['low'], 0):.3f} to {band['high']:.3f}"
                 cells += [f"{figure_of(result['models'][name], figure):.3f}", "-" if name == "original" else inside]
-            rows.append((f"{kind}:5%", name, *cells))
+            rows.append((f"{kind}:5%", titled(result, name), *cells))
     beside = "Golds under the same attack: mean, band"
     return written(("request", "model", "AUC", beside, "true positives at 1 % false ones", beside), rows)
 

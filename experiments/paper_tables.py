@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from committed import RESULTS, every, written
+from committed import RESULTS, every, titled, written
 
 from recunlearn_jax import results
 from recunlearn_jax.errors import counted
@@ -132,7 +132,7 @@ def paper(kind: str) -> str:
         models = found["models"]
         shown = {name: models[name] for name in ("original", *methods_of(found))}
         cells = [
-            [name, *(f"{figure_of(row, f):.4f}" for f in figures), "-" if "original" in name else _seconds([row])]
+            [titled(found, name), *(f"{figure_of(row, f):.4f}" for f in figures), "-" if "original" in name else _seconds([row])]
             for name, row in shown.items()
         ]
         golds = [models[name] for name in found["golds"]]
