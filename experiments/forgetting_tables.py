@@ -21,7 +21,7 @@ _ABLATION = (
     ("similarity correlation", "similarity correlation", "{:.3f}"),
 )
 
-_PROBES = ("similarities", "affected scores")
+_PROBES = ("similarities", "affected scores", "retained pairs")
 
 
 def ablation(name: str) -> str:
