@@ -132,7 +132,11 @@ def paper(kind: str) -> str:
         models = found["models"]
         shown = {name: models[name] for name in ("original", *methods_of(found))}
         cells = [
-            [titled(found, name), *(f"{figure_of(row, f):.4f}" for f in figures), "-" if "original" in name else _seconds([row])]
+            [
+                titled(found, name),
+                *(f"{figure_of(row, f):.4f}" for f in figures),
+                "-" if "original" in name else _seconds([row]),
+            ]
             for name, row in shown.items()
         ]
         golds = [models[name] for name in found["golds"]]
