@@ -1,5 +1,6 @@
 """The benchmarks run, on data small enough for a test, and their figures hang together."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from recunlearn_jax import losses
 from recunlearn_jax.data import write_dataset
 from recunlearn_jax.products import feature_product
 from recunlearn_jax.synthetic import toy
+from recunlearn_jax.unlearn.delta import Settings
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +106,7 @@ def test_unlearning(suite, bench):
     assert ranks["original"] < ranks["gold"], ranks
     assert all(1 <= rank < 320 for rank in ranks.values()), ranks
     assert row["forgotten"]["users"] == 8 + 16  # 5 % of the users and the canary users
-    assert result["settings"]["delta"]["follow"] == 0.9
+    assert result["settings"]["delta"] == dataclasses.asdict(Settings())
     assert row["delta"]["info"]["moved_users"] > 0
     words = ["--data", suite[0] / "data", "--requests", "users:5%", "--plain"]
     assert bench("unlearning.py", path, *words) == result  # a finished request is not measured again
