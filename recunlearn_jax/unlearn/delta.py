@@ -53,7 +53,7 @@ class Settings(Checked):
     shed_items: Share = 0.5
     """The same of an item's row."""
     resize: Share = 1.0
-    """How far a row that has moved is brought to the size that its new degree gives it; at 0 it stays as the rest leaves it."""
+    """How far a row that has moved is brought to the size that its new degree gives it; at 0 it keeps the one that the other parts give."""
     penalty: Positive = 1e-3
     """Of the two ridge regressions, in mean squares of their inputs."""
     least: Share = 0.02
