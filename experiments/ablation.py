@@ -41,7 +41,7 @@ PARTS_OF_METHODS: Variations = {
     "delta, rows do not follow (follow 0)": ("delta", {"follow": 0.0}),
     "delta, the rest stays (shed_users 0, shed_items 0)": ("delta", {"shed_users": 0.0, "shed_items": 0.0}),
     "delta, the rest of items goes as that of users (shed_items 1)": ("delta", {"shed_items": 1.0}),
-    "delta, sizes stay as the rest leaves them (resize 0)": ("delta", {"resize": 0.0}),
+    "delta, sizes as the other parts give them (resize 0)": ("delta", {"resize": 0.0}),
     "delta, every user near a forgotten pair moves (least 0)": ("delta", {"least": 0.0}),
     "mmrecun": ("mmrecun", {}),
     "mmrecun, no forget terms (alpha 1)": ("mmrecun", {"alpha": 1.0}),
