@@ -37,7 +37,7 @@ PARTS_OF_METHODS: Variations = {
     "delta": ("delta", {}),
     WHOLE_MODEL: ("delta", {}),
     "delta, no pull (step_users 0, step_items 0)": ("delta", {"step_users": 0.0, "step_items": 0.0}),
-    "delta, users pulled as much as items (step_users 1/3)": ("delta", {"step_users": 1 / 3}),
+    "delta, users pulled half as far (step_users 1/3)": ("delta", {"step_users": 1 / 3}),
     "delta, rows do not follow (follow 0)": ("delta", {"follow": 0.0}),
     "delta, the rest stays (shed_users 0, shed_items 0)": ("delta", {"shed_users": 0.0, "shed_items": 0.0}),
     "delta, the rest of items goes as that of users (shed_items 1)": ("delta", {"shed_items": 1.0}),

@@ -26,7 +26,6 @@ from recunlearn_jax.unlearn import prepare
 from recunlearn_jax.unlearn.delta import Settings, phi, turned
 
 RESULT = Path(__file__).parent / "results" / "partners.json"
-TABLES = {"users": "user_embedding", "items": "item_embedding"}
 
 
 def met(original: Recommender, coupled: Recommender, answered: Recommender, forget_set: ForgetSet) -> dict[str, float]:
@@ -34,6 +33,7 @@ def met(original: Recommender, coupled: Recommender, answered: Recommender, forg
     record, settings, old = prepare(original, "delta").record, Settings(), original.setup.sides
     new = old.without(original.dataset.train, forget_set.places)
     assert new.lost is not None
+    table = {kind: name for name, kind in original.backbone.id_tables().items()}
     sheds = {"users": settings.shed_users, "items": settings.shed_items}
     found = {}
     for kind in KINDS:
@@ -42,9 +42,9 @@ def met(original: Recommender, coupled: Recommender, answered: Recommender, forg
             continue
         own, share = record.tables[kind][rows], 1 - new.degree[kind][rows] / old.degree[kind][rows]
         before = phi(old.of(kind, rows).near(record.tables[OTHER[kind]]))
-        change = np.asarray(coupled.params[TABLES[kind]])[rows] - own
+        change = np.asarray(coupled.params[table[kind]])[rows] - own
         for name, model in (("original", original), ("delta", answered), ("coupled Gold", coupled)):
-            after = phi(new.of(kind, rows).near(np.asarray(model.params[TABLES[OTHER[kind]]])))
+            after = phi(new.of(kind, rows).near(np.asarray(model.params[table[OTHER[kind]]])))
             moved = turned(own, before, after, record.weights[kind], settings.follow, sheds[kind] * share[:, None])
             found[f"{kind} from {name}"] = float(1 - np.square(moved - own - change).sum() / np.square(change).sum())
     return found
