@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from committed import RESULTS, every, titled, written
+from forgetting import CASES
 
 from recunlearn_jax import report, results
 from recunlearn_jax.audit import CHECKS
@@ -36,6 +37,53 @@ def ablation(name: str) -> str:
         rows.append((variation, *shown, *(_pair(row, probe) for probe in probes)))
     effects = (f"{probe}: progress / collateral" for probe in probes)
     return written(["variation", *(title for title, _, _ in columns), *effects], rows)
+
+
+def findings() -> str:
+    """delta in every case, beside surgery, mmrecun and the range of the Golds."""
+    shown = ("delta", "surgery", "mmrecun")
+    rows = []
+    for case in CASES:
+        result = results.read(RESULTS / f"forgetting_{case}.json")
+        models, golds = result["models"], [result["models"][name] for name in result["golds"]]
+        version = titled(result, "delta").removeprefix("delta")
+        rows.append(
+            (
+                f"{result['data']}, {_asked(result['request'])}, seed {result['request']['seed']}{version}",
+                *(_pair(models["delta"], probe) for probe in ("similarities", "affected scores", "forgotten pairs")),
+                *_beside("canary median rank", "{:.0f}", golds, [models[name] for name in shown]),
+                *_beside("forget recall@20", "{:.4f}", golds, [models[name] for name in shown]),
+                *_beside("membership AUC", "{:.3f}", golds, [models[name] for name in shown]),
+                " / ".join(str(result["misses"][name]) for name in shown),
+            )
+        )
+    header = ["case", "similarities", "affected scores", "forgotten pairs"]
+    for figure in ("canary rank", "forget Recall@20", "membership AUC"):
+        header += [f"{figure}: Golds", "delta / surgery / mmrecun"]
+    return written((*header, "figures outside"), rows)
+
+
+def _asked(request: dict[str, Any]) -> str:
+    """A request of shares in the words of the command line."""
+    words = [f"{kind}:{request[kind]}" for kind in ("users", "items", "pairs") if request[kind]]
+    for name, share in request["modality"].items():
+        words.append(f"modality:{name}" + ("" if share == "all" else f":{share}"))
+    return " ".join(words)
+
+
+def _beside(
+    figure: str, form: str, golds: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]]
+) -> tuple[str, str]:
+    """A figure from the lowest to the highest Gold, and of some models; dashes where it is not measured."""
+    spans = [figure_of(row, figure) for row in golds]
+    known = [x for x in spans if x is not None]
+    if not known:
+        return "-", "-"
+    own = [figure_of(row, figure) for row in models]
+    return (
+        f"{form.format(min(known))} to {form.format(max(known))}",
+        " / ".join("-" if x is None else form.format(x) for x in own),
+    )
 
 
 def forgetting(begins: str = "") -> str:
@@ -71,7 +119,7 @@ def forgetting(begins: str = "") -> str:
                 "-" if None in inside else f"{np.mean([x for x in inside if x is not None]):.3f}",
                 "100 / 100",
                 "-" if alarms is None else f"{alarms['verdicts'] / len(golds):.1f}",
-                f"{np.mean([row['seconds']['running'] for row in golds]):.0f}",
+                f"{np.median([row['seconds']['running'] for row in golds]):.0f}",
             )
         )
         for name in results.methods_of(result):

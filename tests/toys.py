@@ -1,11 +1,12 @@
 """Small data that tests share: a data set in memory, and MMRec folders written by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
-from recunlearn_jax.dataset import Dataset
+from recunlearn_jax.dataset import SPLITS, Dataset
 from recunlearn_jax.graph import knn_similarities
 from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.unlearn import Problem, prepare
@@ -67,3 +68,39 @@ def write_folder(folder: Path, rows=ROWS, features=None, graphs=None) -> Path:
 def posed(original, words, method="surgery", settings=None, seed=0) -> Problem:
     """The problem of a request, as a method is given it."""
     return problem_of(prepare(original, method, settings), resolve(parse(list(words), seed), original.dataset))
+
+
+def assert_same(ours: Dataset, theirs: Dataset):
+    """Two data sets hold the same, in the same types."""
+    assert (ours.name, ours.num_users, ours.num_items) == (theirs.name, theirs.num_users, theirs.num_items)
+    for split in SPLITS:
+        assert getattr(ours, split).dtype == np.int32
+        np.testing.assert_array_equal(getattr(ours, split), getattr(theirs, split))
+    assert ours.modalities == theirs.modalities
+    for m in theirs.modalities:
+        assert ours.features[m].dtype == np.float32
+        np.testing.assert_array_equal(ours.features[m], theirs.features[m])
+    assert set(ours.similarities) == set(theirs.similarities)
+    for m, graph in theirs.similarities.items():
+        assert ours.similarities[m].dtype == np.float32
+        np.testing.assert_array_equal(ours.similarities[m].toarray(), graph.toarray())
+    np.testing.assert_array_equal(ours.removed_users, theirs.removed_users)
+    np.testing.assert_array_equal(ours.removed_items, theirs.removed_items)
+    assert ours.checksum == theirs.checksum
+
+
+def as_set(pairs):
+    """Pairs as a set of plain Python."""
+    return {tuple(pair) for pair in pairs.tolist()}
+
+
+def ids(mask):
+    """Where a mask is true."""
+    return np.flatnonzero(mask).tolist()
+
+
+def write_request(folder, values):
+    """A request file: text as it is, anything else as JSON."""
+    path = folder / "request.json"
+    path.write_text(values if isinstance(values, str) else json.dumps(values))
+    return path
