@@ -154,8 +154,10 @@ def _prepared(original: Recommender, method: str, settings: Any, seed: int, work
     return memory._replace(of=original, settings=settings, seed=seed, fresh=fresh, seconds=spent)
 
 
-def _keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of preparing, of forgetting, and of the rows that take the place of forgotten ones."""
+@jax.jit
+def _keys(seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of preparing, of forgetting, and of the rows that take the place of forgotten ones; in one program, for which the first answer of a
+    process waits."""
     return tuple(jax.random.split(jax.random.key(seed), 3))
 
 
