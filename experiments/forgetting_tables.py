@@ -51,14 +51,17 @@ def findings() -> str:
             (
                 f"{result['data']}, {_asked(result['request'])}, seed {result['request']['seed']}{version}",
                 *(_pair(models["delta"], probe) for probe in ("similarities", "affected scores", "forgotten pairs")),
-                *_beside("canary median rank", "{:.0f}", golds, [models[name] for name in shown]),
-                *_beside("forget recall@20", "{:.4f}", golds, [models[name] for name in shown]),
-                *_beside("membership AUC", "{:.3f}", golds, [models[name] for name in shown]),
+                _with_tenth(*(_span(golds, f"canary {what}", "{:.0f}") for what in ("median rank", "lowest tenth"))),
+                " / ".join(canaries([models[name]]) for name in shown),
+                _span(golds, "forget recall@20", "{:.4f}"),
+                _each([models[name] for name in shown], "forget recall@20", "{:.4f}"),
+                _span(golds, "membership AUC", "{:.3f}"),
+                _each([models[name] for name in shown], "membership AUC", "{:.3f}"),
                 " / ".join(str(result["misses"][name]) for name in shown),
             )
         )
     header = ["case", "similarities", "affected scores", "forgotten pairs"]
-    for figure in ("canary rank", "forget Recall@20", "membership AUC"):
+    for figure in ("canary rank (tenth)", "forget Recall@20", "membership AUC"):
         header += [f"{figure}: Golds", "delta / surgery / mmrecun"]
     return written((*header, "figures outside"), rows)
 
@@ -71,19 +74,20 @@ def _asked(request: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def _beside(
-    figure: str, form: str, golds: Sequence[dict[str, Any]], models: Sequence[dict[str, Any]]
-) -> tuple[str, str]:
-    """A figure from the lowest to the highest Gold, and of some models; dashes where it is not measured."""
-    spans = [figure_of(row, figure) for row in golds]
-    known = [x for x in spans if x is not None]
-    if not known:
-        return "-", "-"
-    own = [figure_of(row, figure) for row in models]
-    return (
-        f"{form.format(min(known))} to {form.format(max(known))}",
-        " / ".join("-" if x is None else form.format(x) for x in own),
-    )
+def _span(golds: Sequence[dict[str, Any]], figure: str, form: str) -> str:
+    """A figure from the lowest to the highest Gold; a dash where it is not measured."""
+    found = [x for row in golds if (x := figure_of(row, figure)) is not None]
+    return f"{form.format(min(found))} to {form.format(max(found))}" if found else "-"
+
+
+def _with_tenth(median: str, tenth: str) -> str:
+    return median if median == "-" else f"{median} ({tenth})"
+
+
+def _each(models: Sequence[dict[str, Any]], figure: str, form: str) -> str:
+    """A figure of some models; a dash where it is not measured."""
+    found = [figure_of(row, figure) for row in models]
+    return "-" if None in found else " / ".join(form.format(x) for x in found)
 
 
 def forgetting(begins: str = "") -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from quick import TRAINING_FLAGS
 
@@ -14,6 +15,26 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"<!-- table \S+ -->\n(.*?)<!-- end -->", re.DOTALL)
+SAID = re.compile(r"(?<![\w.,-])(?:\d{1,3}(?:,\d{3})+|\d*\.?\d+)(?![\w]|[.,]\d)")
+FOUND = (
+    "claims",
+    "evidence",
+    "forgetting",
+    "forgetting_all",
+    "guarantees",
+    "limits",
+    "paper",
+    "performance",
+    "speed",
+    "streams",
+)
+FOUND = (*FOUND, "unlearning", "variations")
+# What the pages say that no table shows: sizes of data, settings, and figures whose results they say are not kept.
+UNSHOWN = {
+    *("49.85", "6,710", "4,480", "90,000", "10,000", "1,000", "5,000", "2,048", "4,883"),
+    "0.126",
+}
 ACTIVATE = re.compile(r"^```sh\n(\. \.venv/bin/activate)\n```", re.MULTILINE)
 
 
@@ -72,3 +93,26 @@ def test_tables_are_those_of_the_committed_results(tmp_path):
         assert (copy / page.relative_to(ROOT)).read_text() == page.read_text(), (
             f"{page.name}: run experiments/tables.py"
         )
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_numbers_in_prose_stand_in_a_table(name):
+    """Of the page or of one that it links to, rounded as they are said. Two digits can be found anywhere, so three and more count; a wrong
+    number that happens to stand in a large table passes."""
+    page = ROOT / "docs" / f"{name}.md"
+    text = page.read_text()
+    linked = {page.parent / target for target in re.findall(r"\]\(([\w./]+\.md)", text)}
+    tables = " ".join(table for each in (page, *linked) for table in TABLE.findall(each.read_text()))
+    shown = np.sort([float(number.replace(",", "")) for number in SAID.findall(tables)])
+    prose = re.sub(r"^```.*?^```", "", TABLE.sub("", text), flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"\]\([^)]*\)|`[^`]*`|\d{4}\.\d{5}", "", prose)
+    unfound = []
+    for said in set(SAID.findall(prose)) - UNSHOWN:
+        digits = said.replace(",", "")
+        if len(digits.replace(".", "").lstrip("0")) < 3 or not set(said) & {".", ","}:
+            continue
+        half = 0.5 * 10.0 ** -len(digits.partition(".")[2]) + 1e-9
+        place = np.searchsorted(shown, float(digits) - half)
+        if place == len(shown) or shown[place] > float(digits) + half:
+            unfound.append(said)
+    assert not unfound
