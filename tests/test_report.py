@@ -186,7 +186,8 @@ def test_effects_are_a_table_with_standard_errors_and_two_pictures(results, tmp_
     assert header == ["model", "similarities", "overlap@20", "update AUC pairs"]
     assert rows[0] == ["coupled Gold", "1 / 0", "1", "0.6"]
     assert rows[-1] == ["mmrecun", "0.80 (0.01) / 0.40 (0.02)", "0.9", "0.7"]
-    assert "2 coupled Golds" in report.effect_markdown(results)
+    assert "2 coupled Golds, each with its own original" in report.effect_markdown(results)
+    assert "against 1 coupled Gold; 1 / 0" in report.effect_markdown(results | {"coupled": ["coupled-1"]})
     assert {"effect.png", "canaries.png"} <= {path.name for path in report.write(results, tmp_path)}
     assert report.effect_table(results).row_count == len(rows)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from recunlearn_jax.errors import counted
 from recunlearn_jax.report.comparison import cell
 from recunlearn_jax.results import coupled_of, figure_of, methods_of
 
@@ -64,10 +65,9 @@ def _with_error(row: dict[str, Any], figure: str, form: str) -> str:
 
 def effect_notes(results: dict[str, Any]) -> str:
     """What the table of effects must be read with."""
-    return (
-        f"Progress / collateral against {len(coupled_of(results))} coupled Golds, each with its own original, standard errors in brackets; "
-        "1 / 0 is what retraining changes and nothing else."
-    )
+    golds = len(coupled_of(results))
+    spread = ", each with its own original, standard errors in brackets" if golds > 1 else ""
+    return f"Progress / collateral against {counted(golds, 'coupled Gold')}{spread}; 1 / 0 is what retraining changes and nothing else."
 
 
 def effect_markdown(results: dict[str, Any]) -> str:
