@@ -1,7 +1,7 @@
 # Two commands do everything on a machine with Python >= 3.11, make and a package index:
 #   make demo   train, forget, retrain and compare on generated data with planted canaries; prints the table
 #   make test   the same set-up, then all tests
-#   make check  lint, types and the quick tests, in about a minute: before a commit
+#   make check  lint, types and the quick tests, in a few minutes: before a commit
 #   make oldest the quick tests with the oldest jax allowed
 #   make docs   the pages as a site, in runs/site/html
 #   make fuzz   damaged and odd input of every kind for MINUTES=20; counts in runs/fuzz.json
