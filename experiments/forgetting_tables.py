@@ -45,18 +45,18 @@ def findings() -> str:
     rows = []
     for case in CASES:
         result = results.read(RESULTS / f"forgetting_{case}.json")
-        models, golds = result["models"], [result["models"][name] for name in result["golds"]]
+        golds, answers = ([result["models"][name] for name in names] for names in (result["golds"], shown))
         version = titled(result, "delta").removeprefix("delta")
         rows.append(
             (
                 f"{result['data']}, {_asked(result['request'])}, seed {result['request']['seed']}{version}",
-                *(_pair(models["delta"], probe) for probe in ("similarities", "affected scores", "forgotten pairs")),
+                *(_pair(answers[0], probe) for probe in ("similarities", "affected scores", "forgotten pairs")),
                 _with_tenth(*(_span(golds, f"canary {what}", "{:.0f}") for what in ("median rank", "lowest tenth"))),
-                " / ".join(canaries([models[name]]) for name in shown),
+                " / ".join(canaries([row]) for row in answers),
                 _span(golds, "forget recall@20", "{:.4f}"),
-                _each([models[name] for name in shown], "forget recall@20", "{:.4f}"),
+                _each(answers, "forget recall@20", "{:.4f}"),
                 _span(golds, "membership AUC", "{:.3f}"),
-                _each([models[name] for name in shown], "membership AUC", "{:.3f}"),
+                _each(answers, "membership AUC", "{:.3f}"),
                 " / ".join(str(result["misses"][name]) for name in shown),
             )
         )
