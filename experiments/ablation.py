@@ -30,16 +30,21 @@ COUPLED = "coupled Gold"
 WHOLE_MODEL = (
     "delta, pull through the whole model"  # by autodiff on all of the edited data, in place of layers that are known
 )
+UNSCALED = "delta, rows follow all that the regressions say (lambda 1)"
 # variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]
 PARTS_OF_METHODS: Variations = {
     "surgery": ("surgery", {}),
     "delta": ("delta", {}),
     WHOLE_MODEL: ("delta", {}),
-    "delta, no pull (step_users 0, step_items 0)": ("delta", {"step_users": 0.0, "step_items": 0.0}),
-    "delta, users pulled half as far (step_users 1/3)": ("delta", {"step_users": 1 / 3}),
+    UNSCALED: ("delta", {}),
+    "delta, no row turns (turn_users 0, turn_items 0)": ("delta", {"turn_users": 0.0, "turn_items": 0.0}),
+    "delta, items do not turn (turn_items 0)": ("delta", {"turn_items": 0.0}),
     "delta, rows do not follow (follow 0)": ("delta", {"follow": 0.0}),
-    "delta, the rest stays (shed_users 0, shed_items 0)": ("delta", {"shed_users": 0.0, "shed_items": 0.0}),
+    "delta, the rest goes only along the change (shed_users 0, shed_items 0)": (
+        "delta",
+        {"shed_users": 0.0, "shed_items": 0.0},
+    ),
     "delta, the rest of items goes as that of users (shed_items 1)": ("delta", {"shed_items": 1.0}),
     "delta, sizes as the other parts give them (resize 0)": ("delta", {"resize": 0.0}),
     "delta, every user near a forgotten pair moves (least 0)": ("delta", {"least": 0.0}),
@@ -109,6 +114,8 @@ def main(folder: Path, cases: list[str]) -> None:
                     backbone = dataclasses.replace(original.backbone, id_layers=None)
                     model = dataclasses.replace(original, setup=dataclasses.replace(original.setup, backbone=backbone))
                 memory = prepare(model, method, settings, seed=1)
+                if variation == UNSCALED:
+                    memory = memory._replace(record=memory.record._replace(strengths={"users": 1.0, "items": 1.0}))
                 made = answer(model, case.forget_set, method, settings, seed=1, memory=memory)
                 preparation = told(memory.seconds) if memory.seconds else None
             subjects = [] if variation == "Gold" else [Subject(variation, made)]

@@ -3,7 +3,7 @@
     python experiments/partners.py DATA_FOLDER [CASE ...]
 
 Goes on from experiments/forgetting.py (runs/forgetting/CASE, original and first coupled Gold). A row that has lost a pair is
-computed by delta's first equation, without pull and size, from its partners' rows: as they were before the request, as delta's answer has
+computed by delta's equation, without turn and size, from its partners' rows: as they were before the request, as delta's answer has
 them, and as the coupled Gold has them. The figure is R^2, the share of the row's change from original to coupled Gold that is met. Cases
 are written as they come.
 """
@@ -23,7 +23,8 @@ from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.requests import ForgetSet, parse
 from recunlearn_jax.sides import KINDS, OTHER
 from recunlearn_jax.unlearn import prepare
-from recunlearn_jax.unlearn.delta import Settings, phi, turned
+from recunlearn_jax.unlearn.delta import Settings, shed
+from recunlearn_jax.unlearn.neighbourhood import phi
 
 RESULT = Path(__file__).parent / "results" / "partners.json"
 
@@ -34,19 +35,22 @@ def met(original: Recommender, coupled: Recommender, answered: Recommender, forg
     new = old.without(original.dataset.train, forget_set.places)
     assert new.lost is not None
     table = {kind: name for name, kind in original.backbone.id_tables().items()}
-    sheds = {"users": settings.shed_users, "items": settings.shed_items}
+    across = {"users": settings.shed_users, "items": settings.shed_items}
     found = {}
     for kind in KINDS:
         rows = new.lost[kind][new.degree[kind][new.lost[kind]] > 0]
         if not len(rows):
             continue
         own, share = record.tables[kind][rows], 1 - new.degree[kind][rows] / old.degree[kind][rows]
+        weights = record.weights[kind]
         before = phi(old.of(kind, rows).near(record.tables[OTHER[kind]]))
         change = np.asarray(coupled.params[table[kind]])[rows] - own
         for name, model in (("original", original), ("delta", answered), ("coupled Gold", coupled)):
             after = phi(new.of(kind, rows).near(np.asarray(model.params[table[OTHER[kind]]])))
-            moved = turned(own, before, after, record.weights[kind], settings.follow, sheds[kind] * share[:, None])
-            found[f"{kind} from {name}"] = float(1 - np.square(moved - own - change).sum() / np.square(change).sum())
+            said = (after - before) @ weights
+            gone = share[:, None] * shed(own - before @ weights, said, across[kind])
+            missed = record.strengths[kind] * said - gone - change
+            found[f"{kind} from {name}"] = float(1 - np.square(missed).sum() / np.square(change).sum())
     return found
 
 

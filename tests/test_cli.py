@@ -431,7 +431,7 @@ def test_report_draws_tables_from_results_alone(compared, tmp_path):
             "unknown group 'model'",
         ),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "rrl.steps=3"], "unknown group 'rrl'"),
-        (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "delta.step_items=x"], "'x' is not of type float"),
+        (["unlearn", "NOWHERE", "users:5%", "--out", "NEW", "--set", "delta.turn_items=x"], "'x' is not of type float"),
         (["unlearn", "NOWHERE", "users:5%", "--out", "NEW"], "is this the folder of a run?"),
         (["unlearn", "RUN", "users:5%", "--out", "NEW", "--devices", "99"], "--devices 99: there are 4; 1 to 4"),
         (["train", "--data", "DATA", "--out", "NEW", "--devices", "99"], "--devices 99: there are 4; 1 to 4"),

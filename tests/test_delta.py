@@ -17,11 +17,12 @@ from recunlearn_jax.config import Config, TrainConfig
 from recunlearn_jax.recommender import Recommender, init_params, set_up
 from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.sides import KINDS as SIDES
-from recunlearn_jax.sides import sides
+from recunlearn_jax.sides import OTHER, sides
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer
-from recunlearn_jax.unlearn.delta import Settings, delta, phi, power, resized, ridge
+from recunlearn_jax.unlearn.delta import Settings, delta, pointed, power, resized, shed
+from recunlearn_jax.unlearn.neighbourhood import phi, ridge, strength, without_echo
 from recunlearn_jax.unlearn.pull import change, differentiated, slope, taken_back
 from recunlearn_jax.unlearn.removal import put_in
 
@@ -45,6 +46,33 @@ def oracle_phi(matrix, partners):
         mean = partners[held].mean(axis=0) if degree else np.zeros(width)
         spread = sum((partners[j] / np.sqrt(degree * matrix[:, j].sum()) for j in held), np.zeros(width))
         log = np.log(1 + degree)
+        out.append([*mean, *spread, *(log * mean), log, 1])
+    return np.array(out)
+
+
+def oracle_psi(matrix, own, partners, weights):
+    """Edge by edge, in float64: phi of each partner's row less what its phi loses with the row."""
+    out = []
+    for row, held in enumerate(matrix):
+        heard = partners.copy()
+        for j in np.flatnonzero(held):
+            (full,) = oracle_phi(matrix.T[[j]], own)
+            without = matrix.T[[j]].copy()
+            without[0, row] = 0
+            # Its neighbours' degrees stay as they are: the row still has its other partners.
+            (less,) = oracle_phi(without, own)
+            held_by = np.flatnonzero(without[0])
+            root = np.sqrt(max(without.sum(), 1) * matrix.sum(axis=1)[held_by])
+            less[own.shape[1] : 2 * own.shape[1]] = (own[held_by] / root[:, None]).sum(axis=0)
+            held_by = np.flatnonzero(matrix[:, j])
+            root = np.sqrt(matrix[:, j].sum() * matrix.sum(axis=1)[held_by])
+            full[own.shape[1] : 2 * own.shape[1]] = (own[held_by] / root[:, None]).sum(axis=0)
+            heard[j] = partners[j] - (full - less) @ weights
+        degrees = matrix.sum(axis=0)
+        here = np.flatnonzero(held)
+        mean = heard[here].mean(axis=0) if len(here) else np.zeros(heard.shape[1])
+        spread = sum((heard[j] / np.sqrt(held.sum() * degrees[j]) for j in here), np.zeros(heard.shape[1]))
+        log = np.log(1 + held.sum())
         out.append([*mean, *spread, *(log * mean), log, 1])
     return np.array(out)
 
@@ -122,6 +150,58 @@ def test_ridge(penalty):
     inputs[:, 6] = inputs[:, 5]  # which least squares alone would not tell apart
     ours = ridge(inputs, targets, penalty)
     np.testing.assert_allclose(ours, oracle_ridge(inputs.astype(float), targets, penalty), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SIDES)
+def test_what_partners_say_without_the_rows_echo(kind):
+    """Edge by edge. A partner with no other edge keeps what its regression does not explain."""
+    of_all, rng = sides(PAIRS, USERS, ITEMS), np.random.default_rng(5)
+    matrix, other = seen(PAIRS, USERS, ITEMS, kind), SIDES[1 - SIDES.index(kind)]
+    tables = {side: rng.normal(size=(n, 3)).astype(np.float32) for side, n in zip(SIDES, (USERS, ITEMS), strict=True)}
+    weights = rng.normal(size=(11, 3)).astype(np.float32)
+    ours = without_echo(of_all, tables, kind, weights)
+    own, partners = (tables[side].astype(float) for side in (kind, other))
+    theirs = oracle_psi(matrix, own, partners, weights.astype(float))
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_where_partners_only_echo_there_is_nothing_to_follow():
+    """Users of one item each, whose rows are that item's: their regression of items is perfect, and lambda is 0."""
+    pairs = np.column_stack([np.arange(40), np.repeat(np.arange(20), 2)]).astype(np.int32)
+    items = np.random.default_rng(6).normal(size=(20, 3)).astype(np.float32)
+    tables, data = {"users": np.repeat(items, 2, axis=0), "items": items}, sides(pairs, 40, 20)
+    weights = {
+        kind: ridge(phi(data.of(kind).near(tables[other])), tables[kind], 1e-9)
+        for kind, other in (("users", "items"), ("items", "users"))
+    }
+    np.testing.assert_allclose(phi(data.of("items").near(tables["users"])) @ weights["items"], items, atol=1e-4)
+    said = without_echo(data, tables, "items", weights["users"]) @ weights["items"]
+    assert np.abs(said).max() < 1e-3 * np.abs(items).max()
+    assert strength(items, np.zeros_like(items)) == 1
+    assert strength(3 * items, items) == pytest.approx(3)
+
+
+def test_pointing_and_shedding():
+    rng = np.random.default_rng(7)
+    own, gradient, direction = (rng.normal(size=(6, 4)).astype(np.float32) for _ in range(3))
+    gradient[2] = direction[3] = 0
+    ours = pointed(own, gradient)
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours[2], 0)
+    some = np.arange(6) != 2
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1)[some], np.linalg.norm(own, axis=1)[some], rtol=1e-6)
+    cosine = np.sum(ours * gradient, axis=1)[some] / np.linalg.norm(own, axis=1)[some]
+    np.testing.assert_allclose(cosine, -np.linalg.norm(gradient, axis=1)[some], rtol=1e-6)
+    gone = shed(own, direction, 0.25)
+    assert gone.dtype == np.float32
+    np.testing.assert_allclose(gone[3], own[3] / 4, rtol=1e-6)
+    left = own - gone
+    np.testing.assert_allclose(np.sum(left * direction, axis=1), 0, atol=1e-5)  # nothing is left along it
+    for row in (0, 1, 2, 4, 5):
+        unit = direction[row] / np.linalg.norm(direction[row])
+        across = own[row] - (own[row] @ unit) * unit
+        np.testing.assert_allclose(left[row], 0.75 * across, rtol=1e-4, atol=1e-5)
 
 
 def test_sizes_by_degree():
@@ -361,7 +441,10 @@ def test_the_pull_by_propagation_is_nearly_the_whole_models(words, originals):
     data = original.dataset
     negatives = np.random.default_rng(0).choice(np.unique(data.train[:, 1]), len(data.train)).astype(np.int32)
     ours, _ = pulled(original, problem.forget_set, negatives)
-    theirs = differentiated(original, problem.retain, negatives, ~problem.forget_set.forget)
+    theirs = (
+        differentiated(original, original.setup, negatives),
+        differentiated(original, problem.retain, negatives, ~problem.forget_set.forget),
+    )
     for kind, table in (("users", "user_embedding"), ("items", "item_embedding")):
         exact = np.asarray(theirs[0][table]) - np.asarray(theirs[1][table])
         rows = np.abs(exact).max(axis=1) > 0
@@ -371,10 +454,36 @@ def test_the_pull_by_propagation_is_nearly_the_whole_models(words, originals):
         assert 0.8 < sizes[0] / sizes[1] < 1.2
 
 
+def moves_by_hand(before, after, forget_set, backbone, least):
+    """The share of its pairs that each user and item loses, and whether its evidence changes."""
+    share = {kind: 1 - after[kind].sum(axis=1) / np.maximum(before[kind].sum(axis=1), 1) for kind in before}
+    share = {kind: np.where(before[kind].sum(axis=1) > 0, share[kind], 0) for kind in before}
+    nothing = np.zeros(len(before["items"]), bool)
+    lost = forget_set.features.get("image", nothing) if "image" in backbone.modalities else nothing
+    moves = {"items": (share["items"] > 0) | lost, "users": share["users"] > 0}
+    for user, row in enumerate(after["users"]):
+        moves["users"][user] |= row.any() and share["items"][row > 0].mean() > least
+    return share, moves
+
+
+def in_direction(rows, direction):
+    """The part of each row along a direction; none along zeros."""
+    unit = direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-30)
+    return np.sum(rows * unit, axis=1, keepdims=True) * unit
+
+
+def down(rows, gradient):
+    """As long as each row, down its gradient."""
+    there = np.linalg.norm(gradient, axis=1, keepdims=True)
+    return -gradient / np.where(there > 0, there, 1) * np.linalg.norm(rows, axis=1, keepdims=True)
+
+
 def pulls_by_hand(original, problem, negatives, counted, moving):
-    """Before and after: where ids are propagated, each layer as it was but for the rows that move; else through the whole model."""
+    """Before and after: where ids are propagated, each layer as it was but for the rows that move; else through the whole model. Without a
+    problem nothing is forgotten."""
     data, backbone = original.dataset, original.backbone
-    if backbone.id_layers is None or problem.forget_set.features:
+    forget = problem.forget_set.forget if problem else np.zeros(len(data.train), bool)
+    if backbone.id_layers is None or (problem and problem.forget_set.features):
         columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in SIDES}
         triplets = tuple(map(jnp.asarray, (*data.train.T, negatives)))
         slopes = [
@@ -387,7 +496,7 @@ def pulls_by_hand(original, problem, negatives, counted, moving):
     more = len(counted) / counted.sum()
     own = gradient_by_hand(z, data, negatives, np.ones(len(counted), bool))
     layers = [(own, np.where(there, gradient_by_hand(z, data, negatives, counted), more * own))]
-    a, a_left = a_hat_by_hand(data, data.train), a_hat_by_hand(data, data.train[~problem.forget_set.forget])
+    a, a_left = a_hat_by_hand(data, data.train), a_hat_by_hand(data, data.train[~forget])
     for _ in range(backbone.id_layers):
         own = a @ layers[-1][0]
         layers.append((own, np.where(there, a_left @ layers[-1][1], more * own)))
@@ -395,7 +504,7 @@ def pulls_by_hand(original, problem, negatives, counted, moving):
     return (dict(zip(SIDES, np.split(mean, [data.num_users]), strict=True)) for mean in means)
 
 
-ODD = Settings(step_users=1.0, step_items=0.2, follow=0.6, shed_users=0.3, shed_items=0.9, resize=0.7, penalty=0.1)
+ODD = Settings(turn_users=0.7, turn_items=0.1, follow=0.6, shed_users=0.3, shed_items=0.9, resize=0.7, penalty=0.1)
 
 
 @pytest.mark.slow
@@ -410,8 +519,8 @@ ODD = Settings(step_users=1.0, step_items=0.2, follow=0.6, shed_users=0.3, shed_
     ],
 )
 def test_the_rows_that_the_formulas_give(name, words, settings, originals):
-    """Items by the users' rows; users by the items' rows as they were and as they are; both by the change of BPR's gradient, less of what
-    their neighbourhood leaves open, and as long as rows of their new degree."""
+    """Items by the users' rows; users by the items' rows as they were and as they are; both as far as partners do not echo, turned with
+    BPR's gradient, less of what their neighbourhood leaves open, and as long as rows of their new degree."""
     original = originals(name)
     if settings == "after another request":  # its arrays are longer than its data
         original, settings = answer(original, ["users:20", "items:0"], "surgery"), Settings()
@@ -426,13 +535,7 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
     columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in SIDES}
     old = {k: np.hstack([np.asarray(original.params[n], np.float64) for n in names]) for k, names in columns.items()}
 
-    share = {kind: 1 - after[kind].sum(axis=1) / np.maximum(before[kind].sum(axis=1), 1) for kind in before}
-    share = {kind: np.where(before[kind].sum(axis=1) > 0, share[kind], 0) for kind in before}
-    nothing = np.zeros(data.num_items, bool)
-    lost = forget_set.features.get("image", nothing) if "image" in backbone.modalities else nothing
-    moves = {"items": (share["items"] > 0) | lost, "users": share["users"] > 0}
-    for user, row in enumerate(after["users"]):
-        moves["users"][user] |= row.any() and share["items"][row > 0].mean() > settings.least
+    share, moves = moves_by_hand(before, after, forget_set, backbone, settings.least)
     moving = {kind: moves[kind] & (after[kind].sum(axis=1) > 0) for kind in SIDES}
 
     # One negative a pair, of the items with a pair, the same before and after; a removed item is none any more.
@@ -441,20 +544,26 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
     counted = kept & ~forget_set.items[negatives]
     pulled = {"users": moving["users"] & (share["users"] > 0), "items": moving["items"]}
     whole, left = pulls_by_hand(original, problem, negatives, counted, pulled)
-    rate = {"items": np.sqrt(np.square(old["items"]).sum() / np.square(whole["items"]).sum())}
-    relative = np.linalg.norm(whole["users"], axis=1) / np.linalg.norm(old["users"], axis=1)
-    rate["users"] = np.sqrt(rate["items"] / relative[relative > 0].mean())
-
+    known = whole if backbone.id_layers is None else next(pulls_by_hand(original, None, negatives, counted, moving))
+    phis = {kind: oracle_phi(before[kind], old[other]) for kind, other in OTHER.items()}
+    maps = {
+        kind: oracle_ridge(phis[kind][rows], old[kind][rows], settings.penalty)
+        for kind, rows in ((kind, before[kind].sum(axis=1) > 0) for kind in SIDES)
+    }
     new = {kind: rows.copy() for kind, rows in old.items()}
     for kind, partners in (("items", "users"), ("users", "items")):
-        trained = before[kind].sum(axis=1) > 0
-        weights = oracle_ridge(oracle_phi(before[kind], old[partners])[trained], old[kind][trained], settings.penalty)
-        explained = oracle_phi(before[kind], old[partners]) @ weights
+        trained, weights = before[kind].sum(axis=1) > 0, maps[kind]
+        said = oracle_psi(before[kind], old[kind], old[partners], maps[partners]) @ weights
+        turn, across = (getattr(settings, f"{part}_{kind}") for part in ("turn", "shed"))
+        follower = old[kind] - (turn * down(old[kind], known[kind]) if kind == "items" else 0)
+        strength = np.sum(follower * said) / np.sum(said**2)
+        explained = phis[kind] @ weights
         predicted = oracle_phi(after[kind], new[partners]) @ weights - explained
-        step, shed = (getattr(settings, f"{part}_{kind}") for part in ("step", "shed"))
-        pull = np.where(pulled[kind][:, None], whole[kind] - left[kind], 0)
-        moved = old[kind] + settings.follow * predicted + step * rate[kind] * pull
-        moved -= shed * share[kind][:, None] * (old[kind] - explained)
+        turned = np.where(pulled[kind][:, None], down(old[kind], left[kind]) - down(old[kind], whole[kind]), 0)
+        moved = old[kind] + settings.follow * strength * predicted + turn * turned
+        rest = old[kind] - explained
+        along = in_direction(rest, predicted)
+        moved -= share[kind][:, None] * (along + across * (rest - along))
         # log |E| = p log degree + c
         degree, size = before[kind].sum(axis=1), np.linalg.norm(old[kind], axis=1)
         alike = len(set(degree[trained])) == 1  # such as the users of the toy

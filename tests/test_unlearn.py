@@ -319,8 +319,8 @@ def test_a_memory_or_a_work_folder_of_something_else_is_refused(original, tmp_pa
         of_another = prepare(first, method)
         with pytest.raises(InputError, match="prepared for another model"):
             answer(original, ["users:4"], method, memory=of_another)
-    with pytest.raises(InputError, match=r"prepared with settings Settings\(.*step_items=0.5"):
-        answer(original, ["users:4"], "delta", memory=prepare(original, "delta", {"step_items": 0.5}))
+    with pytest.raises(InputError, match=r"prepared with settings Settings\(.*turn_items=0.5"):
+        answer(original, ["users:4"], "delta", memory=prepare(original, "delta", {"turn_items": 0.5}))
     with pytest.raises(InputError, match="prepared with seed 2, not 0"):
         answer(original, ["users:4"], "delta", memory=prepare(original, "delta", seed=2))
     answer(original, ["users:3"], "surgery", work=tmp_path)

@@ -1,17 +1,17 @@
 """Delta: move each row that the request touches by what its change of data predicts, in closed form. No step is trained.
 
-A trained row has three parts that can be told apart: what its neighbourhood predicts, the pull of its own pairs, and the rest, which
-only its own pairs can have taught. The first two are computed on the data before and after the request and change by the difference;
-the rest goes with the share f of the row's pairs that is forgotten:
+A trained row has three parts that can be told apart: what its neighbourhood says of it, where the gradient of its own pairs points, and
+the rest, which only its own pairs can have taught. With the data D before and D_r after, f the share of the row's pairs that is forgotten,
 
-    items   E_i += follow [phi(i; D_r, E_U) - phi(i; D, E_U)] W + pull_i - shed f_i [E_i - phi(i; D, E_U) W]
-    users   E_u += follow [phi(u; D_r, E_I') - phi(u; D, E_I)] V + pull_u - shed f_u [E_u - phi(u; D, E_I) V]
+    items   c_i = lambda_I [phi(i; D_r, E_U) - phi(i; D, E_U)] W                    what its neighbourhood says less of
+            E_i += c_i + turn_I [g_i(D_r) - g_i(D)] - f_i shed(E_i - phi(i; D, E_U) W)
+    users   the same with E_I' (the items' rows as they now are) in phi(D_r), V, lambda_U and turn_U
     each    E   <- E (size of rows of its new degree / size of rows of its old degree) |E before| / |E|
 
-phi is the neighbourhood: the mean of the partners' rows, the same weighed as in A_hat, the first times log(1 + degree), log(1 + degree) and
-1. W and V are ridge regressions of the trained rows on phi(D). The pull is the difference of the gradients of BPR on the two data sets, at
-half of the rows (the middle of their training), at the rates that `rates` gives; `pull` has its equations. The last line is there since
-training goes on until the pairs that are left are learnt: a row turns, and keeps the size that its degree gives it.
+phi, W and V, ridge regressions of the trained rows on phi(D), are in `neighbourhood`, and so is lambda: how much of that regression is the
+partners' doing and not an echo of the row itself. g points down the gradient of BPR at half of the rows (the middle of their training) and
+is as long as the row; `pull` has the gradient. shed(r) is r along the direction of c and a share of r across it. The last line is there
+since training goes on until the pairs that are left are learnt: a row turns, and keeps the size that its degree gives it.
 
 What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. What a request computes then
 follows what it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows
@@ -29,10 +29,11 @@ import numpy as np
 from recunlearn_jax.arrays import distinct
 from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Params
-from recunlearn_jax.recommender import Recommender
+from recunlearn_jax.recommender import Recommender, Setup
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
-from recunlearn_jax.sides import KINDS, ByKind, Change, Near, Nodes, Sides
+from recunlearn_jax.sides import KINDS, OTHER, ByKind, Change, Near, Nodes, Sides
 from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
+from recunlearn_jax.unlearn.neighbourhood import phi, ridge, strength, without_echo
 from recunlearn_jax.unlearn.pull import Layers, change, differentiated, taken_back
 
 REGRESSED = 100_000  # rows of a kind that a regression reads at most
@@ -42,15 +43,16 @@ REGRESSED = 100_000  # rows of a kind that a regression reads at most
 class Settings(Checked):
     """Found on tiktok with request seed 0 and training seeds that no table reports."""
 
-    step_items: NotNegative = 1 / 3
-    """How far the whole gradient of BPR would move the items, in root mean squares of their rows."""
-    step_users: NotNegative = 2 / 3
-    """How far users are moved, in units of their rate in `rates`."""
     follow: NotNegative = 1.0
-    """Share of the predicted change that rows follow."""
+    """How far rows follow their neighbourhood, in units of lambda."""
+    turn_users: NotNegative = 0.3
+    """How much of a user's row turns with the gradient of its pairs."""
+    turn_items: NotNegative = 0.2
+    """The same of an item's row."""
     shed_users: Share = 1.0
-    """How much of what its neighbourhood does not explain a user's row would lose with all of its pairs."""
-    shed_items: Share = 0.5
+    """How much of what its neighbourhood does not explain, across the direction that it is moved in, a user's row would lose with all of
+    its pairs."""
+    shed_items: Share = 0.2
     """The same of an item's row."""
     resize: Share = 1.0
     """How far a row that has moved is brought to the size that its new degree gives it; at 0 it keeps the one that the other parts give."""
@@ -67,81 +69,42 @@ class Record(NamedTuple):
     near: Near  # of all items
     negatives: np.ndarray  # int32 [n], one of each train pair
     weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
+    strengths: dict[Nodes, float]  # lambda
     powers: dict[Nodes, float]  # see `power`
-    # The gradient of all pairs with its rates; None where the whole model is differentiated.
-    whole: tuple[Layers, dict[Nodes, float]] | None
+    gradient: ByKind  # of all pairs, float32 [n, d]
+    layers: Layers | None  # of it; None where the whole model is differentiated
 
 
-def phi(near: Near) -> np.ndarray:
-    """The neighbourhood of n rows, float32 [n, 3 d + 2]."""
-    log_degree = np.log1p(near.degree).astype(np.float32)[:, None]
-    return np.hstack([near.mean, near.spread, near.mean * log_degree, log_degree, np.ones_like(log_degree)])
-
-
-def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray:
-    """W that minimises |X W - Y|^2 + p tr(X^T X) / k |W|^2, float32 [k, d].
-
-    Args:
-        inputs: X, float32 [n, k].
-        targets: Y, float32 [n, d].
-        penalty: p.
-
-    Examples:
-        >>> x = np.eye(2, dtype=np.float32)
-        >>> ridge(x, 3 * x, 0.5).round(4).tolist()
-        [[2.0, 0.0], [0.0, 2.0]]
-    """
-    # WHY float64: where all degrees are nearly the same, so are columns of X, and rounding would show.
-    wide = inputs.astype(np.float64)
-    gram = wide.T @ wide
-    gram[np.diag_indices_from(gram)] += penalty * np.trace(gram) / len(gram)
-    return np.linalg.solve(gram, wide.T @ targets).astype(np.float32)
-
-
-def turned(
-    own: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray, follow: float, share: np.ndarray
-) -> np.ndarray:
-    """E + follow [phi' - phi] W - share [E - phi W]: rows follow their neighbourhood, and lose a share of what it does not explain.
+def pointed(own: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """g: as long as each row, down its gradient.
 
     Args:
         own: E, float32 [n, d].
-        before, after: phi of the data before and after, float32 [n, k].
-        weights: W, float32 [k, d].
-        follow: 0 or more.
-        share: of the rest that goes, float32 [n, 1].
+        gradient: float32 [n, d]; where it is 0 it points nowhere.
 
     Examples:
-        >>> row, there, gone = np.array([[5.0]]), np.array([[2.0]]), np.array([[1.0]])
-        >>> turned(row, there, gone, np.array([[1.0]]), 1.0, np.array([[0.5]])).tolist()  # 5 - 1, less half of 5 - 2
-        [[2.5]]
+        >>> pointed(np.array([[3.0, 4.0], [1.0, 1.0]]), np.array([[0.0, -2.0], [0.0, 0.0]])).tolist()
+        [[-0.0, 5.0], [-0.0, -0.0]]
     """
-    return own + follow * ((after - before) @ weights) - share * (own - before @ weights)
+    sizes, slopes = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (own, gradient))
+    return -gradient * (sizes / np.where(slopes > 0, slopes, 1))
 
 
-def rates(tables: ByKind, gradient: ByKind) -> dict[Nodes, float]:
-    """How far to go down the gradient, for items and for users.
-
-        items   r_I = |E_I| / |G_I|, of the whole matrices
-        users   r_U = sqrt(r_I / mean of |G_u| / |E_u|)
-
-    At r_I the whole gradient moves the items by their size. Users are moved at the geometric mean of that and of the rate that moves a
-    user by its own size: the first alone is too little where users have few pairs, the second too much (docs/unlearning.md).
+def shed(rest: np.ndarray, direction: np.ndarray, share: float) -> np.ndarray:
+    """What goes of the rest of a row: all of it along a direction, and a share of it across.
 
     Args:
-        tables: E, float32 [n, d].
-        gradient: G, float32 [n, d].
+        rest: float32 [n, d].
+        direction: float32 [n, d], of any length; along a row of zeros there is nothing.
+        share: of what lies across.
 
     Examples:
-        >>> tables = {"users": np.array([[3.0, 0.0]]), "items": np.array([[8.0, 0.0]])}
-        >>> rates(tables, {"users": np.array([[0.0, 3.0]]), "items": np.array([[0.0, 2.0]])})
-        {'items': 4.0, 'users': 2.0}
+        >>> shed(np.array([[3.0, 4.0]]), np.array([[-2.0, 0.0]]), 0.5).tolist()
+        [[3.0, 2.0]]
     """
-    of_items = float(np.linalg.norm(tables["items"]) / max(np.linalg.norm(gradient["items"]), 1e-30))
-    sizes, pulls = (np.linalg.norm(rows["users"], axis=1) for rows in (tables, gradient))
-    counted = (sizes > 0) & (pulls > 0)
-    if not counted.any():
-        return {"items": of_items, "users": of_items}
-    return {"items": of_items, "users": float(np.sqrt(of_items / np.mean(pulls[counted] / sizes[counted])))}
+    square = np.sum(direction * direction, axis=1, keepdims=True)
+    along = np.sum(rest * direction, axis=1, keepdims=True) / np.where(square > 0, square, 1) * direction
+    return along + share * (rest - along)
 
 
 def power(rows: np.ndarray, degree: np.ndarray) -> float:
@@ -191,6 +154,11 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
     before = original.setup.sides
     tables = _by_kind(original.params, backbone)
+    if backbone.id_layers is None:
+        layers, gradient = None, _by_kind(differentiated(original, original.setup, negatives), backbone)
+    else:
+        layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
+        gradient = layers.whole()
     near = before.of("items").near(tables["users"])
     weights: ByKind = {
         "items": _regressed(before, tables, "items", near.of, settings.penalty),
@@ -198,12 +166,15 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
             before, tables, "users", lambda rows: before.of("users", rows).near(tables["items"]), settings.penalty
         ),
     }
-    whole = None
-    if backbone.id_layers is not None:
-        layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
-        whole = layers, rates(tables, layers.whole())
+    said: ByKind = {kind: without_echo(before, tables, kind, weights[OTHER[kind]]) @ weights[kind] for kind in KINDS}
+    # WHY items alone: less what turns of them, users would be left with too much of single pairs (docs/unlearning.md).
+    items = tables["items"] - np.float32(settings.turn_items) * pointed(tables["items"], gradient["items"])
+    strengths: dict[Nodes, float] = {
+        "users": strength(tables["users"], said["users"]),
+        "items": strength(items, said["items"]),
+    }
     powers: dict[Nodes, float] = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
-    return Memory(original, Record(tables, near, negatives, weights, powers, whole))
+    return Memory(original, Record(tables, near, negatives, weights, strengths, powers, gradient, layers))
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, dict[str, Any]]:
@@ -216,24 +187,28 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     lost = new.lost
     share: ByKind = {kind: _share(old.degree[kind], new.degree[kind], lost[kind]) for kind in KINDS}
     moving = _moving(problem, lost, share, (old, new), settings.least)
-    # A user who has lost no pair follows its items and is not pulled.
-    pulls = {
+    # A user who has lost no pair follows its items and does not turn.
+    turns = {
         "users": np.isin(moving["users"], lost["users"], assume_unique=True),
         "items": np.ones(len(moving["items"]), bool),
     }
-    pulled: ByKind = {kind: moving[kind][pulls[kind]] for kind in KINDS}
-    changes: dict[Nodes, Change] = {kind: old.change(new, kind, pulled[kind]) for kind in KINDS}
-    pull = _pull(problem, settings, pulled, changes, new)
+    turning: ByKind = {kind: moving[kind][turns[kind]] for kind in KINDS}
+    changes: dict[Nodes, Change] = {kind: old.change(new, kind, turning[kind]) for kind in KINDS}
+    gradients = _gradients(problem, turning, changes, new)
 
     tables: ByKind = record.tables
-    sheds = {"items": settings.shed_items, "users": settings.shed_users}
+    turn = {"items": settings.turn_items, "users": settings.turn_users}
+    across = {"items": settings.shed_items, "users": settings.shed_users}
 
     def moved(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """The rows that move, by their neighbourhoods before and after."""
-        rows = moving[kind]
-        own, rest = tables[kind][rows], sheds[kind] * share[kind][rows, None].astype(np.float32)
-        found = turned(own, before, after, record.weights[kind], settings.follow, rest)
-        found[pulls[kind]] += pull[kind]
+        rows, weights = moving[kind], record.weights[kind]
+        own, gone = tables[kind][rows], share[kind][rows, None].astype(np.float32)
+        said = (after - before) @ weights
+        found = own + np.float32(settings.follow * record.strengths[kind]) * said
+        found -= gone * shed(own - before @ weights, said, across[kind])
+        then, now = (pointed(own[turns[kind]], gradient[kind]) for gradient in gradients)
+        found[turns[kind]] += np.float32(turn[kind]) * (now - then)
         left = new.degree[kind][rows] / np.maximum(old.degree[kind][rows], 1)
         return resized(found, own, left.astype(np.float32) ** np.float32(record.powers[kind]), settings.resize)
 
@@ -289,26 +264,26 @@ def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, S
     return {"users": users[degree[users] > 0], "items": items[new.degree["items"][items] > 0]}
 
 
-def _pull(problem: Problem, settings: Settings, rows: ByKind, changes: dict[Nodes, Change], new: Sides) -> ByKind:
-    """What the pull of their pairs on some rows changes by, float32 [k, d] for users and items."""
+def _gradients(problem: Problem, rows: ByKind, changes: dict[Nodes, Change], new: Sides) -> tuple[ByKind, ByKind]:
+    """Of BPR before and after the request, at some rows, float32 [k, d] for users and items each."""
     original, retain, record = problem.original, problem.retain, problem.record
     gone = problem.forget_set.places
     if problem.forget_set.items.any():  # a removed item is no negative any more
         gone = distinct(np.concatenate([gone, np.flatnonzero(problem.forget_set.items[record.negatives])]))
-    of_content = any(rows.any() for rows in problem.forget_set.features.values())
+    of_content = any(content.any() for content in problem.forget_set.features.values())
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
-    if record.whole is not None and same and not of_content:
-        layers, rate = record.whole
-        found = change(layers, original.dataset.train, record.negatives, gone, rows, changes, new.between(rows))
-    else:
-        kept = np.ones(len(record.negatives), bool)
-        kept[gone] = False
-        slopes = differentiated(original, retain, record.negatives, kept)
-        full, left = (_by_kind(slope, original.backbone) for slope in slopes)
-        found = {kind: (full[kind] - left[kind])[rows[kind]] for kind in KINDS}
-        rate = rates(record.tables, full)
-    steps = {"users": settings.step_users, "items": settings.step_items}
-    return {kind: np.float32(steps[kind] * rate[kind]) * found[kind] for kind in KINDS}
+    if record.layers is not None and same and not of_content:
+        before: ByKind = {kind: record.gradient[kind][rows[kind]] for kind in KINDS}
+        lost = change(record.layers, original.dataset.train, record.negatives, gone, rows, changes, new.between(rows))
+        return before, {kind: before[kind] - lost[kind] for kind in KINDS}
+    kept = np.ones(len(record.negatives), bool)
+    kept[gone] = False
+
+    def through_the_model(data: Setup, counted: np.ndarray | None = None) -> ByKind:
+        found = _by_kind(differentiated(original, data, record.negatives, counted), original.backbone)
+        return {kind: found[kind][rows[kind]] for kind in KINDS}
+
+    return through_the_model(original.setup), through_the_model(retain, kept)
 
 
 def _by_kind(params: Params, backbone: Backbone) -> ByKind:

@@ -151,28 +151,23 @@ def _mean(tables: list[np.ndarray]) -> np.ndarray:
     return np.asarray(functools.reduce(np.add, tables) / np.float32(len(tables)))
 
 
-def differentiated(
-    original: Recommender, retain: Setup, negatives: np.ndarray, kept: np.ndarray
-) -> tuple[Params, Params]:
-    """The pull before and after any request, by the id tables, through the whole model.
+def differentiated(original: Recommender, data: Setup, negatives: np.ndarray, kept: np.ndarray | None = None) -> Params:
+    """The pull of all pairs through the whole model, by the original's id tables.
 
     Args:
-        original, retain: before and after.
+        original: whose parameters and pairs these are.
+        data: before a request, the original's own, or after it.
         negatives: one of each train pair, int32 [n].
-        kept: bool [n], pairs that count afterwards.
+        kept: bool [n], pairs that count; all where None.
     """
     pairs, capacity = original.dataset.train, original.sizes.pairs
     padded = np.pad(np.column_stack([pairs, negatives]).astype(np.int32), ((0, capacity - len(pairs)), (0, 0)))
-    triplets = (padded[:, 0], padded[:, 1], padded[:, 2])
-
-    def weights(counted: np.ndarray) -> np.ndarray:
-        return np.pad(counted.astype(np.float32), (0, capacity - len(pairs)))
-
-    params = original.params if retain.backbone is original.backbone else like(original.params, shapes(retain), "delta")
-    before = slope(original.params, original.data, triplets, weights(np.ones_like(kept)), backbone=original.backbone)
-    after = slope(params, retain.data, triplets, weights(kept), backbone=retain.backbone)
+    weights = np.ones(len(pairs), np.float32) if kept is None else kept.astype(np.float32)
+    weights = np.pad(weights, (0, capacity - len(pairs)))
+    params = original.params if data.backbone is original.backbone else like(original.params, shapes(data), "delta")
+    found = slope(params, data.data, (padded[:, 0], padded[:, 1], padded[:, 2]), weights, backbone=data.backbone)
     # A table that goes with its modality has no pull left.
-    return before, jax.tree.map(np.zeros_like, before) | after
+    return jax.tree.map(np.zeros_like, id_tables(original.params, original.backbone)) | found
 
 
 @functools.partial(jax.jit, static_argnames="backbone")
