@@ -19,6 +19,7 @@ _ABLATION = (
     ("divergence to Gold, forget", "BPR divergence forget", "{:.3g}"),
     ("retain", "BPR divergence retain", "{:.3g}"),
     ("canary rank", "canary median rank", "{:.0f}"),
+    ("lowest tenth", "canary lowest tenth", "{:.0f}"),
     ("similarity correlation", "similarity correlation", "{:.3f}"),
 )
 
@@ -223,7 +224,7 @@ def additivity() -> str:
 
 
 def partners() -> str:
-    """How much of a row's change delta's first equation meets, by whose rows its partners have."""
+    """How much of a row's change delta's equation meets, by whose rows its partners have."""
     rows = []
     for case, row in read_json(RESULTS / "partners.json")["rows"].items():
         kinds = [kind for kind in ("users", "items") if f"{kind} from original" in row]
@@ -238,14 +239,16 @@ def partners() -> str:
 def training_length() -> str:
     """`delta` on one training that was stopped at several epochs, beside the coupled Gold of each."""
     probes = ("similarities", "affected scores", "forgotten pairs")
-    rows = []
-    for epochs, models in read_json(RESULTS / "training_length_tiktok.json")["rows"].items():
+    rows, result = [], read_json(RESULTS / "training_length_tiktok.json")
+    for epochs, models in result["rows"].items():
+        strengths = result["strengths"][epochs]
+        measured = f"delta (lambda {strengths['users']:.2f} of users, {strengths['items']:.2f} of items)"
         for i, (name, row) in enumerate(models.items()):
             ranks = [row[f"canary {what}"] for what in ("median rank", "lowest tenth")]
             rows.append(
                 (
                     "" if i else epochs,
-                    name,
+                    measured if name == "delta" else name,
                     *(_pair({"figures": row}, probe) for probe in probes),
                     f"{ranks[0]:.0f} ({ranks[1]:.0f})",
                     f"{row['forget recall@20']:.3f}",

@@ -22,8 +22,8 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import answer, prepare
 from recunlearn_jax.unlearn.delta import Settings, delta, pointed, power, resized, shed
-from recunlearn_jax.unlearn.neighbourhood import phi, ridge, strength, without_echo
-from recunlearn_jax.unlearn.pull import change, differentiated, slope, taken_back
+from recunlearn_jax.unlearn.neighbourhood import phi, ridge, said_without_echo, strength
+from recunlearn_jax.unlearn.pull import differentiated, pull_after, slope, taken_back
 from recunlearn_jax.unlearn.removal import put_in
 
 PAIRS = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [2, 2], [2, 4], [3, 2], [5, 1], [5, 4]], np.int32)
@@ -158,10 +158,11 @@ def test_what_partners_say_without_the_rows_echo(kind):
     of_all, rng = sides(PAIRS, USERS, ITEMS), np.random.default_rng(5)
     matrix, other = seen(PAIRS, USERS, ITEMS, kind), SIDES[1 - SIDES.index(kind)]
     tables = {side: rng.normal(size=(n, 3)).astype(np.float32) for side, n in zip(SIDES, (USERS, ITEMS), strict=True)}
-    weights = rng.normal(size=(11, 3)).astype(np.float32)
-    ours = without_echo(of_all, tables, kind, weights)
+    weights, maps = (rng.normal(size=(11, 3)).astype(np.float32) for _ in range(2))
+    some = np.array([4, 0, 2])
+    ours = said_without_echo(of_all, tables, kind, some, {kind: maps, other: weights})
     own, partners = (tables[side].astype(float) for side in (kind, other))
-    theirs = oracle_psi(matrix, own, partners, weights.astype(float))
+    theirs = (oracle_psi(matrix, own, partners, weights.astype(float)) @ maps.astype(float))[some]
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -176,10 +177,12 @@ def test_where_partners_only_echo_there_is_nothing_to_follow():
         for kind, other in (("users", "items"), ("items", "users"))
     }
     np.testing.assert_allclose(phi(data.of("items").near(tables["users"])) @ weights["items"], items, atol=1e-4)
-    said = without_echo(data, tables, "items", weights["users"]) @ weights["items"]
+    said = said_without_echo(data, tables, "items", np.arange(20), weights)
     assert np.abs(said).max() < 1e-3 * np.abs(items).max()
-    assert strength(items, np.zeros_like(items)) == 1
-    assert strength(3 * items, items) == pytest.approx(3)
+    assert strength(items, said) == strength(items, np.zeros_like(items)) == 0
+    assert strength(1.3 * items, items) == pytest.approx(1.3)
+    assert strength(5 * items, items) == 2
+    assert strength(-items, items) == 0  # rows that go the other way follow nothing
 
 
 def test_pointing_and_shedding():
@@ -301,7 +304,7 @@ def a_hat_by_hand(data, pairs):
 
 
 def pulled(original, forget_set, negatives):
-    """The change of the pull on all rows, by propagation."""
+    """The pull on all rows before and after, by propagation."""
     data = original.dataset
     before = sides(data.train, data.num_users, data.num_items)
     layers = taken_back(np.asarray(original.rows), data.train, negatives, before, original.backbone.id_layers)
@@ -309,7 +312,7 @@ def pulled(original, forget_set, negatives):
     gone = np.flatnonzero(forget_set.forget)
     after = before.without(data.train, gone)
     changes = {kind: before.change(after, kind, rows) for kind, rows in every.items()}
-    return change(layers, data.train, negatives, gone, every, changes, after.between(every)), layers.whole()
+    return layers.whole(), pull_after(layers, data.train, negatives, gone, every, changes, after.between(every))
 
 
 @pytest.mark.parametrize(("name", "layers"), [("mf", 0), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 3)])
@@ -324,7 +327,7 @@ def test_the_pull_by_hand(name, layers):
     forget_set = resolve(parse(["users:1", "pairs:0-1"]), data)
     negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
     assert setup.backbone.id_layers == layers
-    ours, of_all = pulled(original, forget_set, negatives)
+    of_all, ours = pulled(original, forget_set, negatives)
 
     z = np.asarray(original.rows, np.float64) / 2
 
@@ -337,7 +340,7 @@ def test_the_pull_by_hand(name, layers):
 
     whole = pull(np.ones(len(data.train), bool))
     np.testing.assert_allclose(np.vstack([of_all["users"], of_all["items"]]), whole, rtol=1e-4, atol=1e-7)
-    theirs = whole - pull(~forget_set.forget)
+    theirs = pull(~forget_set.forget)
     np.testing.assert_allclose(np.vstack([ours["users"], ours["items"]]), theirs, rtol=1e-4, atol=1e-7)
 
 
@@ -349,9 +352,24 @@ def test_where_no_pair_counts_any_more_nothing_pulls():
     negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
     layers = taken_back(np.asarray(original.rows), data.train, negatives, before, 0)
     every = {"users": np.arange(data.num_users), "items": np.arange(data.num_items)}
-    found = change(layers, data.train, negatives, np.arange(len(data.train)), every, {}, {})
+    found = pull_after(layers, data.train, negatives, np.arange(len(data.train)), every, {}, {})
     for kind in SIDES:
-        np.testing.assert_array_equal(found[kind], layers.gradients[0][kind])
+        np.testing.assert_array_equal(found[kind], 0)
+
+
+def test_a_row_whose_pairs_count_no_more_points_nowhere():
+    """User 1 keeps a pair whose negative is a removed item. Rounding, brought to the size of a row, would point anywhere."""
+    setup = set_up(small_dataset(0), Config("mf", backbone_kind("mf").Settings(embedding_size=4)))
+    original = Recommender(setup, init_params(jax.random.key(1), setup.data, backbone=setup.backbone))
+    data = setup.dataset
+    negatives = np.array([4, 3, 2, 2, 0, 1, 5, 4], np.int32)
+    own = np.flatnonzero(data.train[:, 0] == 1)
+    before = sides(data.train, data.num_users, data.num_items)
+    layers = taken_back(np.asarray(original.rows), data.train, negatives, before, 0)
+    every = {"users": np.arange(data.num_users), "items": np.arange(data.num_items)}
+    found = pull_after(layers, data.train, negatives, own, every, {}, {})
+    np.testing.assert_array_equal(found["users"][1], 0)
+    assert found["users"].any()
 
 
 @pytest.mark.parametrize("words", [["items:2"], ["items:2", "users:1"]])
@@ -434,24 +452,32 @@ def changed(answered, original):
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [["users:3,14"], ["pairs:10%"], ["items:7", "users:5"]])
 def test_the_pull_by_propagation_is_nearly_the_whole_models(words, originals):
-    """Content is left out of the way back, and rows that a request moves are taken as they were: the same direction, and the same size
-    within a fifth."""
+    """Content is left out of the way back, and rows that a request moves are taken as they were: rows turn nearly the same way, and as far
+    within a quarter."""
     original = originals("mgcn")
     problem = posed(original, words, seed=1)
     data = original.dataset
     negatives = np.random.default_rng(0).choice(np.unique(data.train[:, 1]), len(data.train)).astype(np.int32)
-    ours, _ = pulled(original, problem.forget_set, negatives)
-    theirs = (
+    ours = pulled(original, problem.forget_set, negatives)
+    theirs = [
         differentiated(original, original.setup, negatives),
         differentiated(original, problem.retain, negatives, ~problem.forget_set.forget),
-    )
+    ]
     for kind, table in (("users", "user_embedding"), ("items", "item_embedding")):
-        exact = np.asarray(theirs[0][table]) - np.asarray(theirs[1][table])
-        rows = np.abs(exact).max(axis=1) > 0
-        own, exact = ours[kind][rows].ravel(), exact[rows].ravel()
-        sizes = np.linalg.norm(own), np.linalg.norm(exact)
-        assert own @ exact > 0.95 * np.prod(sizes)
-        assert 0.8 < sizes[0] / sizes[1] < 1.2
+        rows = np.asarray(original.params[table])
+        own, exact = (
+            pointed(rows, after) - pointed(rows, before)
+            for before, after in (
+                tuple(of[kind] for of in ours),
+                tuple(np.asarray(of[table]) for of in theirs),
+            )
+        )
+        moving = np.unique(data.train[problem.forget_set.forget, SIDES.index(kind)])
+        turn, exact = own[moving].ravel(), exact[moving].ravel()
+        sizes = np.linalg.norm(turn), np.linalg.norm(exact)
+        print(kind, turn @ exact / np.prod(sizes), sizes[0] / sizes[1])
+        assert turn @ exact > 0.9 * np.prod(sizes)
+        assert 0.75 < sizes[0] / sizes[1] < 1.25
 
 
 def moves_by_hand(before, after, forget_set, backbone, least):
@@ -483,7 +509,8 @@ def pulls_by_hand(original, problem, negatives, counted, moving):
     problem nothing is forgotten."""
     data, backbone = original.dataset, original.backbone
     forget = problem.forget_set.forget if problem else np.zeros(len(data.train), bool)
-    if backbone.id_layers is None or (problem and problem.forget_set.features):
+    reads = bool(problem) and any(m in backbone.modalities for m in problem.forget_set.features)
+    if backbone.id_layers is None or reads:
         columns = {kind: [n for n, rows in backbone.id_tables().items() if rows == kind] for kind in SIDES}
         triplets = tuple(map(jnp.asarray, (*data.train.T, negatives)))
         slopes = [
@@ -556,7 +583,7 @@ def test_the_rows_that_the_formulas_give(name, words, settings, originals):
         said = oracle_psi(before[kind], old[kind], old[partners], maps[partners]) @ weights
         turn, across = (getattr(settings, f"{part}_{kind}") for part in ("turn", "shed"))
         follower = old[kind] - (turn * down(old[kind], known[kind]) if kind == "items" else 0)
-        strength = np.sum(follower * said) / np.sum(said**2)
+        strength = np.clip(np.sum((follower * said)[trained]) / np.sum(said[trained] ** 2), 0, 2)
         explained = phis[kind] @ weights
         predicted = oracle_phi(after[kind], new[partners]) @ weights - explained
         turned = np.where(pulled[kind][:, None], down(old[kind], left[kind]) - down(old[kind], whole[kind]), 0)

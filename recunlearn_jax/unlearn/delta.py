@@ -31,17 +31,17 @@ from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.recommender import Recommender, Setup
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
-from recunlearn_jax.sides import KINDS, OTHER, ByKind, Change, Near, Nodes, Sides
+from recunlearn_jax.sides import KINDS, ByKind, Change, Near, Nodes, Sides
 from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
-from recunlearn_jax.unlearn.neighbourhood import phi, ridge, strength, without_echo
-from recunlearn_jax.unlearn.pull import Layers, change, differentiated, taken_back
+from recunlearn_jax.unlearn.neighbourhood import phi, ridge, said_without_echo, strength
+from recunlearn_jax.unlearn.pull import Layers, differentiated, pull_after, taken_back
 
-REGRESSED = 100_000  # rows of a kind that a regression reads at most
+REGRESSED = 100_000  # rows of a kind that a regression, and its lambda, read at most
 
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """Found on tiktok with request seed 0 and training seeds that no table reports."""
+    """Found on tiktok with request seeds 0 and 3 to 5, which no audit reports."""
 
     follow: NotNegative = 1.0
     """How far rows follow their neighbourhood, in units of lambda."""
@@ -50,8 +50,8 @@ class Settings(Checked):
     turn_items: NotNegative = 0.2
     """The same of an item's row."""
     shed_users: Share = 1.0
-    """How much of what its neighbourhood does not explain, across the direction that it is moved in, a user's row would lose with all of
-    its pairs."""
+    """Of the part of a user's row that its neighbourhood does not explain, at right angles to its move: the share that would go if all of
+    its pairs went."""
     shed_items: Share = 0.2
     """The same of an item's row."""
     resize: Share = 1.0
@@ -102,8 +102,9 @@ def shed(rest: np.ndarray, direction: np.ndarray, share: float) -> np.ndarray:
         >>> shed(np.array([[3.0, 4.0]]), np.array([[-2.0, 0.0]]), 0.5).tolist()
         [[3.0, 2.0]]
     """
-    square = np.sum(direction * direction, axis=1, keepdims=True)
-    along = np.sum(rest * direction, axis=1, keepdims=True) / np.where(square > 0, square, 1) * direction
+    length = np.linalg.norm(direction, axis=1, keepdims=True)
+    unit = direction / np.where(length > 0, length, 1)
+    along = np.sum(rest * unit, axis=1, keepdims=True) * unit
     return along + share * (rest - along)
 
 
@@ -149,7 +150,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     """The regressions, and the gradient of all pairs."""
     del work
     train, backbone = original.dataset.train, original.backbone
-    # That a few negatives are the user's own items cancels out: they are the same before and after.
+    # WHY drawn from all items: the few that are the user's own are the same before and after, and turn rows by little.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
     before = original.setup.sides
@@ -166,13 +167,15 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
             before, tables, "users", lambda rows: before.of("users", rows).near(tables["items"]), settings.penalty
         ),
     }
-    said: ByKind = {kind: without_echo(before, tables, kind, weights[OTHER[kind]]) @ weights[kind] for kind in KINDS}
-    # WHY items alone: less what turns of them, users would be left with too much of single pairs (docs/unlearning.md).
-    items = tables["items"] - np.float32(settings.turn_items) * pointed(tables["items"], gradient["items"])
-    strengths: dict[Nodes, float] = {
-        "users": strength(tables["users"], said["users"]),
-        "items": strength(items, said["items"]),
+    # WHY of items alone: taken off users too, what turns would leave too much of single pairs (docs/unlearning.md).
+    turned: ByKind = {
+        "users": tables["users"],
+        "items": tables["items"] - np.float32(settings.turn_items) * pointed(tables["items"], gradient["items"]),
     }
+    strengths: dict[Nodes, float] = {}
+    for kind in KINDS:
+        rows = _sampled(before, kind)
+        strengths[kind] = strength(turned[kind][rows], said_without_echo(before, tables, kind, rows, weights))
     powers: dict[Nodes, float] = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
     return Memory(original, Record(tables, near, negatives, weights, strengths, powers, gradient, layers))
 
@@ -203,14 +206,14 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     def moved(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """The rows that move, by their neighbourhoods before and after."""
         rows, weights = moving[kind], record.weights[kind]
-        own, gone = tables[kind][rows], share[kind][rows, None].astype(np.float32)
-        said = (after - before) @ weights
-        found = own + np.float32(settings.follow * record.strengths[kind]) * said
-        found -= gone * shed(own - before @ weights, said, across[kind])
+        own, lost_share = tables[kind][rows], share[kind][rows, None].astype(np.float32)
+        predicted = (after - before) @ weights
+        found = own + np.float32(settings.follow * record.strengths[kind]) * predicted
+        found -= lost_share * shed(own - before @ weights, predicted, across[kind])
         then, now = (pointed(own[turns[kind]], gradient[kind]) for gradient in gradients)
         found[turns[kind]] += np.float32(turn[kind]) * (now - then)
-        left = new.degree[kind][rows] / np.maximum(old.degree[kind][rows], 1)
-        return resized(found, own, left.astype(np.float32) ** np.float32(record.powers[kind]), settings.resize)
+        ratio = (new.degree[kind][rows] / old.degree[kind][rows]).astype(np.float32)
+        return resized(found, own, ratio ** np.float32(record.powers[kind]), settings.resize)
 
     near = record.near.of(moving["items"])
     values: ByKind = {
@@ -233,9 +236,14 @@ def _regressed(
     before: Sides, tables: ByKind, kind: Nodes, near: Callable[[np.ndarray], Near], penalty: float
 ) -> np.ndarray:
     """W or V."""
-    trained = np.flatnonzero(before.degree[kind])
-    rows = trained[:: -(-len(trained) // REGRESSED)]
+    rows = _sampled(before, kind)
     return ridge(phi(near(rows)), tables[kind][rows], penalty)
+
+
+def _sampled(before: Sides, kind: Nodes) -> np.ndarray:
+    """Rows that have a pair, int [k]; some of them where they are many."""
+    trained = np.flatnonzero(before.degree[kind])
+    return trained[:: -(-len(trained) // REGRESSED)]
 
 
 def _share(before: np.ndarray, after: np.ndarray, lost: np.ndarray) -> np.ndarray:
@@ -264,26 +272,27 @@ def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, S
     return {"users": users[degree[users] > 0], "items": items[new.degree["items"][items] > 0]}
 
 
-def _gradients(problem: Problem, rows: ByKind, changes: dict[Nodes, Change], new: Sides) -> tuple[ByKind, ByKind]:
-    """Of BPR before and after the request, at some rows, float32 [k, d] for users and items each."""
+def _gradients(problem: Problem, turning: ByKind, changes: dict[Nodes, Change], new: Sides) -> tuple[ByKind, ByKind]:
+    """Of BPR before and after the request, at the rows that turn, float32 [k, d] for users and items each."""
     original, retain, record = problem.original, problem.retain, problem.record
+    known: ByKind = {kind: record.gradient[kind][turning[kind]] for kind in KINDS}
     gone = problem.forget_set.places
     if problem.forget_set.items.any():  # a removed item is no negative any more
         gone = distinct(np.concatenate([gone, np.flatnonzero(problem.forget_set.items[record.negatives])]))
-    of_content = any(content.any() for content in problem.forget_set.features.values())
+    of_content = any(rows.any() for m, rows in problem.forget_set.features.items() if m in original.backbone.modalities)
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
     if record.layers is not None and same and not of_content:
-        before: ByKind = {kind: record.gradient[kind][rows[kind]] for kind in KINDS}
-        lost = change(record.layers, original.dataset.train, record.negatives, gone, rows, changes, new.between(rows))
-        return before, {kind: before[kind] - lost[kind] for kind in KINDS}
+        pairs, among = original.dataset.train, new.between(turning)
+        return known, pull_after(record.layers, pairs, record.negatives, gone, turning, changes, among)
     kept = np.ones(len(record.negatives), bool)
     kept[gone] = False
 
     def through_the_model(data: Setup, counted: np.ndarray | None = None) -> ByKind:
         found = _by_kind(differentiated(original, data, record.negatives, counted), original.backbone)
-        return {kind: found[kind][rows[kind]] for kind in KINDS}
+        return {kind: found[kind][turning[kind]] for kind in KINDS}
 
-    return through_the_model(original.setup), through_the_model(retain, kept)
+    before = known if record.layers is None else through_the_model(original.setup)
+    return before, through_the_model(retain, kept)
 
 
 def _by_kind(params: Params, backbone: Backbone) -> ByKind:

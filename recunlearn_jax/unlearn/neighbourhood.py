@@ -4,15 +4,17 @@
     W       = argmin |phi W - E|^2 + penalty |W|^2, a ridge regression of the trained rows on their phi
     lambda  = <E, psi W> / |psi W|^2, psi being phi of the partners' rows without what the row itself has put there
 
-Partners were trained with the row, so part of what they say of it is what it said to them: a user with one item has a row that is hardly
-more than that item's. W takes this echo for knowledge. It tells how rows differ; how a row changes with its partners is less, most of all
-early in training, when items have taught their users and not yet learnt from them. lambda is the slope that is left when the row's own
-part is taken out of each partner, as that partner's regression V has it:
+A user's row was itself shaped by the items, so part of what it says of an item is the item's own influence coming back: the row of a user
+with one item is hardly more than that item's. A regression cannot tell the two apart, and overstates how much an item changes when a user
+leaves, most of all early in training, when items have taught their users and not yet learnt from them. So what the item contributed is
+taken out of each user, as the user's regression V has it; the item is predicted from what is left, and lambda is the slope of the rows on
+that prediction. The same for users.
 
     psi(a)  = phi of x_u = E_u - [phi(u) - phi(u without a)] V over the partners u of a
 """
 
 import numpy as np
+import scipy.sparse
 
 from recunlearn_jax.sides import OTHER, ByKind, Near, Nodes, Sides
 
@@ -43,8 +45,10 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
     return np.linalg.solve(gram, wide.T @ targets).astype(np.float32)
 
 
-def without_echo(data: Sides, tables: ByKind, kind: Nodes, weights: np.ndarray) -> np.ndarray:
-    """psi of all users or all items, float32 [n, 3 d + 2].
+def said_without_echo(
+    data: Sides, tables: ByKind, kind: Nodes, rows: np.ndarray, weights: dict[Nodes, np.ndarray]
+) -> np.ndarray:
+    """psi W of some users or items, float32 [k, d].
 
     Everything is linear in the rows, so no edge is looked at by itself: what a partner's phi loses with one edge is a part of its own, a
     part of the row's, and factors of its degree.
@@ -52,36 +56,45 @@ def without_echo(data: Sides, tables: ByKind, kind: Nodes, weights: np.ndarray) 
     Args:
         data: before the request.
         tables: E, float32 [n, d] for users and items.
-        kind: of the rows.
-        weights: V, of their partners, float32 [3 d + 2, d'].
+        kind, rows: of those, int [k].
+        weights: W and V, float32 [3 d + 2, d] for users and items.
     """
     own, other = tables[kind], OTHER[kind]
     width = own.shape[1]
-    of_mean, of_spread, of_log_mean, of_log, constant = np.split(weights, [width, 2 * width, 3 * width, 3 * width + 1])
-    near, degree = data.of(other).near(own), data.degree[other].astype(np.float32)[:, None]
+    of_mean, of_spread, of_log_mean, of_log, constant = np.split(
+        weights[other], [width, 2 * width, 3 * width, 3 * width + 1]
+    )
+    degree = data.degree[other].astype(np.float32)[:, None]
     left = np.maximum(degree - 1, 0)
-    log_left = np.log1p(left)
     share = np.where(left > 0, 1 / np.maximum(left, 1), 0).astype(np.float32)
-    # mean without a = share (d mean - E_a); spread without a = sqrt(share) (sqrt(d) spread - E_a / sqrt(d_a)).
-    factors = (share, np.sqrt(share), log_left * share)
-    theirs = (near.mean @ of_mean, near.spread @ of_spread, near.mean @ of_log_mean)
-    scales = (degree, np.sqrt(degree), degree)
-    rest = tables[other] - phi(near) @ weights + log_left * of_log + constant
-    for factor, part, scale in zip(factors, theirs, scales, strict=True):
-        rest = rest + factor * scale * part
-    root = np.sqrt(np.maximum(data.degree[kind], 1)).astype(np.float32)[:, None]
-    echoes = (own @ of_mean, own @ of_spread / root, own @ of_log_mean)
+    log_degree, log_left = np.log1p(degree), np.log1p(left)
+    near = data.of(other).near(own)
+    # phi V by blocks; without a, mean = share (d mean - E_a) and spread = sqrt(share) (sqrt(d) spread - E_a / sqrt(d_a)).
+    mean, spread, log_mean = near.mean @ of_mean, near.spread @ of_spread, near.mean @ of_log_mean
+    full = mean + spread + log_degree * (log_mean + of_log) + constant
+    without = (
+        share * degree * (mean + log_left * log_mean) + np.sqrt(share * degree) * spread + log_left * of_log + constant
+    )
+    partners = tables[other] - full + without
+    # What of E_a is left to take off, by the factors of the partner's degree.
+    root = np.sqrt(np.maximum(data.degree[kind][rows], 1)).astype(np.float32)[:, None]
+    echoes = (
+        (share, own[rows] @ of_mean),
+        (np.sqrt(share), own[rows] @ of_spread / root),
+        (share * log_left, own[rows] @ of_log_mean),
+    )
+    side = data.of(kind, rows)
 
-    side = data.of(kind)
+    def seen(matrix: scipy.sparse.csr_array) -> np.ndarray:
+        return matrix @ partners - sum((matrix @ factor) * echo for factor, echo in echoes)
 
-    def seen(matrix) -> np.ndarray:
-        return matrix @ rest - sum((matrix @ factor) * echo for factor, echo in zip(factors, echoes, strict=True))
-
-    return phi(Near(seen(side.mean), seen(side.spread), side.degree))
+    return phi(Near(seen(side.mean), seen(side.spread), side.degree)) @ weights[kind]
 
 
 def strength(rows: np.ndarray, said: np.ndarray) -> float:
-    """<E, S> / |S|^2, of rows on what is said of them; 1 where nothing is.
+    """<E, S> / |S|^2, the slope of rows on what is said of them, from 0 to 2.
+
+    Where S is below a hundredth of E, partners only echo, its slope would be noise, and the strength is 0.
 
     Args:
         rows: E, float32 [n, d].
@@ -91,5 +104,7 @@ def strength(rows: np.ndarray, said: np.ndarray) -> float:
         >>> strength(np.array([[2.0, 0.0]]), np.array([[4.0, 4.0]]))
         0.25
     """
-    square = float(np.sum(said * said, dtype=np.float64))
-    return float(np.sum(rows * said, dtype=np.float64)) / square if square else 1.0
+    own, heard = (float(np.sum(x * x, dtype=np.float64)) for x in (rows, said))
+    if heard <= 1e-4 * own:
+        return 0.0
+    return min(max(float(np.sum(rows * said, dtype=np.float64)) / heard, 0.0), 2.0)

@@ -93,7 +93,7 @@ def gradient(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int)
     return {"users": signed @ items, "items": signed.T @ users}
 
 
-def change(
+def pull_after(
     before: Layers,
     pairs: np.ndarray,
     negatives: np.ndarray,
@@ -102,7 +102,7 @@ def change(
     changes: dict[Nodes, Change],
     among: dict[Nodes, scipy.sparse.csr_array],
 ) -> ByKind:
-    """The pull before a request less the pull after it, on the rows that move, float32 [k, d] for users and items.
+    """The pull after a request on the rows that move, float32 [k, d] for users and items.
 
     Args:
         before: of all pairs.
@@ -114,8 +114,7 @@ def change(
     """
     left = len(pairs) - len(gone)
     if not left:  # every pair goes, or has a negative that does
-        return {kind: _mean([layer[kind][moving[kind]] for layer in before.gradients]) for kind in KINDS}
-    more = np.float32(len(pairs) / left)  # of each pair that stays, since the mean is over fewer
+        return {kind: np.zeros_like(before.gradients[0][kind][moving[kind]]) for kind in KINDS}
     lost = [_gradient_of_few(before.rows, pairs[gone], negatives[gone], len(pairs), moving)]
     for layer, following in itertools.pairwise(before.gradients):
         own: ByKind = {kind: following[kind][moving[kind]] for kind in KINDS}
@@ -125,11 +124,9 @@ def change(
                 for kind, other in OTHER.items()
             }
         )
+    more = np.float32(len(pairs) / left)  # of each pair that stays, since the mean is over fewer
     layers = list(zip(before.gradients, lost, strict=True))
-    return {
-        kind: _mean([more * own[kind] - (more - 1) * layer[kind][moving[kind]] for layer, own in layers])
-        for kind in KINDS
-    }
+    return {kind: more * _mean([layer[kind][moving[kind]] - own[kind] for layer, own in layers]) for kind in KINDS}
 
 
 def _gradient_of_few(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, wanted: ByKind) -> ByKind:
@@ -152,7 +149,7 @@ def _mean(tables: list[np.ndarray]) -> np.ndarray:
 
 
 def differentiated(original: Recommender, data: Setup, negatives: np.ndarray, kept: np.ndarray | None = None) -> Params:
-    """The pull of all pairs through the whole model, by the original's id tables.
+    """The pull of pairs through the whole model, by the id tables that the original has.
 
     Args:
         original: whose parameters and pairs these are.
