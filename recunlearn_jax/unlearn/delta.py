@@ -3,8 +3,8 @@
 A trained row has three parts that can be told apart: what its neighbourhood says of it, where the gradient of its own pairs points, and
 the rest, which only its own pairs can have taught. With the data D before and D_r after, f the share of the row's pairs that is forgotten,
 
-    items   c_i = lambda_I [phi(i; D_r, E_U) - phi(i; D, E_U)] W                    what its neighbourhood says less of
-            E_i += c_i + turn_I [g_i(D_r) - g_i(D)] - f_i shed(E_i - phi(i; D, E_U) W)
+    items   c_i = [phi(i; D_r, E_U) - phi(i; D, E_U)] W
+            E_i += follow lambda_I c_i + turn_I [g_i(D_r) - g_i(D)] - f_i shed(E_i - phi(i; D, E_U) W)
     users   the same with E_I' (the items' rows as they now are) in phi(D_r), V, lambda_U and turn_U
     each    E   <- E (size of rows of its new degree / size of rows of its old degree) |E before| / |E|
 
