@@ -20,7 +20,7 @@ FORMS = {"Unlearn", "Request", "ForgetSet", "Problem"}  # and words before the f
 def form_of(frame) -> str | None:
     """The form in which a call is handed the request."""
     code = frame.f_code
-    if code.co_filename.endswith("pull.py") and code.co_name == "change":
+    if code.co_filename.endswith("pull.py") and code.co_name == "pull_after":
         return "pairs"
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         kind = type(frame.f_locals.get(name)).__name__
