@@ -182,6 +182,7 @@ def test_where_partners_only_echo_there_is_nothing_to_follow():
     assert strength(items, said) == strength(items, np.zeros_like(items)) == 0
     assert strength(1.3 * items, items) == pytest.approx(1.3)
     assert strength(5 * items, items) == 2
+    assert strength(items, 0.005 * items) == 0  # what is said is noise
     assert strength(-items, items) == 0  # rows that go the other way follow nothing
 
 
