@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from originals import unscaled
+
 from recunlearn_jax import results, runs
 from recunlearn_jax.audit import examine, make_case
 from recunlearn_jax.audit.base import Replay, Subject
@@ -115,7 +117,7 @@ def main(folder: Path, cases: list[str]) -> None:
                     model = dataclasses.replace(original, setup=dataclasses.replace(original.setup, backbone=backbone))
                 memory = prepare(model, method, settings, seed=1)
                 if variation == UNSCALED:
-                    memory = memory._replace(record=memory.record._replace(strengths={"users": 1.0, "items": 1.0}))
+                    memory = unscaled(memory)
                 made = answer(model, case.forget_set, method, settings, seed=1, memory=memory)
                 preparation = told(memory.seconds) if memory.seconds else None
             subjects = [] if variation == "Gold" else [Subject(variation, made)]

@@ -1,10 +1,11 @@
-"""Originals that the cases of an experiment share: trained by the first that needs one, copied by the others."""
+"""What experiments share: originals, trained by the first case that needs one and copied by the others, and delta without its lambda."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
 from recunlearn_jax.comparison import PARTS, compare
+from recunlearn_jax.unlearn.base import Memory
 
 
 def compared(name: str, out: Path, shared: Path, *what: Any, **how: Any) -> dict[str, Any]:
@@ -21,3 +22,8 @@ def compared(name: str, out: Path, shared: Path, *what: Any, **how: Any) -> dict
         if not (shared / original.name).exists():
             shutil.copytree(original, shared / original.name)
     return found
+
+
+def unscaled(memory: Memory) -> Memory:
+    """Of delta, with lambda at 1: rows follow all that the regressions say."""
+    return memory._replace(record=memory.record._replace(strengths={"users": 1.0, "items": 1.0}))

@@ -23,7 +23,7 @@ from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.requests import ForgetSet, parse
 from recunlearn_jax.sides import KINDS, OTHER
 from recunlearn_jax.unlearn import prepare
-from recunlearn_jax.unlearn.delta import Settings, shed
+from recunlearn_jax.unlearn.delta import Settings, followed
 from recunlearn_jax.unlearn.neighbourhood import phi
 
 RESULT = Path(__file__).parent / "results" / "partners.json"
@@ -42,14 +42,13 @@ def met(original: Recommender, coupled: Recommender, answered: Recommender, forg
         if not len(rows):
             continue
         own, share = record.tables[kind][rows], 1 - new.degree[kind][rows] / old.degree[kind][rows]
-        weights = record.weights[kind]
+        strength = settings.follow * record.strengths[kind]
         before = phi(old.of(kind, rows).near(record.tables[OTHER[kind]]))
         change = np.asarray(coupled.params[table[kind]])[rows] - own
         for name, model in (("original", original), ("delta", answered), ("coupled Gold", coupled)):
             after = phi(new.of(kind, rows).near(np.asarray(model.params[table[OTHER[kind]]])))
-            said = (after - before) @ weights
-            gone = share[:, None] * shed(own - before @ weights, said, across[kind])
-            missed = record.strengths[kind] * said - gone - change
+            moved = followed(own, before, after, record.weights[kind], strength, share[:, None], across[kind])
+            missed = moved - own - change
             found[f"{kind} from {name}"] = float(1 - np.square(missed).sum() / np.square(change).sum())
     return found
 

@@ -88,7 +88,8 @@ def _span(method: str, kind: str) -> str:
     """From the lowest to the highest speed-up of a method."""
     rows = [row for _, result in every(BENCHMARKS, "unlearning_") for row in result["requests"].values()]
     found = [row[method]["speed_up"][kind] for row in rows if method in row]
-    return f"{min(found):,.0f} to {max(found):,.0f} times"
+    ends = dict.fromkeys(f"{end:,.0f}" for end in (min(found), max(found)))  # once where they are said alike
+    return f"{' to '.join(ends)} times"
 
 
 def steps() -> str:

@@ -9,6 +9,8 @@ pairs planted. Request seed 0 and training seed 10, with which nothing else is r
 import sys
 from pathlib import Path
 
+from originals import unscaled
+
 from recunlearn_jax.audit import examine, make_case
 from recunlearn_jax.audit.base import Replay, Subject
 from recunlearn_jax.config import PRESETS, config_to_dict
@@ -55,8 +57,7 @@ def main(folder: Path) -> None:
         models = {"original": original, "coupled Gold": coupled}
         models |= {name: answer(original, case.forget_set, "delta", settings) for name, settings in SETTINGS.items()}
         memory = prepare(original, "delta")
-        as_regressed = memory.record._replace(strengths={"users": 1.0, "items": 1.0})
-        models[UNSCALED] = answer(original, case.forget_set, "delta", memory=memory._replace(record=as_regressed))
+        models[UNSCALED] = answer(original, case.forget_set, "delta", memory=unscaled(memory))
         subjects = [Subject(name, model) for name, model in models.items()]
         judged = case._replace(original=original, replays={"coupled-1": Replay(original, coupled)})
         rows[str(epochs)] = examine(judged, subjects, CHECKS)["figures"]

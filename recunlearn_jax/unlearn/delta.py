@@ -18,7 +18,6 @@ follows what it touches. Rows without a share of forgotten evidence, their own o
 that are left without any pair start anew. `docs/unlearning.md` has the experiments behind each part.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from recunlearn_jax.backbones import Backbone
 from recunlearn_jax.backbones.base import Params
 from recunlearn_jax.recommender import Recommender, Setup
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
-from recunlearn_jax.sides import KINDS, ByKind, Change, Near, Nodes, Sides
+from recunlearn_jax.sides import KINDS, OTHER, ByKind, Change, Near, Nodes, Sides
 from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
 from recunlearn_jax.unlearn.neighbourhood import phi, ridge, said_without_echo, strength
 from recunlearn_jax.unlearn.pull import Layers, differentiated, pull_after, taken_back
@@ -108,6 +107,34 @@ def shed(rest: np.ndarray, direction: np.ndarray, share: float) -> np.ndarray:
     return along + share * (rest - along)
 
 
+def followed(
+    own: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    weights: np.ndarray,
+    strength: float,
+    share: np.ndarray,
+    across: float,
+) -> np.ndarray:
+    """E + strength c - f shed(E - phi W), c = [phi' - phi] W: what a row's neighbourhood says, and what it lets go of.
+
+    Args:
+        own: E, float32 [n, d].
+        before, after: phi of the data before and after, float32 [n, k].
+        weights: W, float32 [k, d].
+        strength: follow times lambda.
+        share: f, of the row's pairs that go, float32 [n, 1].
+        across: see `shed`.
+
+    Examples:
+        >>> row, there, gone = np.array([[5.0]]), np.array([[2.0]]), np.array([[1.0]])
+        >>> followed(row, there, gone, np.array([[1.0]]), 1.0, np.array([[0.5]]), 0.0).tolist()  # 5 - 1, less half of 5 - 2
+        [[2.5]]
+    """
+    predicted = (after - before) @ weights
+    return own + np.float32(strength) * predicted - share * shed(own - before @ weights, predicted, across)
+
+
 def power(rows: np.ndarray, degree: np.ndarray) -> float:
     """p of |E| ~ degree^p, by least squares on the logarithms; 0 where the degrees tell nothing.
 
@@ -150,7 +177,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     """The regressions, and the gradient of all pairs."""
     del work
     train, backbone = original.dataset.train, original.backbone
-    # WHY drawn from all items: the few that are the user's own are the same before and after, and turn rows by little.
+    # Drawn from all items, a few of the user's own among them: the same before and after.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
     before = original.setup.sides
@@ -160,24 +187,22 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     else:
         layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
         gradient = layers.whole()
-    near = before.of("items").near(tables["users"])
+    near: dict[Nodes, Near] = {kind: before.of(kind).near(tables[OTHER[kind]]) for kind in KINDS}
+    sampled: ByKind = {kind: _sampled(before.degree[kind]) for kind in KINDS}
     weights: ByKind = {
-        "items": _regressed(before, tables, "items", near.of, settings.penalty),
-        "users": _regressed(
-            before, tables, "users", lambda rows: before.of("users", rows).near(tables["items"]), settings.penalty
-        ),
+        kind: ridge(phi(near[kind].of(rows)), tables[kind][rows], settings.penalty) for kind, rows in sampled.items()
     }
     # WHY of items alone: taken off users too, what turns would leave too much of single pairs (docs/unlearning.md).
     turned: ByKind = {
         "users": tables["users"],
         "items": tables["items"] - np.float32(settings.turn_items) * pointed(tables["items"], gradient["items"]),
     }
-    strengths: dict[Nodes, float] = {}
-    for kind in KINDS:
-        rows = _sampled(before, kind)
-        strengths[kind] = strength(turned[kind][rows], said_without_echo(before, tables, kind, rows, weights))
+    strengths: dict[Nodes, float] = {
+        kind: strength(turned[kind][rows], said_without_echo(before, near, tables, kind, rows, weights))
+        for kind, rows in sampled.items()
+    }
     powers: dict[Nodes, float] = {kind: power(tables[kind], before.degree[kind]) for kind in KINDS}
-    return Memory(original, Record(tables, near, negatives, weights, strengths, powers, gradient, layers))
+    return Memory(original, Record(tables, near["items"], negatives, weights, strengths, powers, gradient, layers))
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, dict[str, Any]]:
@@ -205,11 +230,9 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
 
     def moved(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """The rows that move, by their neighbourhoods before and after."""
-        rows, weights = moving[kind], record.weights[kind]
+        rows, follow = moving[kind], settings.follow * record.strengths[kind]
         own, lost_share = tables[kind][rows], share[kind][rows, None].astype(np.float32)
-        predicted = (after - before) @ weights
-        found = own + np.float32(settings.follow * record.strengths[kind]) * predicted
-        found -= lost_share * shed(own - before @ weights, predicted, across[kind])
+        found = followed(own, before, after, record.weights[kind], follow, lost_share, across[kind])
         then, now = (pointed(own[turns[kind]], gradient[kind]) for gradient in gradients)
         found[turns[kind]] += np.float32(turn[kind]) * (now - then)
         ratio = (new.degree[kind][rows] / old.degree[kind][rows]).astype(np.float32)
@@ -232,17 +255,9 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     }
 
 
-def _regressed(
-    before: Sides, tables: ByKind, kind: Nodes, near: Callable[[np.ndarray], Near], penalty: float
-) -> np.ndarray:
-    """W or V."""
-    rows = _sampled(before, kind)
-    return ridge(phi(near(rows)), tables[kind][rows], penalty)
-
-
-def _sampled(before: Sides, kind: Nodes) -> np.ndarray:
+def _sampled(degree: np.ndarray) -> np.ndarray:
     """Rows that have a pair, int [k]; some of them where they are many."""
-    trained = np.flatnonzero(before.degree[kind])
+    trained = np.flatnonzero(degree)
     return trained[:: -(-len(trained) // REGRESSED)]
 
 
@@ -275,7 +290,10 @@ def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, S
 def _gradients(problem: Problem, turning: ByKind, changes: dict[Nodes, Change], new: Sides) -> tuple[ByKind, ByKind]:
     """Of BPR before and after the request, at the rows that turn, float32 [k, d] for users and items each."""
     original, retain, record = problem.original, problem.retain, problem.record
-    known: ByKind = {kind: record.gradient[kind][turning[kind]] for kind in KINDS}
+
+    def at(gradient: ByKind) -> ByKind:
+        return {kind: gradient[kind][turning[kind]] for kind in KINDS}
+
     gone = problem.forget_set.places
     if problem.forget_set.items.any():  # a removed item is no negative any more
         gone = distinct(np.concatenate([gone, np.flatnonzero(problem.forget_set.items[record.negatives])]))
@@ -283,15 +301,14 @@ def _gradients(problem: Problem, turning: ByKind, changes: dict[Nodes, Change], 
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
     if record.layers is not None and same and not of_content:
         pairs, among = original.dataset.train, new.between(turning)
-        return known, pull_after(record.layers, pairs, record.negatives, gone, turning, changes, among)
+        return at(record.gradient), pull_after(record.layers, pairs, record.negatives, gone, turning, changes, among)
     kept = np.ones(len(record.negatives), bool)
     kept[gone] = False
 
     def through_the_model(data: Setup, counted: np.ndarray | None = None) -> ByKind:
-        found = _by_kind(differentiated(original, data, record.negatives, counted), original.backbone)
-        return {kind: found[kind][turning[kind]] for kind in KINDS}
+        return at(_by_kind(differentiated(original, data, record.negatives, counted), original.backbone))
 
-    before = known if record.layers is None else through_the_model(original.setup)
+    before = at(record.gradient) if record.layers is None else through_the_model(original.setup)
     return before, through_the_model(retain, kept)
 
 

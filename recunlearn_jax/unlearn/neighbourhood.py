@@ -46,7 +46,7 @@ def ridge(inputs: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
 
 
 def said_without_echo(
-    data: Sides, tables: ByKind, kind: Nodes, rows: np.ndarray, weights: dict[Nodes, np.ndarray]
+    data: Sides, near: dict[Nodes, Near], tables: ByKind, kind: Nodes, rows: np.ndarray, weights: ByKind
 ) -> np.ndarray:
     """psi W of some users or items, float32 [k, d].
 
@@ -55,6 +55,7 @@ def said_without_echo(
 
     Args:
         data: before the request.
+        near: of all users and of all items.
         tables: E, float32 [n, d] for users and items.
         kind, rows: of those, int [k].
         weights: W and V, float32 [3 d + 2, d] for users and items.
@@ -68,9 +69,10 @@ def said_without_echo(
     left = np.maximum(degree - 1, 0)
     share = np.where(left > 0, 1 / np.maximum(left, 1), 0).astype(np.float32)
     log_degree, log_left = np.log1p(degree), np.log1p(left)
-    near = data.of(other).near(own)
     # phi V by blocks; without a, mean = share (d mean - E_a) and spread = sqrt(share) (sqrt(d) spread - E_a / sqrt(d_a)).
-    mean, spread, log_mean = near.mean @ of_mean, near.spread @ of_spread, near.mean @ of_log_mean
+    of_partners = near[other]
+    mean, spread = of_partners.mean @ of_mean, of_partners.spread @ of_spread
+    log_mean = of_partners.mean @ of_log_mean
     full = mean + spread + log_degree * (log_mean + of_log) + constant
     without = (
         share * degree * (mean + log_left * log_mean) + np.sqrt(share * degree) * spread + log_left * of_log + constant
