@@ -173,7 +173,7 @@ def compare(
             "shadows": shadows,
             "environment": environment(),
             "time": time.strftime("%Y-%m-%d"),
-            "models": {name: _row(part, figures[name], gold_seconds) for name, part in every.items()},
+            "models": {name: row_of(part, figures[name], gold_seconds) for name, part in every.items()},
             "golds": list(retrained),
             "coupled": list(coupled),
             "curves": {name: curve for name, part in every.items() if (curve := _curve(part.model))},
@@ -346,7 +346,7 @@ def _kept_in(folder: Path, case: Case):
     return keep
 
 
-def _row(part: Part, figures: Mapping[str, float], gold_seconds: float) -> dict[str, Any]:
+def row_of(part: Part, figures: Mapping[str, float], gold_seconds: float) -> dict[str, Any]:
     """What results say of one model."""
 
     def told(seconds: Seconds) -> dict[str, float]:
