@@ -29,9 +29,7 @@ from recunlearn_jax.unlearn import answer, prepare
 RESULTS = Path(__file__).parent / "results"
 RUNS = Path("runs/ablation")
 COUPLED = "coupled Gold"
-WHOLE_MODEL = (
-    "delta, pull through the whole model"  # by autodiff on all of the edited data, in place of layers that are known
-)
+WHOLE_MODEL = "delta, gradient through the whole model"  # by autodiff on all of the edited data, in place of layers that are known
 UNSCALED = "delta, rows follow all that the regressions say (lambda 1)"
 # variation: method, and those of its settings that differ from the defaults
 Variations = dict[str, tuple[str, dict[str, Any]]]

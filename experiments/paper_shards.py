@@ -52,14 +52,12 @@ def main() -> None:
     for name, case in cases.items():
         if method in read_of(name, setup.dataset.checksum, config)["models"]:
             continue
-        case = case._replace(original=original)
-        model = answer(
-            original, case.forget_set, method, seed=attempt.seed, memory=memory, work=RUNS / data / method / name
-        )
+        work = RUNS / data / method / name
+        model = answer(original, case.forget_set, method, seed=attempt.seed, memory=memory, work=work)
         made = {"commit": environment()["commit"], "changed": environment()["changed"]}
         parts = {method: Part(model, made, attempt, memory.seconds), before: Part(memory.original, made)}
         subjects = [Subject("original", original)] + [Subject(n, part.model, part.attempt) for n, part in parts.items()]
-        found = examine(case, subjects, list(CHECKS))
+        found = examine(case._replace(original=original), subjects, list(CHECKS))
         print(name, found["figures"], flush=True)
         write(name, parts, found, setup.dataset.checksum, config)
 

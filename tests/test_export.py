@@ -19,7 +19,7 @@ from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import init_state, train_epoch
 from recunlearn_jax.unlearn import mmrecun
 from recunlearn_jax.unlearn.base import forget_sampler
-from recunlearn_jax.unlearn.pull import slope
+from recunlearn_jax.unlearn.gradients import bpr_gradient
 
 pytestmark = pytest.mark.slow
 
@@ -53,10 +53,10 @@ def unlearn(original):
     return function, (original.params, retain.data, forget, KEY)
 
 
-def pull(original):
+def gradient(original):
     pairs = original.dataset.train
     triplets = (*pairs.T, np.roll(pairs[:, 1], 1))
-    function = functools.partial(slope, backbone=original.backbone)
+    function = functools.partial(bpr_gradient, backbone=original.backbone)
     return function, (original.params, original.data, triplets, np.ones(len(pairs), np.float32))
 
 
@@ -95,7 +95,7 @@ def program_of(original):
     return made
 
 
-@pytest.mark.parametrize("entry", [train, unlearn, pull, evaluate, forward, objective])
+@pytest.mark.parametrize("entry", [train, unlearn, gradient, evaluate, forward, objective])
 def test_exported_program_computes_the_same(entry, program_of):
     flat, leaves, exported = program_of(entry)
     again = jax.export.deserialize(exported.serialize())
@@ -104,7 +104,7 @@ def test_exported_program_computes_the_same(entry, program_of):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("entry", [train, unlearn, pull, evaluate, forward])
+@pytest.mark.parametrize("entry", [train, unlearn, gradient, evaluate, forward])
 def test_no_data_is_a_constant_of_a_program(entry, original, program_of):
     """A forgotten edge must not survive in a compilation cache: no table of numbers in a program is as long as what data holds."""
     longest = min(len(original.dataset.train), original.dataset.num_items)

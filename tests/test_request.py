@@ -20,7 +20,7 @@ FORMS = {"Unlearn", "Request", "ForgetSet", "Problem"}  # and words before the f
 def form_of(frame) -> str | None:
     """The form in which a call is handed the request."""
     code = frame.f_code
-    if code.co_filename.endswith("pull.py") and code.co_name == "pull_after":
+    if code.co_filename.endswith("gradients.py") and code.co_name == "gradient_after":
         return "pairs"
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]:
         kind = type(frame.f_locals.get(name)).__name__
@@ -62,7 +62,7 @@ def test_a_request_goes_down_and_hardly_ever_back(shop, tmp_path):
     back = [module for i, module in enumerate(stays) if module in stays[:i]]
     assert (len(stays), len(set(stays))) == (6, 5)  # as the page says
     assert stays[0] == "commands/making.py"
-    assert stays[-1] == "unlearn/pull.py"
+    assert stays[-1] == "unlearn/gradients.py"
     assert back == ["requests.py"]  # once read, and once to say what is retained
     page = (PACKAGE.parent / "docs" / "request.md").read_text()
     assert all(f"`{module}`" in page for module in stays)

@@ -10,7 +10,7 @@ the rest, which only its own pairs can have taught. With the data D before and D
 
 phi, W and V, ridge regressions of the trained rows on phi(D), are in `neighbourhood`, and so is lambda: how much of that regression is the
 partners' doing and not an echo of the row itself. g points down the gradient of BPR at half of the rows (the middle of their training) and
-is as long as the row; `pull` has the gradient. shed(r) is r along the direction of c and a share of r across it. The last line is there
+is as long as the row (`gradients`). shed(r) is r along the direction of c and a share of r across it. The last line is there
 since training goes on until the pairs that are left are learnt: a row turns, and keeps the size that its degree gives it.
 
 What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. What a request computes then
@@ -32,8 +32,8 @@ from recunlearn_jax.recommender import Recommender, Setup
 from recunlearn_jax.settings import Checked, NotNegative, Positive, Share
 from recunlearn_jax.sides import KINDS, OTHER, ByKind, Change, Near, Nodes, Sides
 from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
+from recunlearn_jax.unlearn.gradients import Layers, backpropagated, differentiated, gradient_after
 from recunlearn_jax.unlearn.neighbourhood import phi, ridge, said_without_echo, strength
-from recunlearn_jax.unlearn.pull import Layers, differentiated, pull_after, taken_back
 
 REGRESSED = 100_000  # rows of a kind that a regression, and its lambda, read at most
 
@@ -85,8 +85,8 @@ def pointed(own: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         >>> pointed(np.array([[3.0, 4.0], [1.0, 1.0]]), np.array([[0.0, -2.0], [0.0, 0.0]])).tolist()
         [[-0.0, 5.0], [-0.0, -0.0]]
     """
-    sizes, slopes = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (own, gradient))
-    return -gradient * (sizes / np.where(slopes > 0, slopes, 1))
+    sizes, steep = (np.linalg.norm(rows, axis=1, keepdims=True) for rows in (own, gradient))
+    return -gradient * (sizes / np.where(steep > 0, steep, 1))
 
 
 def shed(rest: np.ndarray, direction: np.ndarray, share: float) -> np.ndarray:
@@ -185,7 +185,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     if backbone.id_layers is None:
         layers, gradient = None, _by_kind(differentiated(original, original.setup, negatives), backbone)
     else:
-        layers = taken_back(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
+        layers = backpropagated(np.asarray(original.rows), train, negatives, before, backbone.id_layers)
         gradient = layers.whole()
     near: dict[Nodes, Near] = {kind: before.of(kind).near(tables[OTHER[kind]]) for kind in KINDS}
     sampled: ByKind = {kind: _sampled(before.degree[kind]) for kind in KINDS}
@@ -301,7 +301,9 @@ def _gradients(problem: Problem, turning: ByKind, changes: dict[Nodes, Change], 
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
     if record.layers is not None and same and not of_content:
         pairs, among = original.dataset.train, new.between(turning)
-        return at(record.gradient), pull_after(record.layers, pairs, record.negatives, gone, turning, changes, among)
+        return at(record.gradient), gradient_after(
+            record.layers, pairs, record.negatives, gone, turning, changes, among
+        )
     kept = np.ones(len(record.negatives), bool)
     kept[gone] = False
 

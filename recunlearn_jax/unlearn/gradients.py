@@ -1,9 +1,9 @@
-"""The pull of pairs on rows: the gradient of BPR by the id tables at half of them, before and after a request.
+"""The gradient of BPR by the id tables at half of them, before and after a request.
 
     Z      = half of the rows that are served
     C_ui   = -sigmoid(-(z_ui - z_uj)) / n for a pair (u, i), the opposite for its negative (u, j); n pairs
     G      = [C Z_I; C^T Z_U], the gradient of the mean BPR by the rows
-    pull   = 1 / (L + 1) sum_l A_hat^l G, l = 0 .. L
+    g      = 1 / (L + 1) sum_l A_hat^l G, l = 0 .. L
 
 The last line takes the gradient back through the propagation of ids alone, where a backbone's rows are such a mean (`id_layers`): what
 content adds to the rows stands in Z and is left out of the way back. Nothing is differentiated or compiled.
@@ -41,11 +41,11 @@ class Layers(NamedTuple):
     gradients: list[ByKind]  # A_hat^l G, l = 0 .. L
 
     def whole(self) -> ByKind:
-        """The pull of all pairs, float32 [n, d] for users and items."""
+        """g of all pairs, float32 [n, d] for users and items."""
         return {kind: _mean([layer[kind] for layer in self.gradients]) for kind in KINDS}
 
 
-def taken_back(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sides: Sides, depth: int) -> Layers:
+def backpropagated(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sides: Sides, depth: int) -> Layers:
     """The gradient of all pairs, taken back.
 
     Args:
@@ -57,14 +57,14 @@ def taken_back(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray, sid
     """
     users, items = np.split(served / 2, [len(sides.degree["users"])])
     rows: ByKind = {"users": users, "items": items}
-    found = [gradient(rows, pairs, negatives, len(pairs))]
+    found = [gradient_by_rows(rows, pairs, negatives, len(pairs))]
     a_hat = {kind: sides.of(kind).spread for kind in KINDS} if depth else {}
     for _ in range(depth):
         found.append({kind: a_hat[kind] @ found[-1][OTHER[kind]] for kind in KINDS})
     return Layers(rows, found)
 
 
-def gradient(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int) -> ByKind:
+def gradient_by_rows(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int) -> ByKind:
     """G of some pairs, float32 [n, d] for users and items.
 
     Args:
@@ -75,7 +75,7 @@ def gradient(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int)
 
     Examples:
         >>> rows = {"users": np.ones((1, 1), np.float32), "items": np.ones((2, 1), np.float32)}  # an item and a negative that score alike
-        >>> g = gradient(rows, np.array([[0, 0]]), np.array([1]), 1)
+        >>> g = gradient_by_rows(rows, np.array([[0, 0]]), np.array([1]), 1)
         >>> g["users"].tolist(), g["items"].tolist()
         ([[0.0]], [[-0.5], [0.5]])
     """
@@ -93,7 +93,7 @@ def gradient(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int)
     return {"users": signed @ items, "items": signed.T @ users}
 
 
-def pull_after(
+def gradient_after(
     before: Layers,
     pairs: np.ndarray,
     negatives: np.ndarray,
@@ -102,7 +102,7 @@ def pull_after(
     changes: dict[Nodes, Change],
     among: dict[Nodes, scipy.sparse.csr_array],
 ) -> ByKind:
-    """The pull after a request on the rows that move, float32 [k, d] for users and items.
+    """g after a request, at the rows that move, float32 [k, d] for users and items.
 
     Args:
         before: of all pairs.
@@ -130,17 +130,17 @@ def pull_after(
 
 
 def _gradient_of_few(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, wanted: ByKind) -> ByKind:
-    """`gradient` of a few pairs, for some rows, int [k]; nothing as long as the number of users or items is made."""
+    """`gradient_by_rows` of a few pairs, for some rows, int [k]; nothing as long as the number of users or items is made."""
     users, user = np.unique(pairs[:, 0], return_inverse=True)
     items, item = np.unique(np.concatenate([pairs[:, 1], negatives]), return_inverse=True)
     positive, negative = np.split(item, 2)
     among: ByKind = {"users": users, "items": items}
     local: ByKind = {kind: rows[kind][among[kind]] for kind in KINDS}
-    slopes = gradient(local, np.column_stack([user, positive]), negative, count)
+    by_rows = gradient_by_rows(local, np.column_stack([user, positive]), negative, count)
     found: ByKind = {kind: np.zeros((len(wanted[kind]), rows[kind].shape[1]), np.float32) for kind in KINDS}
     for kind in KINDS:
         _, place, own = np.intersect1d(wanted[kind], among[kind], return_indices=True)
-        found[kind][place] = slopes[kind][own]
+        found[kind][place] = by_rows[kind][own]
     return found
 
 
@@ -149,7 +149,7 @@ def _mean(tables: list[np.ndarray]) -> np.ndarray:
 
 
 def differentiated(original: Recommender, data: Setup, negatives: np.ndarray, kept: np.ndarray | None = None) -> Params:
-    """The pull of pairs through the whole model, by the id tables that the original has.
+    """g through the whole model, by the id tables that the original has.
 
     Args:
         original: whose parameters and pairs these are.
@@ -162,13 +162,15 @@ def differentiated(original: Recommender, data: Setup, negatives: np.ndarray, ke
     weights = np.ones(len(pairs), np.float32) if kept is None else kept.astype(np.float32)
     weights = np.pad(weights, (0, capacity - len(pairs)))
     params = original.params if data.backbone is original.backbone else like(original.params, shapes(data), "delta")
-    found = slope(params, data.data, (padded[:, 0], padded[:, 1], padded[:, 2]), weights, backbone=data.backbone)
-    # A table that goes with its modality has no pull left.
+    found = bpr_gradient(params, data.data, (padded[:, 0], padded[:, 1], padded[:, 2]), weights, backbone=data.backbone)
+    # A table that goes with its modality has no gradient left.
     return jax.tree.map(np.zeros_like, id_tables(original.params, original.backbone)) | found
 
 
 @functools.partial(jax.jit, static_argnames="backbone")
-def slope(params: Params, data: Data, triplets: Triplets, weights: Float[Array, "n"], *, backbone: Backbone) -> Params:
+def bpr_gradient(
+    params: Params, data: Data, triplets: Triplets, weights: Float[Array, "n"], *, backbone: Backbone
+) -> Params:
     """Gradient of the mean BPR of some triplets by the id tables, at half of their rows.
 
     Args:
