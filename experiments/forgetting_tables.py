@@ -1,6 +1,6 @@
 """Tables of how well is forgotten: docs/forgetting.md, docs/evidence.md, docs/unlearning.md and the pages of the checks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ _ABLATION = (
     ("similarity correlation", "similarity correlation", "{:.3f}"),
 )
 
+Models = list[dict[str, Any]]
+SHOWN = ("delta", "surgery", "mmrecun")
+EACH = " / ".join(SHOWN)
 _PROBES = ("similarities", "affected scores", "retained pairs")
 
 
@@ -40,31 +43,46 @@ def ablation(name: str) -> str:
     return written(["variation", *(title for title, _, _ in columns), *effects], rows)
 
 
-def findings() -> str:
-    """delta in every case, beside surgery, mmrecun and the range of the Golds."""
-    shown = ("delta", "surgery", "mmrecun")
-    rows = []
+def _audits() -> Iterator[tuple[str, dict[str, Any], Models, Models]]:
+    """Each audit: its name, its result, its Golds, and the methods that are shown."""
     for case in CASES:
         result = results.read(RESULTS / f"forgetting_{case}.json")
-        golds, answers = ([result["models"][name] for name in names] for names in (result["golds"], shown))
+        golds, answers = ([result["models"][name] for name in names] for names in (result["golds"], SHOWN))
         version = titled(result, "delta").removeprefix("delta")
-        rows.append(
-            (
-                f"{result['data']}, {_asked(result['request'])}, seed {result['request']['seed']}{version}",
-                *(_pair(answers[0], probe) for probe in ("similarities", "affected scores", "forgotten pairs")),
-                _with_tenth(*(_span(golds, f"canary {what}", "{:.0f}") for what in ("median rank", "lowest tenth"))),
-                " / ".join(canaries([row]) for row in answers),
-                _span(golds, "forget recall@20", "{:.4f}"),
-                _each(answers, "forget recall@20", "{:.4f}"),
-                _span(golds, "membership AUC", "{:.3f}"),
-                _each(answers, "membership AUC", "{:.3f}"),
-                " / ".join(str(result["misses"][name]) for name in shown),
-            )
+        name = f"{result['data']}, {_asked(result['request'])}, seed {result['request']['seed']}{version}"
+        yield name, result, golds, answers
+
+
+def traces() -> str:
+    """What delta leaves in every case, beside surgery, mmrecun and the range of the Golds."""
+    rows = [
+        (
+            name,
+            " / ".join(str(result["misses"][method]) for method in SHOWN),
+            _with_tenth(*(_span(golds, f"canary {what}", "{:.0f}") for what in ("median rank", "lowest tenth"))),
+            " / ".join(canaries([row]) for row in answers),
+            _span(golds, "forget recall@20", "{:.4f}"),
+            _each(answers, "forget recall@20", "{:.4f}"),
         )
-    header = ["case", "similarities", "affected scores", "forgotten pairs"]
-    for figure in ("canary rank (tenth)", "forget Recall@20", "membership AUC"):
-        header += [f"{figure}: Golds", "delta / surgery / mmrecun"]
-    return written((*header, "figures outside"), rows)
+        for name, result, golds, answers in _audits()
+    ]
+    header = [f"figures outside: {EACH}", "canary rank (tenth): Golds", EACH, "forget Recall@20: Golds", EACH]
+    return written(("case", *header), rows)
+
+
+def nearness() -> str:
+    """How much delta does of what retraining does, and its membership test beside surgery's, mmrecun's and the Golds'."""
+    rows = [
+        (
+            name,
+            *(_pair(answers[0], probe) for probe in ("similarities", "affected scores", "forgotten pairs")),
+            _span(golds, "membership AUC", "{:.3f}"),
+            _each(answers, "membership AUC", "{:.3f}"),
+        )
+        for name, _, golds, answers in _audits()
+    ]
+    header = ["delta: similarities", "affected scores", "forgotten pairs", "membership AUC: Golds", EACH]
+    return written(("case", *header), rows)
 
 
 def _asked(request: dict[str, Any]) -> str:
