@@ -1,4 +1,4 @@
-"""Arrays on the host, and files of them: nothing is unpickled, and whatever is wrong with one is told. Imports no jax."""
+"""Arrays on the host and the files that hold them: nothing is unpickled, and any defect of a file is reported. Imports no jax."""
 
 import lzma
 import struct
@@ -20,31 +20,31 @@ DAMAGE = (
 
 
 def load_arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
-    """The array in an .npy, or name -> array of an .npz.
+    """The array in an .npy file, or name -> array of an .npz file.
 
     Raises:
-        ValueError: whatever is wrong with the file.
-        InputError: it is missing, or no file.
+        ValueError: something is wrong with the file.
+        InputError: it is missing, or not a file.
     """
     regular(path)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd header that can be read all the same; what it leads to is checked
+            warnings.simplefilter("ignore")  # an odd header that can still be read; the result is checked
             content = np.load(file, allow_pickle=False)
             return content if isinstance(content, np.ndarray) else dict(content)
     except DAMAGE as error:
-        # Not the error's own text, which recommends to unpickle.
+        # Not the error's own text, which recommends unpickling.
         raise ValueError("unreadable or truncated, or an object array, which would have to be unpickled") from error
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:
-    """The same numbers as float32; what is beyond them becomes inf, which readers refuse."""
+    """The same numbers as float32; values beyond its range become inf, which readers refuse."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32, copy=False)
 
 
 def ranges(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The numbers from each start to before its end, one range after the other, int64.
+    """The numbers from each start to just before its end, one range after the other, int64.
 
     Examples:
         >>> ranges(np.array([3, 9]), np.array([5, 10])).tolist()
@@ -55,7 +55,7 @@ def ranges(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
-    """Each number once, ascending. WHY not numpy's: it hashes, which takes ten times as long as sorting a hundred thousand.
+    """Each number once, ascending. WHY not numpy's: it hashes, which for a hundred thousand numbers takes ten times as long as sorting.
 
     Args:
         values: int [n].
@@ -69,7 +69,7 @@ def distinct(values: np.ndarray) -> np.ndarray:
 
 
 def power_of_two(count: int) -> int:
-    """The smallest that is not less than a number, at least 1: arrays of about the same length, padded to it, share compiled programs.
+    """The smallest power of two not less than `count`, at least 1: arrays of similar length, padded to it, share compiled programs.
 
     Examples:
         >>> power_of_two(5), power_of_two(8), power_of_two(0)

@@ -1,4 +1,4 @@
-"""The audit of a model on disk, by its original and retrained models on disk; see `audit.examine` for what is measured."""
+"""Audit a model on disk against its original and retrained models on disk; see `audit.examine` for what is measured."""
 
 import hashlib
 import time
@@ -34,10 +34,10 @@ def audit_runs(
     Args:
         model: folder of the unlearned model.
         original: folder of the model it was unlearned from.
-        golds: folders of models retrained on the same retained data, by the same request.
+        golds: folders of models retrained on the same retained data, for the same request.
         coupled: folder of the coupled Gold, for the checks that ask what the removal changed; they are left out where None.
         sequence: run check 10, which answers the request again.
-        data: where the original's data stands now, if it was moved.
+        data: where the original's data is now, if it was moved.
 
     Returns:
         Results as `comparison.compare` gives them, for two models. The request is not among them: what was forgotten is read from the two

@@ -1,7 +1,7 @@
-"""Parameter trees (Orbax) and the log of a training on disk; `runs` says what else a folder holds. Nothing is ever half written, and
-what is read is what was written: every tree stands with the sizes and digests of its files.
+"""Parameter trees (Orbax) and the training log on disk; `runs` says what else a folder holds. Nothing is ever half written, and what is
+read is what was written: every tree is stored with the sizes and digests of its files.
 
-RUN/log.jsonl            one line an epoch, for people to follow; nothing reads it
+RUN/log.jsonl            one line per epoch, for people to follow; nothing reads it
 RUN/model/               the released parameters, nothing else (no optimizer moments)
 RUN/state/epoch-000NN/   while training: parameters, optimizer state, the best parameters so far, and the log up to there
 """
@@ -25,25 +25,25 @@ LOG, MODEL, STATE, DIGESTS, HISTORY = "log.jsonl", "model", "state", "digests.js
 
 
 def save_tree(path: Path, tree: Any, history: Iterable[dict[str, Any]] | None = None) -> None:
-    """Write a tree of arrays as an Orbax checkpoint at `path`, replacing one that is there; beside first, then renamed.
+    """Write a tree of arrays as an Orbax checkpoint at `path`, replacing one that is there; written beside it, then renamed.
 
     Args:
-        path: of a folder.
+        path: a folder.
         tree: of arrays.
         history: the log up to here, kept with a training state.
 
     Raises:
-        InputError: it cannot be written: no place, no permission.
+        InputError: it cannot be written, for lack of space or permission.
     """
     path = path.absolute()
     beside = path.with_name(path.name + ".writing")
     with unreadable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{beside.name}*"):  # by a killed process: Orbax writes beside this place itself
+        for left in path.parent.glob(f"{beside.name}*"):  # by a killed process; Orbax itself writes beside this
             shutil.rmtree(left, ignore_errors=True)
         try:
             orbax.save(str(beside), tree)
-        except (ValueError, RuntimeError) as error:  # what the store says of a full disk, among other things
+        except (ValueError, RuntimeError) as error:  # what the store raises on a full disk, among other things
             raise InputError(f"{path}: the parameters cannot be written ({error})") from error
         if history is not None:
             write_json(beside / HISTORY, list(history))
@@ -59,16 +59,16 @@ def save_tree(path: Path, tree: Any, history: Iterable[dict[str, Any]] | None = 
 
 
 def _digests(folder: Path) -> dict[str, list[Any]]:
-    """File -> [size, SHA-256], of all in a folder but the list itself."""
+    """File -> [size, SHA-256], for every file in a folder except the list itself."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS]
     return {path.relative_to(folder).as_posix(): [path.stat().st_size, digest_of(path)] for path in files}
 
 
 def check_tree(path: Path) -> None:
-    """Whether the files of a checkpoint are those that were written.
+    """Check that the files of a checkpoint are those that were written.
 
     Raises:
-        InputError: one was changed, cut or lost, or there is no checkpoint.
+        InputError: a file was changed, cut short or lost, or there is no checkpoint.
     """
     if not path.is_dir():
         raise InputError(f"{path}: no checkpoint there; train first, or check the folder")
@@ -85,14 +85,14 @@ def check_tree(path: Path) -> None:
 
 
 def load_tree(path: Path, like: Any) -> Any:
-    """Read a tree of arrays onto the device, or over the mesh that is set.
+    """Read a tree of arrays onto the device, or over the mesh if one is set.
 
     Args:
         path: written by `save_tree`.
         like: tree of arrays or ShapeDtypeStructs with the expected structure, shapes and dtypes.
 
     Raises:
-        InputError: nothing is there, what is there has another structure or other shapes, or is not as it was written.
+        InputError: there is no checkpoint, it has another structure or other shapes, or it is not as it was written.
     """
     check_tree(path)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=row_sharding(x.shape)), like)
@@ -104,7 +104,7 @@ def load_tree(path: Path, like: Any) -> Any:
         ) from error
     if devices_in_use() > 1:
         return tree
-    # WHY through numpy: what is loaded is bound to its device, and a program compiled for arrays that are not would be compiled again.
+    # WHY through numpy: loaded arrays are bound to their device, and a program compiled for unbound ones would be compiled again.
     return jax.tree.map(lambda x: jnp.array(np.asarray(x)), tree)
 
 
@@ -115,7 +115,7 @@ def saved_epochs(run: Path) -> list[int]:
 
 
 def state_path(run: Path, epoch: int) -> Path:
-    """Where the training state after `epoch` epochs stands."""
+    """Folder of the training state after `epoch` epochs."""
     return run / STATE / f"epoch-{epoch:05d}"
 
 

@@ -1,7 +1,7 @@
 """The command line, `recunlearn COMMAND`.
 
-Options are parsed before jax is imported, so a mistake in them is told at once. Exit codes: 0 done, 1 an audit that found something, 2 a
-mistake the user can mend, 70 a defect of this program, with its traceback, 130 interrupted. Compiled programs are kept in
+Options are parsed before jax is imported, so a mistake in them is reported at once. Exit codes: 0 done, 1 an audit found something, 2 a
+mistake the user can fix, 70 a defect of this program, with its traceback, 130 interrupted. Compiled programs are kept in
 ~/.cache/recunlearn_jax for the next call (JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false turns this
 off).
 """
@@ -68,7 +68,7 @@ def _told(error: BaseException) -> tuple[int, str]:
             return 2, str(error)
         case KeyboardInterrupt():
             return 130, "interrupted; train, grow, compare and stream go on from where they were"
-        case OSError():  # of a place that a command was given, such as a name that is too long
+        case OSError():  # about a path given to a command, such as a name that is too long
             place = readable(str(error.filename), 200) if error.filename else "the system"
             return 2, f"{place}: {error.strerror or error}"
         case _ if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):  # the device's, as XLA says it
@@ -85,7 +85,7 @@ def _parsed(words: list[str]) -> Any:
 
 
 def _show_note(message, category, filename, lineno, file=None, line=None) -> None:
-    """Notes as a sentence, other warnings as Python shows them."""
+    """Show a note as a sentence, any other warning as Python does."""
     text = (
         f"note: {message}\n"
         if issubclass(category, Note)
@@ -103,7 +103,7 @@ def entry() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if code and any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         sys.stderr.flush()
-        os._exit(code)  # threads of the checkpoint writer that wait for a disk which is full would never end
+        os._exit(code)  # threads of the checkpoint writer that wait for a full disk would never end
     sys.exit(code)
 
 

@@ -1,7 +1,7 @@
 """The main job: train an original, answer a request with each method, retrain Gold, and put everything side by side.
 
-Every model is kept under OUT/parts as soon as it exists, in the format of `runs`, and its figures beside it, check by check; a comparison
-that was cut off goes on from there, and one that was made before a check existed is given that check's figures alone.
+Every model is stored under OUT/parts as soon as it exists, in the format of `runs`, with its figures beside it, check by check. An
+interrupted comparison resumes from there, and one made before a check existed gets only that check's figures added.
 """
 
 import dataclasses
@@ -54,15 +54,15 @@ class Place(NamedTuple):
     config: Config
     original: Setup
     retain: Setup
-    originals: Path | None = None  # where originals may be that were trained before
+    originals: Path | None = None  # where originals trained earlier may be
 
     def load(self, name: str) -> Recommender | None:
-        """A part that is complete."""
+        """A part if it is complete, else None."""
         folder = self.folder / name
         return runs.load(folder, (self.original, self.retain)) if runs.finished(folder) else None
 
     def commit(self, name: str) -> dict[str, Any]:
-        """Of the code that made a part."""
+        """Commit of the code that made a part."""
         made_by = runs.manifest_of(self.folder / name)["environment"]
         return {key: made_by[key] for key in ("commit", "changed")}
 
@@ -91,14 +91,14 @@ def compare(
         config: of the original.
         methods: names in `unlearn.METHODS`, or name -> settings; Gold is always there.
         golds: number of independent Golds, whose seeds follow `seed`; or {"independent": n, "coupled": m}: m coupled Golds, the first of
-            the original and each further one of an original of another seed, which every method answers too. One where only n is said.
+            the original and each further one of an original of another seed, which every method answers too; m is 1 if only n is given.
         plant: check -> number to plant, such as {"canary": 20, "shilling": 4}.
-        checks: names in `audit.checks.CHECKS`; those that every comparison measures where None.
+        checks: names in `audit.checks.CHECKS`; None for those that every comparison measures.
         shadows: number of shadow models for the check likelihood, 0 for none.
         seed: of the original and of the methods.
         out: folder for parts and results; what it already holds is not computed again.
-        originals: parts of another comparison on the same data, settings and seed, whose originals are copied in place of being trained.
-        tell: receives one line a stage.
+        originals: parts of another comparison on the same data, settings and seed, whose originals are copied instead of being trained.
+        tell: receives one line per stage.
         on_epoch: receives each epoch's log entry.
 
     Returns:
@@ -252,7 +252,7 @@ def _check_arguments(methods: Mapping[str, Any], golds: Mapping[str, int], check
 
 
 def _place(out: Path, case: Case, config: Config) -> Place:
-    """The data of all parts on disk and on the device."""
+    """Put the data of all parts on disk and on the device."""
     for name, data in ((DATA, case.dataset), (RETAINED, case.retain)):
         if not (out / name).exists():
             write_dataset(data, out / name)
@@ -284,8 +284,8 @@ def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None],
 
 
 def answered(place: Place, name: str, attempt: Attempt, original: Recommender, of: str = "original") -> dict[str, Part]:
-    """The answer of one method under a name, from its folder where it is there; with it the model that the method had in service before,
-    where that is not the original, whose own name is `of`."""
+    """The answer of one method under a name, loaded from its folder if it is there; with it the model that the method had in service
+    before, if that is not the original. `of` is the name of the original."""
     folder, before = place.folder / name, f"{name} original"
     made = place.load(name)
     if made is None:
@@ -313,7 +313,7 @@ def answered(place: Place, name: str, attempt: Attempt, original: Recommender, o
 
 
 def _same_settings(folder: Path, attempt: Attempt) -> None:
-    """Settings that are newer than the answer had their defaults then."""
+    """Refuse an answer made with other settings; a setting newer than the answer had its default then."""
     kept = find(attempt.method, runs.manifest_of(folder)["settings"])[1]
     if kept != attempt.settings:
         before, asked = dataclasses.asdict(kept), dataclasses.asdict(attempt.settings)
@@ -324,7 +324,7 @@ def _same_settings(folder: Path, attempt: Attempt) -> None:
 
 
 def _kept_in(folder: Path, case: Case):
-    """Figures of a model in its folder, a file a check: those of another version, request or number of Golds are made anew."""
+    """Store figures of a model in its folder, one file per check; those of another version, request or number of Golds are made anew."""
 
     def keep(model: str, name: str, check: Check, make: Callable[[], Figures]) -> Figures:
         path = folder / model / "figures" / f"{name}.json"
@@ -347,7 +347,7 @@ def _kept_in(folder: Path, case: Case):
 
 
 def row_of(part: Part, figures: Mapping[str, float], gold_seconds: float) -> dict[str, Any]:
-    """What results say of one model."""
+    """What the results say about one model."""
 
     def told(seconds: Seconds) -> dict[str, float]:
         return dataclasses.asdict(seconds) | {"running": seconds.running}
@@ -369,13 +369,13 @@ def _curve(model: Recommender) -> list[float | None]:
 
 
 def claim(out: Path, mark: str, identity: Mapping[str, Any], what: str) -> None:
-    """Write what work in a folder is of, so that it only goes on as the same.
+    """Record which work a folder holds, so that it can only be resumed as the same work.
 
     Args:
-        out: folder that is held.
-        mark: name of the file in it.
+        out: folder, held by `folders.working`.
+        mark: name of the file that records it.
         identity: with the settings under "config".
-        what: is kept there, for the message.
+        what: kind of work kept there, for the message.
 
     Raises:
         InputError: the folder holds other work, or something else.
@@ -385,7 +385,7 @@ def claim(out: Path, mark: str, identity: Mapping[str, Any], what: str) -> None:
         kept = read_json(path)
         if not isinstance(kept, dict):
             raise InputError(f"{path}: does not say which {what} it is of; choose another folder")
-        # Settings that are newer than the work had their defaults then.
+        # A setting newer than the work had its default then.
         kept["config"] = config_to_dict(config_from_dict(kept.get("config"), str(path)))
         different = [key for key in identity if kept.get(key) != identity[key]]
         if different:

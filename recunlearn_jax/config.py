@@ -1,4 +1,4 @@
-"""What decides a trained model beside the data and the seed: backbone, its settings, and those of training. Named presets."""
+"""What determines a trained model besides the data and the seed: the backbone, its settings and those of training. Named presets."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from recunlearn_jax.settings import Batch, Checked, Count, CountFromZero, Positi
 
 @dataclass(frozen=True)
 class TrainConfig(Checked):
-    """Training as the reference does it (MMRec), Adam with betas 0.9 and 0.999."""
+    """Training as in the reference (MMRec): Adam with betas 0.9 and 0.999."""
 
     batch_size: Batch = 2048
     learning_rate: Positive = 1e-3
@@ -25,7 +25,7 @@ class TrainConfig(Checked):
     """Factor of the learning rate per `decay_epochs` epochs, applied smoothly."""
     decay_epochs: Positive = 50.0
     precision: Precision = "float32"
-    """Of the factors of matrix products; sums stay float32. GPUs have tensorfloat32 and bfloat16, TPUs bfloat16."""
+    """Precision of the factors of matrix products; sums stay float32. GPUs have tensorfloat32 and bfloat16, TPUs bfloat16."""
     max_epochs: Count = 1000
     patience: CountFromZero = 20
     """Stop when valid Recall@20 has not improved for more than this many epochs."""
@@ -34,7 +34,7 @@ class TrainConfig(Checked):
 
     @property
     def of_an_epoch(self) -> "TrainConfig":
-        """What a compiled epoch reads; the rest is at its defaults, so that another choice compiles nothing anew."""
+        """The settings that a compiled epoch reads; the others get their defaults, so that changing them compiles nothing anew."""
         unread = {f.name: f.default for f in dataclasses.fields(self) if f.name in _BETWEEN_EPOCHS}
         return dataclasses.replace(self, **unread)
 
@@ -73,7 +73,7 @@ class Config:
 PRESETS: dict[str, Config] = {
     # recunlearn train --data FOLDER: the reference's settings; tiktok reaches test Recall@20 of about 0.10.
     "faithful": Config(),
-    # More and smaller steps: sooner at the same quality; found on tiktok with other seeds than those reported (docs/performance.md).
+    # More and smaller steps reach the same quality sooner; found on tiktok with seeds other than those reported (docs/performance.md).
     "fast": Config(
         model=MGCNSettings(contrast_weight=3e-3), train=TrainConfig(batch_size=512, learning_rate=1.5e-3, patience=5)
     ),
@@ -91,7 +91,7 @@ def config_from_dict(values: Any, where: str = "settings") -> Config:
     """Config from what `config_to_dict` gives; missing groups and settings keep their defaults.
 
     Raises:
-        InputError: a group or setting is unknown, a value has the wrong type, or there is no table of them.
+        InputError: a group or setting is unknown, a value has the wrong type, or `values` is not a table.
     """
     if not isinstance(values, Mapping):
         raise InputError(f"{where}: expected a table of settings, got {values!r}")
@@ -110,5 +110,5 @@ def config_from_dict(values: Any, where: str = "settings") -> Config:
 
 
 def with_backbone(config: Config, name: str) -> Config:
-    """The config with another backbone at its defaults; as it is where it has that one already."""
+    """The config with another backbone at its defaults; unchanged if it already has that backbone."""
     return config if config.backbone == name else Config(backbone=name, train=config.train)

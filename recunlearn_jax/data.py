@@ -1,10 +1,10 @@
 """Data folders (MMRec's), in and out.
 
 A folder NAME holds `NAME.inter` (tab separated, header with userID, itemID, x_label; label 0 train, 1 valid, 2 test) and, for each
-modality, `<modality>_feat.npy` (one row an item) and optionally `<modality>_knn<k>_adj.npz` (its item graph, see `item_graph`).
-`user_ids.txt` and `item_ids.txt`, where they are there, hold the operator's own ids, line n that of number n. Nothing is ever unpickled. A
-folder written after an unlearning request also holds `retained.json`, the size of the id space and the numbers that are gone, so that a
-removed item is never shown and the next request can follow, and `removed_ids.json`, see `removed_ids`, whose length stands in both.
+modality, `<modality>_feat.npy` (one row per item) and optionally `<modality>_knn<k>_adj.npz` (its item graph, see `item_graph`).
+`user_ids.txt` and `item_ids.txt`, if present, hold the operator's own ids, line n for number n. Nothing is ever unpickled. A folder
+written after an unlearning request also holds `retained.json`, with the size of the id space and the numbers that are gone, so that a
+removed item is never shown and the next request can follow, and `removed_ids.json` (see `removed_ids`), whose length is recorded in both.
 """
 
 import itertools
@@ -54,16 +54,16 @@ def read_dataset(folder: str | Path) -> Dataset:
     """Read and check a data folder.
 
     Args:
-        folder: holds exactly one `.inter` file and the files of its modalities; names that begin with a dot are passed over.
+        folder: holds exactly one `.inter` file and the files of its modalities; names that begin with a dot are ignored.
 
     Returns:
         The data set; features are float32 whatever the files hold.
 
     Raises:
-        InputError: naming the file, the row and the rule that is broken.
+        InputError: the message names the file, the row and the broken rule.
 
     Warns:
-        Note: a file looks as if it held features and has no name by which it would be read.
+        Note: a file looks as if it holds features, but its name is not one that is read.
     """
     folder = as_path(folder, "folder")
     with unreadable(folder):
@@ -143,7 +143,7 @@ def _read_interactions(path: Path) -> np.ndarray:
 
 
 def _parsed(lines: Iterable[str], header: list[str], path: Path) -> Iterator[tuple[int, ...]]:
-    """COLUMNS of each line after the header, which is row 1 of the file; empty lines may stand at its end."""
+    """COLUMNS of each line after the header, which is row 1 of the file; empty lines are allowed at its end."""
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InputError(
@@ -177,7 +177,7 @@ def _parsed(lines: Iterable[str], header: list[str], path: Path) -> Iterator[tup
 
 
 def _read_ids(path: Path) -> np.ndarray:
-    """The operator's ids, one a line; none where there is no such file."""
+    """The operator's ids, one per line; none if there is no such file."""
     if not path.exists():
         return np.zeros(0, object)
     return np.array(read_text(path).removesuffix("\n").split("\n"), object)
@@ -186,7 +186,7 @@ def _read_ids(path: Path) -> np.ndarray:
 def _id_space(
     folder: Path, inter: Path, rows: np.ndarray, features: Mapping[str, np.ndarray], ids: Mapping[str, np.ndarray]
 ) -> _Space:
-    """Sizes: of `retained.json`, else of the ids, else of the features, else what occurs."""
+    """Sizes from `retained.json`, else from the ids, else from the features, else from the numbers that occur."""
     users, items = (rows[:, :2].max(axis=0, initial=0) + 1).tolist()
     occurring = {"users": len(np.unique(rows[:, 0])), "items": len(np.unique(rows[:, 1]))}
     nothing = np.zeros(0, bool)
@@ -305,7 +305,7 @@ def _read_features(path: Path) -> np.ndarray:
 
 
 def write_dataset(dataset: Dataset, folder: str | Path) -> Path:
-    """Write a folder that `read_dataset` reads back to the same content; written beside, then renamed.
+    """Write a folder that `read_dataset` reads back with the same content; written beside, then renamed.
 
     Raises:
         InputError: the folder exists already, or its place cannot be written to.

@@ -1,4 +1,4 @@
-"""The data set type: interactions, item content and item graphs on the host, checked however they came about."""
+"""The data set type: interactions, item content and item graphs on the host, checked wherever they come from."""
 
 import dataclasses
 import functools
@@ -18,8 +18,8 @@ SPLITS = ("train", "valid", "test")
 MAX_ID = 2**31 - 2  # sizes are int32, too
 NOT_IN_IDS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
-)  # controls and line ends, in files of ids one a line
-PLAIN_NAME = re.compile(r"[^\W_][\w.+ -]{0,99}")  # of data sets and modalities, which become names of files
+)  # control characters and line ends: files hold one id per line
+PLAIN_NAME = re.compile(r"[^\W_][\w.+ -]{0,99}")  # of data sets and modalities, which become file names
 
 
 def _no_ids() -> np.ndarray:
@@ -35,17 +35,17 @@ class Dataset:
         num_users, num_items: size of the id space, |U| and |I|.
         train, valid, test: int32 [n, 2], (user, item) pairs, sorted and unique; the splits are disjoint.
         features: modality -> float32 [|I|, d_m]; an all-zero row means that the item lacks the modality.
-        similarities: modality -> float32 [|I|, |I|] CSR of item similarities s_ij, not normalised; empty until `graph.with_item_graphs`
-            where the folder holds none.
+        similarities: modality -> float32 [|I|, |I|] CSR of item similarities s_ij, not normalised; if the folder holds none, empty
+            until `graph.with_item_graphs`.
         removed_users: bool [|U|], removed_items: bool [|I|]: ids that an earlier request removed.
         removed_modalities: names that an earlier request removed.
-        user_ids, item_ids: str [|U|], str [|I|], the operator's own ids, empty for one that was removed; of length 0 where the numbers
-            are all there is.
-        removed_ids: digests of what earlier requests removed, by which it is known when it comes back.
+        user_ids, item_ids: str [|U|], str [|I|], the operator's own ids, empty for a removed one; of length 0 if there are only
+            numbers.
+        removed_ids: digests of what earlier requests removed, so that it is recognised if it comes back.
 
     Raises:
-        InputError: a name that is no plain name, pairs that are no whole numbers, out of range, repeated, in two splits or of what was
-            removed, or features, graphs or ids of another size. Pairs are put in order where they are in none.
+        InputError: a name is not a plain name; pairs are not whole numbers, out of range, repeated, in two splits or of something
+            removed; or features, graphs or ids have another size. Pairs that are not in order are sorted.
 
     Examples:
         >>> Dataset("shop", 2, 3, [[0, 1], [1, 0]], [[0, 2]], []).summary()
@@ -125,7 +125,7 @@ class Dataset:
 
     @functools.cached_property
     def train_matrix(self) -> scipy.sparse.csr_array:
-        """R, float32 [|U|, |I|], 1 where a train pair is."""
+        """R, float32 [|U|, |I|], 1 at each train pair."""
         ones = np.ones(len(self.train), np.float32)
         return scipy.sparse.csr_array((ones, tuple(self.train.T)), shape=(self.num_users, self.num_items))
 
@@ -142,7 +142,7 @@ class Dataset:
 
         Args:
             kind: "user" or "item".
-            word: the operator's id; the number itself, where the data has no other.
+            word: the operator's id, or the number itself if the data has no such ids.
 
         Raises:
             InputError: it is not known.
@@ -159,12 +159,12 @@ class Dataset:
         return word
 
     def word(self, kind: str, number: int) -> str:
-        """How the operator calls a user or an item, by its number."""
+        """What the operator calls the user or item with this number."""
         ids = self.user_ids if kind == "user" else self.item_ids
         return ids[number] if len(ids) else str(number)
 
     def named(self, kind: str, numbers: np.ndarray) -> list[str] | list[int]:
-        """Users or items as a request names them: the operator's ids, or the numbers where there are no other."""
+        """Users or items as a request names them: by the operator's ids, or by number if there are none."""
         ids = self.user_ids if kind == "user" else self.item_ids
         return (ids[numbers] if len(ids) else np.asarray(numbers)).tolist()
 
@@ -173,7 +173,7 @@ class Dataset:
         return dataclasses.replace(self, **changes)
 
     def shrunk(self, **changes) -> "Dataset":
-        """A copy in which fields hold part of what they held, in the same order and form: nothing in it needs to be checked again."""
+        """A copy whose changed fields hold part of what they held, in the same order and form, so nothing needs to be checked again."""
         left = object.__new__(Dataset)
         for field_ in dataclasses.fields(self):
             object.__setattr__(left, field_.name, changes.pop(field_.name, getattr(self, field_.name)))
@@ -191,7 +191,7 @@ class Dataset:
 
 
 def check_plain_name(name: object) -> None:
-    """Whether something can be the name of a data set or a modality, and so part of the name of a file.
+    """Check that something can be the name of a data set or a modality, and so part of a file name.
 
     Raises:
         InputError: it cannot.
@@ -245,12 +245,12 @@ def _pairs(given: object, num_users: int, num_items: int, split: str) -> np.ndar
 
 
 def pair_keys(pairs: np.ndarray, num_items: int) -> np.ndarray:
-    """One number for each pair, int64 [n], that no other pair of so many items has; in the order of the pairs."""
+    """One number for each pair, int64 [n], unique for items below `num_items`; in the order of the pairs."""
     return pairs[:, 0].astype(np.int64) * num_items + pairs[:, 1]
 
 
 def rank(pairs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """How many pairs come before each of some others, int64 [k]: by halving, so that a few are found among millions at once.
+    """How many pairs come before each wanted one, int64 [k]: by bisection, so that a few are found at once among millions.
 
     Args:
         pairs: int [n, 2], in order.
@@ -286,7 +286,7 @@ def _check_disjoint(dataset: Dataset) -> None:
 
 
 def _check_removed(dataset: Dataset) -> None:
-    """Nothing of what was removed may stand in the data, and nothing else may lack its id."""
+    """Check that nothing removed is still in the data, and that nothing else lacks its id."""
     for kind, ids, gone in (
         ("user", dataset.user_ids, dataset.removed_users),
         ("item", dataset.item_ids, dataset.removed_items),
@@ -332,7 +332,7 @@ def _features(given: object, num_items: int, modality: str) -> np.ndarray:
 
 
 def _similarities(given: object, num_items: int, modality: str) -> scipy.sparse.csr_array:
-    """float32, each entry once and in order; the matrix itself where it is so."""
+    """As float32, each entry once and in order; the given matrix itself if it already is so."""
     name = f"similarities of {modality!r}"
     if not isinstance(given, (scipy.sparse.csr_array, scipy.sparse.csr_matrix)):
         raise InputError(f"{name}: a {type(given).__name__}; a CSR matrix of scipy is expected")

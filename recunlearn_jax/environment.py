@@ -1,4 +1,4 @@
-"""What a result depends on beside data, settings and seeds: the code, the packages, the machine."""
+"""What a result depends on besides data, settings and seeds: the code, the packages, the machine."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ PACKAGES = ("recunlearn_jax", "jax", "jaxlib", "flax", "optax", "jraph", "numpy"
 def commit() -> dict[str, Any]:
     """{"commit": hash of the checkout this package is imported from, "changed": whether its files differ from that commit}.
 
-    Both are None where the package is installed and not a checkout.
+    Both are None if the package is installed rather than run from a checkout.
     """
     package = Path(__file__).resolve().parent
 
@@ -35,7 +35,7 @@ def commit() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """Of a package; None where it is not installed, as this one is not where it runs from a checkout."""
+    """Version of a package; None if it is not installed, as this one is not when it runs from a checkout."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -43,7 +43,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Model, family and widest vector instructions where Linux tells them: one name may stand for machines of very different speed."""
+    """Model, family and widest vector instructions where Linux reports them: one name may cover machines of very different speed."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0].splitlines()
     except OSError:

@@ -1,13 +1,13 @@
-"""What the user is told: the one error that a user can mend, and notes that stop nothing."""
+"""What the user is told: the one error that a user can fix, and notes that stop nothing."""
 
 LONGEST = 600  # characters; longer messages keep their beginning and their end
 
 
 class InputError(ValueError):
-    """Something the user gave is not usable: one sentence naming the value, where it stands and what is allowed.
+    """Something the user gave is not usable: one sentence naming the value, where it is and what is allowed.
 
-    The command line prints it without a traceback and ends with exit code 2. Whatever the sentence quotes, it stays one readable line:
-    control characters are escaped, and a text longer than a few lines of a terminal is cut in its middle.
+    The command line prints it without a traceback and exits with code 2. Whatever the sentence quotes, it stays one readable line:
+    control characters are escaped, and a text longer than a few lines of a terminal is cut in the middle.
 
     Examples:
         >>> str(InputError("a\\nb"))
@@ -38,13 +38,13 @@ def shown(value: object) -> str:
     """
     try:
         text = repr(value[:60] if isinstance(value, str | bytes) else value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists too deep in one another
+    except (ValueError, RecursionError):  # a number with thousands of digits, or lists nested too deeply
         text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def check_type(given: object, kind: type, name: str, hint: str) -> None:
-    """Whether an argument is of the type that is expected.
+    """Check that an argument has the expected type.
 
     Raises:
         InputError: it is not.
@@ -59,7 +59,7 @@ def check_type(given: object, kind: type, name: str, hint: str) -> None:
 
 
 def counted(n: int, name: str) -> str:
-    """A number of things.
+    """A count with its noun.
 
     Examples:
         >>> counted(1, "figure"), counted(2979, "user")

@@ -1,6 +1,6 @@
 """Ranking metrics at any list of K from the ranks of what is to be found, in user blocks, and the reports built from them.
 
-A metric at K needs no list: it needs the rank of each relevant item, which is the number of candidates that score higher. Counting them is
+A metric at K needs no list, only the rank of each relevant item, which is the number of candidates that score higher. Counting them is
 one pass over the scores while these are still in a cache, and nothing is sorted.
 """
 
@@ -36,8 +36,8 @@ class RankingTask(NamedTuple):
     relevant: jax.Array  # int32 [blocks, r, 2], (row in block, item) to be found, by row; padding has row = block
     starts: jax.Array  # int32 [blocks, block + 1], row i has relevant[starts[i]:starts[i + 1]]
     hidden: jax.Array  # bool [|I|], items nobody is shown
-    filled: jax.Array  # int32 scalar, blocks with a user; those behind are padding
-    rows: jax.Array  # int32 scalar, |U| + |I|; 0 where the number of users was not told
+    filled: jax.Array  # int32 scalar, number of blocks with a user; those after them are padding
+    rows: jax.Array  # int32 scalar, |U| + |I|; 0 if the number of users was not given
 
 
 def ranking_task(
@@ -54,15 +54,15 @@ def ranking_task(
 
     Args:
         relevant: int [n, 2], (user, item) pairs to be found.
-        masked: int [m, 2], pairs that are no candidates, such as the user's train history.
+        masked: int [m, 2], pairs that are not candidates, such as the user's train history.
         num_items: |I|.
-        users: who is ranked for; by default everyone in `relevant`.
+        users: whom to rank for; by default everyone in `relevant`.
         hidden: bool [|I|], items that are candidates for nobody.
         block: users at a time; memory is block x |I| floats. By default few on a CPU, whose cache holds their scores, else many.
-        num_users: |U|, by which rows of other data are told; not known where None.
+        num_users: |U|, by which rows of other data are recognised; unknown if None.
 
     Raises:
-        InputError: pairs of another form or of items that there are not, or a mask of another size.
+        InputError: pairs of the wrong form or of items that do not exist, or a mask of the wrong size.
     """
     relevant, masked = (_item_pairs(x, num_items, name) for x, name in ((relevant, "relevant"), (masked, "masked")))
     hidden = np.zeros(num_items, bool) if hidden is None else np.asarray(hidden)
@@ -71,7 +71,7 @@ def ranking_task(
     if block is not None and block < 1:
         raise InputError(f"block is {block}; at least 1 is allowed")
     users = np.unique(relevant[:, 0]) if users is None else np.asarray(users)
-    # A block takes as many passes over its scores as its busiest user has items to find, so alike users share one.
+    # A block takes as many passes over its scores as its busiest user has items to find, so similar users share a block.
     wanted = np.bincount(relevant[:, 0], minlength=int(users.max(initial=0)) + 1)
     users = users[np.argsort(-wanted[users], kind="stable")]
     block = min(block or (128 if jax.default_backend() == "cpu" else 4096), power_of_two(len(users)))
@@ -127,24 +127,24 @@ def relevant_ranks(
     """Rank of each relevant item among its user's candidates, 1 for the first; the lower id wins a tie, as in a sorted list.
 
     Args:
-        scores: float [|I|, B], one column a user; -inf where an item is no candidate.
-        hidden: bool [|I|], candidates for nobody.
+        scores: float [|I|, B], one column per user; -inf where an item is not a candidate.
+        hidden: bool [|I|], items that are candidates for nobody.
         relevant: int32 [r, 2], (column, item) by column; padding behind.
         starts: int32 [B + 1], column i has relevant[starts[i]:starts[i + 1]].
 
     Returns:
-        int32 [r], ascending within a column; `NEVER` for what is no candidate, or has a score that is NaN.
+        int32 [r], ascending within a column; `NEVER` for an item that is not a candidate or whose score is NaN.
     """
     ids = jnp.arange(scores.shape[0], dtype=jnp.int32)[:, None]
     last = relevant.shape[0] - 1
 
     def one_each(k, ranks):
-        place = starts[:-1] + k  # the k-th item of every column that has so many
+        place = starts[:-1] + k  # the k-th item of every column that has that many
         item = relevant[jnp.minimum(place, last), 1]
         score = jnp.take_along_axis(scores, item[None], axis=0)
         ahead = (scores > score) | ((scores == score) & (ids < item[None]))
         rank = 1 + jnp.sum(ahead & ~hidden[:, None], axis=0, dtype=jnp.int32)
-        # A score that is no number compares with nothing, and must not count as the best.
+        # A NaN score compares as false with everything, and must not count as the best.
         rank = jnp.where((score[0] > -jnp.inf) & ~hidden[item], rank, NEVER)
         return ranks.at[jnp.where(place < starts[1:], place, last + 1)].set(rank, mode="drop")
 
@@ -158,12 +158,12 @@ def metrics_at_k(
     """Recall, precision, NDCG, MAP and hit rate at K from the ranks of relevant items, in the order of `METRICS`.
 
         Recall@K = hits / |pos|           precision@K = hits / K        hit@K = [hits > 0]
-        NDCG@K   = sum_k rel(k) / log2(k + 1), over the same sum for min(K, |pos|) hits in front
+        NDCG@K   = sum_k rel(k) / log2(k + 1), divided by the same sum for min(K, |pos|) hits at the top
         AP@K     = sum_k precision(k) rel(k) / min(K, |pos|)
 
     Args:
         ranks: int32 [n], from 1, ascending within a user.
-        rows: int32 [n], whose they are, ascending; those >= users are padding.
+        rows: int32 [n], the user of each rank, ascending; those >= users are padding.
         num_relevant: int32 [users], |pos|, how many of `rows` are this user's.
         k: int scalar, K; may be traced, so the function vmaps over K.
 
@@ -239,7 +239,7 @@ _task_ranks = jax.jit(task_ranks)
 
 
 def ranks_found(embedding: jax.Array, task: RankingTask) -> np.ndarray:
-    """Rank of every pair of a task in its user's list, int [n]; pairs of one user stand in ascending order, `NEVER` for what is hidden."""
+    """Rank of every pair of a task in its user's list, int [n]; ranks of one user are in ascending order, `NEVER` for what is hidden."""
     _check_rows(embedding, task)
     ranks = np.asarray(_task_ranks(embedding, task))
     return ranks[np.asarray(task.relevant[:, :, 0]) < task.users.shape[1]]
@@ -259,7 +259,7 @@ def list_length(k: object) -> int:
     """The length of a list, as a Python number.
 
     Raises:
-        InputError: it is no whole number of at least 1.
+        InputError: it is not a whole number of at least 1.
 
     Examples:
         >>> list_length(np.int32(20))
@@ -275,13 +275,13 @@ def list_length(k: object) -> int:
 
 
 def described(embedding: object) -> str:
-    """What a message says of rows: their shape, or what stands in their place."""
+    """How a message describes rows: by their shape, or by what was given instead."""
     shape = getattr(embedding, "shape", None)
     return f"a {type(embedding).__name__} given" if shape is None else f"shape {shape}"
 
 
 def _check_rows(embedding: jax.Array, task: RankingTask) -> None:
-    """An index beyond the rows would read the last one in silence."""
+    """Refuse rows that do not fit the task: an index beyond the rows would silently read the last one."""
     check_type(task, RankingTask, "task", "there is none where no user has a pair to find")
     rows, shape = int(task.rows), getattr(embedding, "shape", ())
     least = rows or int(np.asarray(task.users).max()) + 1 + len(task.hidden)
@@ -302,7 +302,7 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
         {"recall@20": ..., ...} for every metric and K.
 
     Raises:
-        InputError: a length is no whole number of at least 1, or the rows are not those of the task's data.
+        InputError: a length is not a whole number of at least 1, or the rows are not those of the task's data.
     """
     _check_rows(embedding, task)
     ks = [list_length(k) for k in ([ks] if np.ndim(ks) == 0 else ks)]
@@ -314,7 +314,7 @@ def ranking_metrics(embedding: jax.Array, task: RankingTask, ks: Sequence[int]) 
 def task_on(
     dataset: Dataset, pairs: np.ndarray, *, hidden: np.ndarray | None = None, block: int | None = None
 ) -> RankingTask:
-    """Pairs to be found by a model of a data set, whose train pairs are masked; `hidden` and `block` as for `ranking_task`."""
+    """A task: pairs that a model of a data set is to find, with its train pairs masked; `hidden` and `block` as for `ranking_task`."""
     return ranking_task(
         pairs, dataset.train, dataset.num_items, hidden=hidden, block=block, num_users=dataset.num_users
     )

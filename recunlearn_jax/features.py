@@ -1,7 +1,7 @@
-"""Feature files of items as they come from elsewhere, brought into the order of the items.
+"""Item feature files from elsewhere, brought into the order of the items.
 
     .npz           arrays `ids` (strings or whole numbers) and `features` [n, d]
-    .npy           an array [n, d], with FILE.ids.txt beside it, one id a line
+    .npy           an array [n, d], with FILE.ids.txt beside it, one id per line
     .safetensors   a tensor `features` [n, d], with FILE.ids.txt beside it
     .csv, .tsv     a header; a column of item ids, all others numbers; gzip or plain
     .parquet       the same, or a column of item ids and one column of lists
@@ -51,10 +51,10 @@ def read_features(path: Path, item_column: str | None = None) -> Features:
     """Read a feature file.
 
     Args:
-        item_column: of a table; the first one where there is no such column.
+        item_column: the column of ids in a table; the first column if there is no such one.
 
     Raises:
-        InputError: naming the file and the rule that is broken.
+        InputError: the message names the file and the broken rule.
     """
     regular(path)
     if ending(path) in {".npy", ".npz", ".safetensors"}:
@@ -119,7 +119,7 @@ def _checked(path: Path, features: Features) -> Features:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by their names; that of an .npy is called features."""
+    """Arrays by name; the array of an .npy file is called features."""
     try:
         content = load_arrays(path)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Text and JSON files: never half written, and reading that never hangs and trusts nothing. Imports no jax."""
+"""Text and JSON files: none is ever half written, and reading never hangs and trusts nothing. Imports no jax."""
 
 import contextlib
 import hashlib
@@ -32,10 +32,10 @@ def regular(path: Path, hint: str = "") -> Path:
 
     Args:
         path: of a file.
-        hint: ends the message where nothing is there.
+        hint: end of the message if nothing is there.
 
     Raises:
-        InputError: there is no file, or something else.
+        InputError: nothing is there, or something other than a file.
     """
     with unreadable(path):
         if not path.exists():
@@ -47,7 +47,7 @@ def regular(path: Path, hint: str = "") -> Path:
 
 @contextlib.contextmanager
 def unreadable(path: Path) -> Iterator[None]:
-    """Tell what the system refuses about a path as something the user can mend."""
+    """Report what the system refuses about a path as something the user can fix."""
     try:
         yield
     except OSError as error:
@@ -55,10 +55,10 @@ def unreadable(path: Path) -> Iterator[None]:
 
 
 def read_text(path: Path, hint: str = "") -> str:
-    """The text of a UTF-8 file; a byte-order mark is passed over.
+    """The text of a UTF-8 file; a byte-order mark is skipped.
 
     Raises:
-        InputError: missing, no file, or no UTF-8.
+        InputError: the file is missing, not a regular file, or not UTF-8.
     """
     with unreadable(path):
         try:
@@ -71,7 +71,7 @@ def read_json(path: Path, hint: str = "") -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: missing or not JSON.
+        InputError: the file is missing or not JSON.
     """
     text = read_text(path, hint)
     try:
@@ -83,11 +83,11 @@ def read_json(path: Path, hint: str = "") -> Any:
 
 
 def parsed_json(text: str) -> Any:
-    """JSON as it is written here, in which every number is finite and every key of an object stands once.
+    """Parse JSON as it is written here: every number is finite, and every key of an object occurs once.
 
     Raises:
-        ValueError: it is no JSON, or holds another number, or a key twice, of which Python would keep the last.
-        RecursionError: lists or objects stand too deep in one another.
+        ValueError: it is not JSON, or holds any other number, or a key twice (Python would keep the last).
+        RecursionError: lists or objects are nested too deeply.
     """
     return json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
 
@@ -107,7 +107,7 @@ def _finite(text: str) -> float:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON beside, then rename.
+    """Write JSON to a file beside the path, then rename it.
 
     Raises:
         InputError: the place cannot be written to.
@@ -116,7 +116,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside, then rename.
+    """Write text to a file beside the path, then rename it.
 
     Raises:
         InputError: the place cannot be written to.

@@ -1,6 +1,6 @@
-"""Folders that the program writes: one process at a time, nothing half written, nothing of others removed. Imports no jax.
+"""Folders that the program writes: one process at a time, nothing half written, nothing made by others removed. Imports no jax.
 
-A folder is ours while `.lock` stands in it. The lock itself is the operating system's (`filelock`), so it ends with the process, however
+A folder is ours while it contains `.lock`. The lock itself is the operating system's (`filelock`), so it ends with the process, however
 that ends; the file may stay.
 """
 
@@ -20,14 +20,14 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def working(folder: Path, *marks: str) -> Iterator[Path]:
-    """Hold a folder in which work goes on from call to call; made where it is not there, and gone again where nothing came of it.
+    """Hold a folder for work that continues from call to call; created if missing, and removed again if nothing came of the work.
 
     Args:
         folder: to be held.
-        marks: names of files of which one shows that the folder is ours.
+        marks: names of files, any one of which shows that the folder is ours.
 
     Raises:
-        InputError: at once, where it is another's, cannot be written to, or another process holds it.
+        InputError: at once, if the folder is not ours, cannot be written to, or is held by another process.
     """
     with unreadable(folder):
         if folder.exists() and not folder.is_dir():
@@ -50,7 +50,7 @@ def working(folder: Path, *marks: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
         lock.release()
         for parent in made[1:]:
-            with contextlib.suppress(OSError):  # something stands in it
+            with contextlib.suppress(OSError):  # it is not empty
                 parent.rmdir()
 
 
@@ -58,11 +58,11 @@ def working(folder: Path, *marks: str) -> Iterator[Path]:
 def new(folder: Path) -> Iterator[Path]:
     """A place to write a new folder in: `FOLDER.writing`, which becomes the folder when the work is done, and is removed when it fails.
 
-    What a killed process left there is removed, what others put there is not. The lock goes last, so that whenever the process is killed
-    it is known which of the two it is.
+    What a killed process left there is removed; what others put there is not. The lock goes last, so that the two can be told apart
+    whenever the process is killed.
 
     Raises:
-        InputError: at once, where the folder exists, its place cannot be written to, or another process is writing it.
+        InputError: at once, if the folder exists, its place cannot be written to, or another process is writing it.
     """
     with unreadable(folder):
         _check_new(folder)
@@ -85,7 +85,7 @@ def new(folder: Path) -> Iterator[Path]:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder of ours that work would go on in: renamed first, so that a kill leaves none of it under its name."""
+    """Remove a folder of ours where work would continue; renamed first, so that a kill leaves none of it under its name."""
     gone = folder.with_name(folder.name + ".removed")
     shutil.rmtree(gone, ignore_errors=True)  # left by a killed process
     with contextlib.suppress(FileNotFoundError):
@@ -104,7 +104,7 @@ def holds_only_ours(folder: Path) -> bool:
 
 
 def unclaimed(folder: Path, *allowed: str) -> bool:
-    """Whether nothing stands in a folder but its lock and files that may be there, half written or not."""
+    """Whether a folder holds nothing but its lock and the allowed files, half written or not."""
     names = {LOCK, *allowed, *(f"{name}.writing" for name in allowed)}
     return not folder.exists() or all(path.name in names for path in folder.iterdir())
 

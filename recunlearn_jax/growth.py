@@ -1,7 +1,7 @@
-"""Going on with training on data that has grown: new users, items and interactions. Removed users, items and modalities stay removed; what
-comes back of single pairs and feature rows, which nothing remembers, is told.
+"""Continued training on data that has grown: new users, items and interactions. Removed users, items and modalities stay removed. Nothing
+remembers removed single pairs and feature rows; those that come back are reported.
 
-What the model knows keeps its number and its trained rows; what is new gets the next numbers and the rows that a fresh model would give it.
+What the model knows keeps its number and its trained rows; what is new gets the next number and the rows of a fresh model.
 """
 
 import dataclasses
@@ -44,8 +44,8 @@ def grow(
         seed, run, on_epoch: as for `fit`.
 
     Raises:
-        InputError: the data is not what `merged` gives of the model's: it has fewer users or items, others under the same numbers, other
-            modalities or widths of features, or does not know what was removed.
+        InputError: the data is not what `merged` makes from the model's: it has fewer users or items, different ones under the same
+            numbers, other modalities or feature widths, or does not mark what was removed.
     """
     check_type(model, Recommender, "model", "`runs.load` reads a model folder")
     check_type(dataset, Dataset, "dataset", "`merged` makes it")
@@ -58,16 +58,16 @@ def grow(
         )
     with stopwatch() as seconds:
         setup = set_up(dataset, model.config)
-        solved = setup.backbone.solve is not None  # anew, from the data alone
+        solved = setup.backbone.solve is not None  # solved anew, from the data alone
         start = None if solved else grown_params(model, initial_params(setup, seed), dataset)
         trained = train(setup, seed, start=start, run=run, on_epoch=on_epoch)
-    # Without its seed: by that alone the training cannot be replayed.
+    # Without its seed, which alone is not enough to replay the training.
     info = {key: value for key, value in trained.info.items() if key != "seed"}
     return dataclasses.replace(trained, info=info, seconds=seconds + trained.seconds)
 
 
 def _check_grown(known: Dataset, grown: Dataset, let_in: Mapping[str, set[str]]) -> None:
-    """Whether data begins with the users and items of a model, those that were removed still marked.
+    """Check that data begins with the users and items of a model, and that the removed ones are still marked.
 
     Raises:
         InputError: it does not.
@@ -84,11 +84,11 @@ def _check_grown(known: Dataset, grown: Dataset, let_in: Mapping[str, set[str]])
 
 
 def grown_params(model: Recommender, fresh: Params, dataset: Dataset) -> Params:
-    """The parameters of a model with the rows of new users and items from fresh ones, and content rows of items whose content is new.
+    """The parameters of a model, with fresh rows for new users and items, and fresh content rows for items whose content is new.
 
     Args:
-        model: to go on from.
-        fresh: of the grown data, rows of what is known first.
+        model: to continue from.
+        fresh: parameters for the grown data, rows of known users and items first.
         dataset: the grown data.
     """
     removed = {"users": model.dataset.removed_users, "items": model.dataset.removed_items}
@@ -110,18 +110,18 @@ def grown_params(model: Recommender, fresh: Params, dataset: Dataset) -> Params:
 class Placed(NamedTuple):
     """Users or items of grown data in the numbers of the model."""
 
-    places: np.ndarray  # int64, number of each of the grown data's; -1 for an id that nothing stands by
-    ids: np.ndarray  # str, of all numbers; empty where numbers are all there is
+    places: np.ndarray  # int64, the model's number for each of the grown data's; -1 for an id without any data
+    ids: np.ndarray  # str, one per number; empty if there are only numbers
     removed: np.ndarray  # bool, by number
     removed_ids: RemovedIds
 
 
 def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple[Dataset, list[str]]:
-    """The grown data in the numbers of the model: what is known keeps its number, what is new gets the next ones.
+    """The grown data in the numbers of the model: what is known keeps its number, what is new gets the next one.
 
     Args:
         known: the model's data.
-        grown: as it is now, in numbers of its own where both have the operator's ids, else in the same numbers.
+        grown: the data as it is now, with its own numbers if both have the operator's ids, else with the same numbers.
         readmit: removed users and items that may come back, such as "user:ann".
 
     Returns:
@@ -129,7 +129,7 @@ def merged(known: Dataset, grown: Dataset, readmit: Sequence[str] = ()) -> tuple
         the id space. Item graphs are those of the grown data, where it has any.
 
     Raises:
-        InputError: a removed user, item or modality is in the grown data, or one of the two sets has ids and the other has not.
+        InputError: a removed user, item or modality is in the grown data, or only one of the two sets has ids.
     """
     check_type(known, Dataset, "known", "the data of a model")
     check_type(grown, Dataset, "grown", "`read_dataset` reads a data folder")
@@ -195,7 +195,7 @@ def _placed(kind: str, known: Dataset, grown: Dataset, let_in: set[str], removed
 
 
 def _moved(graph: scipy.sparse.csr_array, items: Placed, features: np.ndarray) -> scipy.sparse.csr_array:
-    """An item graph of the grown data in the numbers of the model, edges between items with content alone: no removed one has any."""
+    """An item graph of the grown data in the numbers of the model, with edges only between items with content; no removed one has any."""
     edges = graph.tocoo()
     receivers, senders = items.places[edges.row], items.places[edges.col]
     here = (receivers >= 0) & (senders >= 0)

@@ -14,7 +14,7 @@ from recunlearn_jax.errors import InputError, check_type, shown
 from recunlearn_jax.files import as_path, regular
 from recunlearn_jax.recommender import Recommender, Setup, shapes
 
-MODALITIES = ("image", "text")  # that MMRec knows
+MODALITIES = ("image", "text")  # those MMRec knows
 _PURIFIERS = {"image": "gate_v", "text": "gate_t"}
 
 
@@ -28,12 +28,12 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         return load_file(regular(as_path(path, "path")))
     except InputError:
         raise
-    except Exception as error:  # the reader's own errors have no common base that it would name
+    except Exception as error:  # the reader's own errors share no base class that it names
         raise InputError(f"{path}: no readable .safetensors file ({error})") from error
 
 
 def imported(setup: Setup, state: Mapping[str, np.ndarray]) -> Recommender:
-    """A recommender of MMRec's parameters.
+    """A recommender with MMRec's parameters.
 
     Args:
         setup: the data they were trained on, with the settings they were trained with.
@@ -56,7 +56,7 @@ def imported(setup: Setup, state: Mapping[str, np.ndarray]) -> Recommender:
 
 
 class _Entries:
-    """A state dict that is taken apart; what is left over is not known."""
+    """A state dict whose entries are taken one by one; those left over are unknown."""
 
     def __init__(self, state: Mapping[str, np.ndarray]):
         self.names, self.left = sorted(state), dict(state)
@@ -97,10 +97,10 @@ def params_from_mmrec_state_dict(
         widths: for vbpr, modality -> columns of its features; MMRec's layer takes text before image.
 
     Returns:
-        The parameters with modalities image and text, or those of the two that the state dict holds.
+        The parameters, for whichever of the modalities image and text the state dict holds.
 
     Raises:
-        InputError: an entry is missing, not known, of another form or not finite; or another backbone.
+        InputError: an entry is missing, unknown, of another form or not finite; or the backbone is none of the three.
     """
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise InputError(f"state dict: a {type(state).__name__} is given; a mapping of names to arrays is expected")

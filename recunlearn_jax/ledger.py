@@ -1,12 +1,12 @@
 """The ledger of a model folder: an append-only record of what was done, each entry bound to the one before by its hash. Imports no jax.
 
-`ledger.jsonl` has one JSON object a line. The hash of an entry is the SHA-256 of its JSON without `hash`, keys in order and no spaces, and
-`previous` is the hash of the entry before, so that no entry can be changed, dropped or put in between without every later hash failing.
+`ledger.jsonl` has one JSON object per line. The hash of an entry is the SHA-256 of its JSON without `hash`, keys in order and no spaces.
+`previous` is the hash of the entry before, so that no entry can be changed, dropped or inserted without every later hash failing.
 The last hash, kept elsewhere, also shows whether entries were dropped at the end.
 
-Nothing in it tells what was forgotten. Requests stand as keyed digests; data sets and models stand as commitments, SHA-256 of a salt and
-the checksum or digest: the salt is in the manifest of the folder that holds them. Whoever had a checksum of the data before a removal, or
-a digest of the parameters that follow from it, could find out by trial which pair had been in it.
+Nothing in it reveals what was forgotten. Requests are recorded as keyed digests, data sets and models as commitments: SHA-256 of a salt and
+the checksum or digest. The salt is in the manifest of the folder that holds them. Anyone who had a plain checksum of the data before a
+removal, or a digest of the parameters that follow from it, could find out by trial which pair had been in the data.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ def extended(entries: Sequence[Entry], event: str, facts: Mapping[str, Any]) -> 
     """The entries with one more.
 
     Args:
-        entries: that stand there, oldest first.
+        entries: those so far, oldest first.
         event: "trained", "grown", "unlearned" or "audited".
-        facts: what is recorded of it, JSON values.
+        facts: what is recorded about the event, JSON values.
     """
     entry = {
         "event": event,
@@ -106,7 +106,7 @@ def _is_entry(entry: Any) -> bool:
 
 
 def write(folder: str | Path, entries: Iterable[Entry]) -> None:
-    """Write the ledger of a folder; beside, then renamed."""
+    """Write the ledger of a folder, to a file beside it that is then renamed."""
     write_text(as_path(folder, "folder") / FILE, "".join(canonical(entry).decode() + "\n" for entry in entries))
 
 
@@ -116,7 +116,7 @@ def new_salt() -> str:
 
 
 def commitment(salt: str, value: str) -> str:
-    """Digest by which whoever holds the salt can check a value, and nobody else can find it by trial."""
+    """Digest that lets anyone who holds the salt check a value, but lets nobody else find it by trial."""
     return hashlib.sha256(f"{salt}\t{value}".encode()).hexdigest()
 
 
@@ -159,7 +159,7 @@ def answering(entries: Sequence[Entry], path: str | Path) -> int:
     kept = read_json(as_path(path, "path"))
     try:
         digest = request_digest(kept["salt"], kept["request"])
-    except (TypeError, LookupError, ValueError) as error:  # of another form, or with half a character in it
+    except (TypeError, LookupError, ValueError) as error:  # of another form, or with half a surrogate pair in it
         raise InputError(f"{path}: is no request kept by `recunlearn unlearn --keep-request`") from error
     numbers = [number for number, entry in enumerate(entries, 1) if entry.get("request_digest") == digest]
     if not numbers:

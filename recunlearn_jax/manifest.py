@@ -12,16 +12,16 @@ SCHEMA_VERSION = 3
 
 
 def mark(manifest: Mapping[str, Any]) -> str:
-    """What other folders, and the ledger, know a model by: a commitment to its parameters that only who holds its folder can check.
+    """How other folders and the ledger identify a model: a commitment to its parameters that only a holder of its folder can check.
 
-    WHY no plain digest: parameters follow from the data (of EASE at once, of others with seed and device), so that whoever had a digest of
-    those before a removal could find out by trial what had been in the data.
+    WHY not a plain digest: parameters follow from the data (directly for EASE, with seed and device for others), so anyone who had a
+    digest of the parameters before a removal could find out by trial what had been in the data.
     """
     return commitment(manifest["data_salt"], manifest["model_digest"])
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest of a folder; beside, then renamed."""
+    """Write the manifest of a folder, to a file beside it that is then renamed."""
     sealed.write(folder / FILE, manifest, SCHEMA_VERSION)
 
 
@@ -29,6 +29,6 @@ def read(folder: Path) -> dict[str, Any]:
     """The manifest of a folder.
 
     Raises:
-        InputError: there is none, one of another version, or one that is not as it was written.
+        InputError: there is none, it is of another version, or it is not as it was written.
     """
     return sealed.read(folder / FILE, SCHEMA_VERSION, "model", "; is this the folder of a run?")

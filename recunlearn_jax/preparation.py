@@ -3,7 +3,7 @@
     complete -> distinct -> rated -> k-core -> split
 
 Ids stay the strings they are in the file. Users and items get their internal ids in the order of those strings, so the folder does not
-depend on the order of the rows, except where a rule speaks of the first or the last. Imports no jax.
+depend on the order of the rows, except where a rule refers to the first or the last. Imports no jax.
 """
 
 import math
@@ -34,29 +34,29 @@ class Options(Checked):
     """How interactions are read, cleaned and split."""
 
     format: Format = "auto"
-    """Of the interactions; auto goes by the file name and the content."""
+    """Format of the interactions; auto goes by the file name and the content."""
     user_column: str | None = None
-    """Name of the column; found among the usual names, such as user_id and reviewerID, where it is not given."""
+    """Name of the user column; if not given, found by the usual names, such as user_id and reviewerID."""
     item_column: str | None = None
-    """The same for items, such as item_id, parent_asin and asin; feature tables may call their ids so, too."""
+    """The same for items, such as item_id, parent_asin and asin; feature tables may use the same name for their ids."""
     rating_column: str | None = None
     """The same for ratings, such as rating and overall; read only with --min-rating."""
     time_column: str | None = None
-    """The same for times, such as timestamp and unixReviewTime; any one unit, read only where the split goes by time."""
+    """The same for times, such as timestamp and unixReviewTime; in any one unit; read only if the split goes by time."""
     min_rating: float | None = None
     """Interactions with a lower rating are dropped, after the duplicates."""
     duplicates: Duplicates = "first"
-    """Which interaction of a user with an item is kept, by time where the split reads it, else by place in the file; or refuse any."""
+    """Which of a user's interactions with an item is kept: by time if the split reads it, else by place in the file; or refuse them."""
     k_core: CountFromZero = 0
-    """Drop users and items with fewer interactions, again and again until there are none."""
+    """Drop users and items with fewer interactions, again and again until no such one is left."""
     split: Split = "random"
     """random: 80/10/10 % of all pairs; leave_one_out: each user's last to test, the one before to valid; time: 80/10/10 % by time."""
     seed: CountFromZero = 0
-    """Of the random split."""
+    """Seed of the random split."""
 
 
 class Report(NamedTuple):
-    """The data set as it was written, and what became of the rows, in sentences for the operator."""
+    """The data set that was written, and what became of the rows, in sentences for the operator."""
 
     dataset: Dataset
     notes: list[str]
@@ -71,7 +71,7 @@ def prepare(
     """Write a data folder from an interaction file and feature files.
 
     Held-out pairs of a user or an item without a train pair stay where they are; a note counts them. With `leave_one_out` a user with
-    one or two pairs keeps them in train. With `time`, pairs of one moment are never parted.
+    one or two pairs keeps them in train. With `time`, pairs with the same time are never separated.
 
     Args:
         interactions: a file of one of the formats of `sources`.
@@ -79,7 +79,7 @@ def prepare(
         features: modality -> a file of one of the kinds of `features`.
 
     Raises:
-        InputError: naming the file, the line, the value and what is allowed; then nothing has been written.
+        InputError: the message names the file, the line, the value and what is allowed; nothing has been written then.
     """
     interactions, folder = as_path(interactions, "interactions"), as_path(folder, "folder")
     check_type(features, Mapping, "features", "of a file for each modality")
@@ -138,13 +138,13 @@ def _wanted(options: Options) -> Wanted:
 
 
 def clean(source: Source, options: Options, path: Path) -> tuple[pl.DataFrame, list[str]]:
-    """Complete rows with one interaction for each pair, rated well enough, in the order of time where it is read.
+    """Complete rows, one interaction per pair, with a sufficient rating, in order of time if it is read.
 
     Returns:
         The rows that are kept, and notes on the others.
 
     Raises:
-        InputError: an id holds control characters, or a pair stands twice and that is to be refused.
+        InputError: an id holds control characters, or a pair occurs twice and duplicates are refused.
     """
     found = ", ".join(f"{kind} {shown(name)}" for kind, name in source.columns.items())
     notes = [f"{counted(len(source.rows), 'row')} read from {path.name}; the columns are {found}"]
@@ -173,7 +173,7 @@ def clean(source: Source, options: Options, path: Path) -> tuple[pl.DataFrame, l
 
 
 def _check_ids(rows: pl.DataFrame, kind: str, unit: str, path: Path) -> None:
-    """Ids stand one a line in files, so they hold no control characters and no line ends."""
+    """Files hold one id per line, so ids may hold no control characters and no line ends."""
     beyond_ascii = rows[kind].filter(rows[kind].str.contains("[^ -~]")).unique()
     odd = [name for name in beyond_ascii if NOT_IN_IDS.search(name)]
     if odd:
@@ -252,7 +252,7 @@ def _at_random(pairs: np.ndarray, seed: int) -> np.ndarray:
 def _leave_one_out(users: np.ndarray) -> np.ndarray:
     order = np.argsort(users, kind="stable")
     counts = np.bincount(users)
-    after = np.cumsum(counts)[users[order]] - 1 - np.arange(len(users))  # pairs of the user that follow
+    after = np.cumsum(counts)[users[order]] - 1 - np.arange(len(users))  # how many of the user's pairs follow
     many = counts[users[order]] >= 3
     labels = np.full(len(users), TRAIN, np.int8)
     labels[order[many & (after == 1)]] = VALID
@@ -261,7 +261,7 @@ def _leave_one_out(users: np.ndarray) -> np.ndarray:
 
 
 def _by_time(times: np.ndarray) -> np.ndarray:
-    """The moments below which 80 % and 90 % of the pairs lie part the splits; pairs of one moment stay together."""
+    """The times below which 80 % and 90 % of the pairs lie separate the splits; pairs with the same time stay together."""
     cuts = times[[math.ceil(len(times) * share / 10) - 1 for share in (8, 9)]]
     return np.searchsorted(cuts, times, side="left").astype(np.int8)
 

@@ -1,5 +1,5 @@
-"""How a process that belongs to us is set up. The command line and the benchmarks do this; a library leaves its host's process alone, so
-your own program calls what it wants. Imports no jax: the first two functions must run before jax is imported.
+"""How to set up a process of our own. The command line and the benchmarks do this; a library leaves its host's process alone, so your own
+program calls what it wants. Imports no jax: the first two functions must run before jax is imported.
 """
 
 import ctypes
@@ -10,17 +10,17 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 
 def keep_compiled_programs() -> None:
-    """Let later processes find what this one compiles. jax reads these variables when it is imported, so they stand before it.
+    """Let later processes find what this one compiles. jax reads these variables when it is imported, so they must be set before that.
 
-    Programs hold no data: graphs, features and ids are arguments of every one of them.
+    Compiled programs hold no data: graphs, features and ids are always arguments.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recunlearn_jax"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # small programs are many
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # there are many small programs
 
 
 def keep_float32_products() -> None:
-    """Let matrix products keep float32 where nothing else is asked for: by default jax rounds their factors on GPUs and TPUs.
+    """Let matrix products keep float32 unless something else is asked for: by default jax rounds their factors on GPUs and TPUs.
 
     jax reads this variable when it is imported. Training has a precision of its own, `TrainConfig.precision`.
     """
@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
     call waits while the system hands out zeroed pages anew. What a program allocates in threads of its own is beyond this setting.
 
     Returns:
-        Whether there was a glibc to tell.
+        Whether there is a glibc that took the settings.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is None:

@@ -1,7 +1,7 @@
-"""Digests of what was removed, by which it is known when it comes back; the ids themselves are not kept.
+"""Digests of what was removed, so that it is recognised if it comes back; the ids themselves are not kept.
 
-Each is BLAKE2b of the kind and the id under a random salt. Whoever holds the folder can test whether a given id is among them, and can
-read no id from them.
+Each is BLAKE2b of the kind and the id under a random salt. Anyone who holds the folder can test whether a given id is among them, but
+cannot read an id from them.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ class RemovedIds(NamedTuple):
     digests: frozenset[str] = frozenset()
 
     def with_more(self, kind: str, words: Iterable[str]) -> "RemovedIds":
-        """The same with some ids of a kind; the salt is drawn with the first of them.
+        """A copy with more ids of a kind; the salt is drawn with the first ids.
 
         Args:
             kind: "user" or "item".
@@ -36,11 +36,11 @@ class RemovedIds(NamedTuple):
         return RemovedIds(salt, self.digests | {_digest(salt, kind, word) for word in words})
 
     def without(self, kind: str, words: Iterable[str]) -> "RemovedIds":
-        """The same without some ids, which are let in again."""
+        """A copy without some ids, which are let in again."""
         return self._replace(digests=self.digests - {_digest(self.salt, kind, word) for word in words})
 
     def among(self, kind: str, words: Iterable[str]) -> list[str]:
-        """Those of some ids that were removed."""
+        """Those of the given ids that were removed."""
         return [word for word in words if _digest(self.salt, kind, word) in self.digests] if self.digests else []
 
 
@@ -49,7 +49,7 @@ def _digest(salt: bytes, kind: str, word: str) -> str:
 
 
 def read_removed_ids(folder: Path) -> RemovedIds:
-    """From a data folder; none where there is no such file.
+    """Read the digests of a data folder; none if there is no such file.
 
     Raises:
         InputError: the file has another form.
@@ -68,6 +68,6 @@ def read_removed_ids(folder: Path) -> RemovedIds:
 
 
 def write_removed_ids(folder: Path, removed: RemovedIds) -> None:
-    """Into a data folder, where there are any."""
+    """Write the digests into a data folder, if there are any."""
     if removed.digests:
         write_json(folder / FILE, {"salt": removed.salt.hex(), "digests": sorted(removed.digests)})

@@ -4,10 +4,10 @@ A request names users, items, single (user, item) pairs, modality data (the feat
 On the command line each part is one word:
 
     users:5%   users:3,14   items:12,99   pairs:5%   pairs:3-12,3-40   modality:audio   modality:audio:5%   modality:audio:12,99
-    users:@FILE with one id a line, pairs:@FILE with a user and an item a line, separated by a tab
+    users:@FILE with one id per line, pairs:@FILE with a user and an item per line, separated by a tab
 
-and in a JSON file {"users": [3, 14], "items": "5%", "pairs": [[3, 12]], "modality": {"audio": "all", "image": [12, 99]}}.
-A share is drawn from the ids that occur in train, with the request seed. Ids are the operator's own where the data has such.
+In a JSON file: {"users": [3, 14], "items": "5%", "pairs": [[3, 12]], "modality": {"audio": "all", "image": [12, 99]}}.
+A share is drawn from the ids that occur in train, with the request seed. Ids are the operator's own if the data has them.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from recunlearn_jax.removed_ids import RemovedIds
 KINDS = ("users", "items", "pairs", "modality")
 SHARE = re.compile(r"[0-9]+(\.[0-9]*)?(e-?[0-9]+)?%|\.[0-9]+%")
 NUMBER = re.compile("0|[1-9][0-9]{0,17}")  # within int64; longer ones are words
-_PIECE = 1000  # pairs that are copied at once at least
+_PIECE = 1000  # least average number of pairs copied at once
 Id = int | str  # a number, or the operator's own
 Ids = str | Sequence[Id]  # a share such as "5%", or ids
 Pairs = str | Sequence[Sequence[Id]]  # a share, or (user, item) pairs
@@ -78,7 +78,7 @@ class ForgetSet:
         users: bool [|U|], items: bool [|I|], removed as a whole.
         features: modality -> bool [|I|], feature rows to forget.
         pairs: int64 [n, 2], the pairs named one by one. One that is not in train changes nothing there (an earlier request may have
-            removed it); it also leaves valid and test.
+            removed it); if it is in valid or test, it is removed from them.
     """
 
     request: Request
@@ -90,7 +90,7 @@ class ForgetSet:
 
     @functools.cached_property
     def places(self) -> np.ndarray:
-        """Of D_f in `dataset.train`, int64 [n], ascending."""
+        """Rows of D_f in `dataset.train`, int64 [n], ascending."""
         return np.flatnonzero(self.forget)
 
     @property
@@ -101,7 +101,7 @@ class ForgetSet:
             digest.update(np.packbits(mask).tobytes())
         for modality in sorted(self.features):
             digest.update(modality.encode() + np.packbits(self.features[modality]).tobytes())
-        if len(self.pairs):  # of which some may stand in valid or test alone
+        if len(self.pairs):  # some of them may be in valid or test only
             digest.update(b"pairs" + np.unique(self.pairs, axis=0).tobytes())
         return digest.hexdigest()
 
@@ -111,7 +111,7 @@ class ForgetSet:
         return sizes | {f"{m} feature rows": int(rows.sum()) for m, rows in self.features.items()}
 
     def notes(self, dataset: Dataset) -> list[str]:
-        """What the operator may have mistaken, a sentence each."""
+        """What the operator may have got wrong, one sentence each."""
         found, absent = [], self.absent_pairs(dataset)
         for split in ("valid", "test"):
             held_out = _among(absent, getattr(dataset, split))
@@ -122,7 +122,7 @@ class ForgetSet:
         return found + [f"modality {name} was removed earlier; nothing is left of it to forget" for name in gone]
 
     def absent_pairs(self, dataset: Dataset) -> np.ndarray:
-        """Named pairs that are not in train, int64 [n, 2]: forgotten earlier, or a mistake worth telling."""
+        """Named pairs that are not in train, int64 [n, 2]: forgotten earlier, or a mistake worth reporting."""
         return self.pairs[~_among(self.pairs, dataset.train)]
 
 
@@ -134,7 +134,7 @@ def _told(dataset: Dataset, pairs: np.ndarray, what: str) -> list[str]:
 
 
 def parse(words: Sequence[str] | str, seed: int = 0) -> Request:
-    """Request from command line words, from one of them, or from one path of a JSON file.
+    """Request from command line words, from a single word, or from the path of a JSON file.
 
     Raises:
         InputError: no words, or a word or the file does not follow the grammar.
@@ -167,12 +167,12 @@ def parse(words: Sequence[str] | str, seed: int = 0) -> Request:
             raise InputError(f"request {word!r}: {name} is named twice; join the ids with commas")
         target[key] = _parse_selection(value, kind, word)
     request = Request(**chosen, seed=seed)
-    _checked(request, "request")  # refuses shares and seeds; the request keeps the form of its words
+    _checked(request, "request")  # refuses wrong shares and seeds; the request keeps the form of its words
     return request
 
 
 def read_request(path: str | Path, seed: int = 0) -> Request:
-    """Request from a JSON file with any of the keys users, items, pairs, modality, seed, or from a kept one.
+    """Request from a JSON file with any of the keys users, items, pairs, modality, seed, or from a kept request.
 
     Raises:
         InputError: the file is missing or does not follow the grammar.
@@ -182,7 +182,7 @@ def read_request(path: str | Path, seed: int = 0) -> Request:
 
 def _of_values(values: Any, where: str, seed: int) -> Request:
     """The request of a JSON object, or of a mapping of the same form."""
-    # As `recunlearn unlearn --keep-request` keeps it.
+    # As kept by `recunlearn unlearn --keep-request`.
     if isinstance(values, Mapping) and {"request", "salt"} <= values.keys():
         values = values["request"]
     if not isinstance(values, Mapping) or not set(values) <= {*KINDS, "seed"}:
@@ -200,10 +200,10 @@ def as_request(given: Asked) -> Request:
     """A request, however it is written.
 
     Args:
-        given: a request; words as `parse` takes them, or one of them; or a mapping of what stands in a JSON file.
+        given: a request; words as `parse` takes them, or a single one; or a mapping with the content of a JSON file.
 
     Raises:
-        InputError: anything else, or words or values that are not as they must be.
+        InputError: it is anything else, or its words or values have a wrong form.
 
     Examples:
         >>> as_request({"users": [3, 14], "modality": "audio"}).describe()
@@ -237,14 +237,14 @@ def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
 def _checked(request: Request, where: str) -> Request:
     """The same request in plain lists and numbers, if it has the form that a request must have.
 
-    However a request came about, this is what checks it: words, files and `Request(...)` are held to the same rules.
+    Every request is checked here, however it was made: the same rules hold for words, files and `Request(...)`.
 
     Args:
-        request: anything at all may stand in it.
-        where: begins the message of a refusal.
+        request: may hold anything at all.
+        where: beginning of the error message.
 
     Raises:
-        InputError: a share, an id, a pair, the seed or the modality part is not what it must be.
+        InputError: a share, an id, a pair, the seed or the modality part is not valid.
     """
     if not isinstance(request.modality, Mapping):
         raise InputError(
@@ -279,14 +279,14 @@ def _checked_selection(value: Any, is_entry: Callable[[Any], bool], where: str) 
 
 
 def _plain(value: Any, depth: int = 2) -> Any:
-    """Arrays and tuples as lists, numpy's numbers as Python's; anything else, such as what stands deeper than in pairs, as it is."""
+    """Arrays and tuples as lists, numpy's numbers as Python's; anything else, such as values nested deeper than in pairs, unchanged."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     return [_plain(entry, depth - 1) for entry in value] if depth and isinstance(value, (list, tuple, range)) else value
 
 
 def _percent(share: str) -> float:
-    """5.0 for '5%', NaN for what is no share."""
+    """5.0 for '5%', NaN for anything that is not a share."""
     return float(share.removesuffix("%")) if SHARE.fullmatch(share) else math.nan
 
 
@@ -295,7 +295,7 @@ def _is_all(chosen: Any) -> bool:
 
 
 def _is_id(value: Any) -> bool:
-    """True is no id, nor is a number that Python does not write."""
+    """Whether a value is an id: True is not, nor is a number that Python refuses to write."""
     return value.bit_length() < 1000 if type(value) is int else isinstance(value, str) and value != ""
 
 
@@ -316,7 +316,7 @@ def resolve(request: Asked, dataset: Dataset) -> ForgetSet:
         The forget set, whose D_f is the union of all parts.
 
     Raises:
-        InputError: ids or a share of a wrong form, unknown ids or modalities, an empty request, or one that leaves nothing to train on.
+        InputError: ids or a share have a wrong form, ids or modalities are unknown, or the request is empty or leaves nothing to train on.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
     request = _checked(as_request(request), "request")
@@ -350,7 +350,7 @@ def resolve(request: Asked, dataset: Dataset) -> ForgetSet:
 
 
 def _present(ids: np.ndarray) -> np.ndarray:
-    """Those that occur, ascending."""
+    """The ids that occur, ascending."""
     return np.flatnonzero(np.bincount(ids))
 
 
@@ -379,7 +379,7 @@ def _pairs(chosen: Pairs, dataset: Dataset, rng: np.random.Generator) -> np.ndar
 
 
 def _known(ids: Sequence[Id], dataset: Dataset, kind: str, place: str = "") -> np.ndarray:
-    """int64 [n], numbers; compared as Python numbers, since an id may be too large for any array."""
+    """Numbers of the ids, int64 [n]; compared as Python numbers, since an id may be too large for any array."""
     try:
         return np.array([dataset.number(kind, word) for word in ids], np.int64)
     except InputError as error:
@@ -387,7 +387,7 @@ def _known(ids: Sequence[Id], dataset: Dataset, kind: str, place: str = "") -> n
 
 
 def _among(pairs: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """bool [len(pairs)]: which pairs stand among the others."""
+    """bool [len(pairs)]: which pairs are among the others."""
     base = 1 + max(pairs[:, 1].max(initial=0), others[:, 1].max(initial=0))
     return np.isin(
         pairs[:, 0].astype(np.int64) * base + pairs[:, 1], others[:, 0].astype(np.int64) * base + others[:, 1]
@@ -402,7 +402,7 @@ def _standing(among: np.ndarray, users: np.ndarray, items: np.ndarray, pairs: np
     Args:
         among: int [n, 2], in order.
         users, items: bool [|U|] and [|I|].
-        pairs: int64 [k, 2]; those that are not there have no place.
+        pairs: int64 [k, 2]; those that are not in `among` have no place.
     """
     ids = np.flatnonzero(users)
     first, after = (rank(among, np.column_stack([ids + more, np.zeros_like(ids)])) for more in (0, 1))
@@ -420,7 +420,7 @@ def _share(share: str, population: np.ndarray, name: str, rng: np.random.Generat
 
 
 def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
-    """The data set as it is once the request is answered: what Gold trains on and what a released model carries.
+    """The data set once the request is answered: what Gold trains on and what a released model carries.
 
     Forget pairs leave train; held-out pairs of forgotten users and items leave valid and test; forgotten feature rows become zero (a
     modality with no row left disappears); removed items and forgotten feature rows leave the item graphs by row and column.
@@ -430,7 +430,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
         forget_set: resolved on this data set.
 
     Raises:
-        InputError: it was not.
+        InputError: it was resolved on other data.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
     if not isinstance(forget_set, ForgetSet):
@@ -446,7 +446,7 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
     for modality in dataset.modalities:
         gone = forget_set.items | forget_set.features.get(modality, False)
         rows = dataset.features[modality]
-        if gone.any():  # else the same array: it may be large, and stands on the device already
+        if gone.any():  # else keep the same array: it may be large, and is on the device already
             kept_rows = np.where(gone[:, None], np.float32(0), rows)
             if (rows.any() or np.all(forget_set.features.get(modality, False))) and not kept_rows.any():
                 removed_modalities.append(modality)
@@ -472,14 +472,14 @@ def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
 
 
 def _is_of(forget_set: ForgetSet, train: np.ndarray) -> bool:
-    """Whether D_f is what these users, items and pairs stand for in these data."""
+    """Whether D_f is what the forget set's users, items and pairs give in these data."""
     return np.array_equal(forget_set.places, _standing(train, forget_set.users, forget_set.items, forget_set.pairs))
 
 
 def _left(pairs: np.ndarray, gone: np.ndarray) -> np.ndarray:
-    """The pairs without those at some places, int [g], ascending.
+    """The pairs without those at the places `gone`, int [g], ascending.
 
-    WHY as one word each: numpy takes rows of two several times as slowly. WHY in pieces where few go: a mask is read and written besides.
+    WHY one word per pair: numpy selects rows of two several times as slowly. WHY in pieces if few go: a mask is written and read as well.
     """
     words = pairs.view(np.int64)[:, 0]
     if len(gone) < len(pairs) // _PIECE:
@@ -493,17 +493,17 @@ def _left(pairs: np.ndarray, gone: np.ndarray) -> np.ndarray:
 
 
 def _without(ids: np.ndarray, gone: np.ndarray) -> np.ndarray:
-    """The operator's ids, those that are gone empty."""
+    """The operator's ids, with the empty string for those that are gone."""
     return np.where(gone, "", ids).astype(object) if len(ids) else ids
 
 
 def named(
     dataset: Dataset, users: np.ndarray, items: np.ndarray, pairs: np.ndarray, features: Mapping[str, np.ndarray]
 ) -> Request:
-    """A request by numbers, in the ids that its data set speaks.
+    """A request given by numbers, written in the ids that its data set uses.
 
     Args:
-        dataset: to be resolved on.
+        dataset: the data it will be resolved on.
         users, items: int [n], of those removed as a whole.
         pairs: int [n, 2].
         features: modality -> bool [|I|], rows to forget.
@@ -521,9 +521,9 @@ def named(
 
 
 def remembered(dataset: Dataset, forget_set: ForgetSet) -> RemovedIds:
-    """Digests of the removed users and items, with those of earlier requests; none where numbers are all there is.
+    """Digests of the removed users and items, with those of earlier requests; none if there are only numbers.
 
-    Single pairs are not among them: there are so few possible ones that anybody could try them all.
+    Single pairs are not among them: there are so few possible pairs that anyone could try them all.
     """
     removed = dataset.removed_ids
     for kind, ids, gone in (("user", dataset.user_ids, forget_set.users), ("item", dataset.item_ids, forget_set.items)):
@@ -535,11 +535,11 @@ def difference(before: Dataset, after: Dataset) -> ForgetSet:
     """What was forgotten between two data sets, read from the data alone.
 
     Args:
-        before: of the original.
-        after: of the answer; with the same numbers of users and items.
+        before: data of the original.
+        after: data of the answer, with as many users and items.
 
     Returns:
-        The forget set, its request by numbers. Pairs that stood in valid or test and are gone are named in it, too.
+        The forget set, its request by numbers. Pairs that are gone from valid or test are named in it, too.
 
     Raises:
         InputError: `after` is not what is left of `before`.
@@ -593,6 +593,6 @@ def _brief(value: Any) -> str:
         if isinstance(value, list):
             value = ",".join("-".join(map(str, e)) if isinstance(e, list) else str(e) for e in value[:60])
         text = str(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, or lists too deep in one another
+    except (ValueError, RecursionError):  # a number with thousands of digits, or lists nested too deeply
         text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -16,7 +16,7 @@ INSIDE = "inside"  # the verdict on a figure that is no miss
 
 
 def write(path: str | Path, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Write results beside, then rename; returns them with their schema version and digest."""
+    """Write results to a file beside, then rename it; returns them with their schema version and digest."""
     return sealed.write(as_path(path, "path"), results, SCHEMA_VERSION)
 
 
@@ -24,7 +24,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """Results from a file.
 
     Raises:
-        InputError: no results, those of another schema, or not as they were written.
+        InputError: the file holds no results, those of another schema, or results changed since they were written.
     """
     found = sealed.read(as_path(path, "path"), SCHEMA_VERSION, "results")
     if "models" not in found:
@@ -56,6 +56,6 @@ def coupled_of(results: Mapping[str, Any]) -> list[str]:
 
 
 def methods_of(results: Mapping[str, Any]) -> list[str]:
-    """Names of the models that are no Gold, in the order of the comparison."""
+    """Names of the models that are not Golds, in the order of the comparison."""
     golds = {*results["golds"], *coupled_of(results)}
     return [name for name in results["models"] if name not in golds]

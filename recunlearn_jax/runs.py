@@ -1,11 +1,11 @@
 """A model in a folder: saved with everything needed to serve it, judge it and unlearn from it again.
 
-The format is one, whatever command wrote it, so every command works on every folder:
+All commands write the same format, so every command works on every folder:
 
 RUN/manifest.json    kind ("trained" or "unlearned"), data and its checksum, config, sizes, seed, how it was made, its log, environment
 RUN/model/           the parameters, nothing else
-RUN/data/            the retained data, where the folder is a release; else the manifest names a folder
-RUN/ledger.jsonl     what was done to come here, see `ledger`
+RUN/data/            the retained data, if the folder is a release; else the manifest names a folder
+RUN/ledger.jsonl     what was done to get here, see `ledger`
 RUN/log.jsonl, RUN/state/    of a training, see `checkpoint`
 """
 
@@ -45,19 +45,19 @@ def begin(
     seed: int,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the manifest of a training run before its first epoch, or check that a killed one is being resumed as it was begun.
+    """Write the manifest of a training run before its first epoch, or check that a killed run is being resumed as it was begun.
 
-    A run that left no checkpoint, such as one that diverged, may begin anew with other settings. Data that stands in another place now is
-    recorded there.
+    A run that left no checkpoint, such as one that diverged, may begin anew with other settings. If the data has moved, its new place is
+    recorded.
 
     Args:
         run: folder, which this process holds (`folders.working`).
-        dataset, folder: the data and where it stands.
+        dataset, folder: the data and where it is.
         config, seed: of the training.
-        facts: what else the manifest says.
+        facts: what else goes into the manifest.
 
     Raises:
-        InputError: the folder holds a run of other data, settings or seed, or something else.
+        InputError: the folder holds a run with other data, settings or seed, or something other than a run.
     """
     run = as_path(run, "run")
     manifest = {
@@ -70,7 +70,7 @@ def begin(
     }
     if (run / MANIFEST).exists():
         earlier = manifest_of(run)
-        # Settings that are newer than the run had their defaults then.
+        # Settings added since the run was begun had their defaults then.
         earlier["config"] = config_to_dict(config_from_dict(earlier["config"], str(run / MANIFEST)))
         different = _differences(earlier, manifest, ("kind", "data_checksum", "config", "seed", *(facts or {})))
         if not different:
@@ -87,7 +87,7 @@ def begin(
 
 
 def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    """What is different, single settings by their names and values."""
+    """What is different; single settings by name and value."""
     found = []
     for key in keys:
         old, new = earlier.get(key), now[key]
@@ -109,7 +109,7 @@ def finish(
         run: folder, begun.
         trained: the model.
         outcome: its metrics.
-        entries: ledger of the model that training went on from.
+        entries: ledger of the model that training continued from.
     """
     run = as_path(run, "run")
     checkpoint.save_tree(run / checkpoint.MODEL, trained.params)
@@ -127,7 +127,7 @@ def finished(run: str | Path) -> bool:
 def save(
     run: str | Path, model: Recommender, data: str, facts: Mapping[str, Any], entries: Sequence[ledger.Entry] = ()
 ) -> dict[str, Any]:
-    """Save a model whose data stands elsewhere; the manifest comes last.
+    """Save a model whose data is elsewhere; the manifest is written last.
 
     Args:
         run: folder, which may hold the log and states of the model's training.
@@ -163,11 +163,11 @@ def release(
     Args:
         run: folder that is being written, from `folders.new`.
         model: the answer.
-        facts: from `answer_facts`, and what else there is to say.
+        facts: from `answer_facts`, and anything else to record.
         entries: ledger of the original.
 
     Raises:
-        InputError: the model is not finite; a method whose settings go too far may leave such a one; or the facts lack `kind`. Nothing is
+        InputError: the model is not finite (a method whose settings go too far may cause this), or the facts lack `kind`. Nothing is
             written then.
     """
     odd = [name for name, table in flat(model.params).items() if not np.isfinite(np.asarray(table)).all()]
@@ -183,7 +183,7 @@ def release(
 def _record(
     run: Path, manifest: Mapping[str, Any], entries: Sequence[ledger.Entry], event: str, facts: Mapping[str, Any]
 ) -> None:
-    """Write the ledger of a model that was just made: the entries of the one before, and this one."""
+    """Write the ledger of a model that was just made: the entries of the model before it, and its own."""
     about = {
         "model": manifests.mark(manifest),
         "data": ledger.commitment(manifest["data_salt"], manifest["data_checksum"]),
@@ -201,13 +201,13 @@ def answer_facts(
     salt: str = "",
     from_model: str | None = None,
 ) -> dict[str, Any]:
-    """What the manifest of an answer says of how it was made; the request by its digest alone.
+    """What the manifest of an answer says about how it was made; the request only by its digest.
 
     Args:
         forget_set: resolved on the original's data.
         method, settings, seed: as for `unlearn.answer`.
-        salt: of the request's digest; drawn where empty, and then nobody can check the digest.
-        from_model: `manifest.mark` of the original; None where it stands in no folder.
+        salt: of the request's digest; drawn if empty, and then nobody can check the digest.
+        from_model: `manifest.mark` of the original; None if it is in no folder.
     """
     return {
         "kind": "unlearned",
@@ -259,7 +259,7 @@ def _made(model: Recommender) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for what no JSON number can say: NaN and inf, of a method that diverged."""
+    """The same with null for what no JSON number can express: NaN and inf, from a method that diverged."""
     if isinstance(value, Mapping):
         return {key: _finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -271,13 +271,13 @@ def manifest_of(run: str | Path) -> dict[str, Any]:
     """The manifest of a folder.
 
     Raises:
-        InputError: there is none, one of another version, or one that was changed.
+        InputError: there is none, it is of another version, or it was changed.
     """
     return manifests.read(as_path(run, "run"))
 
 
 def ledger_of(run: str | Path) -> list[ledger.Entry]:
-    """The ledger of a model folder, to be gone on with.
+    """The ledger of a model folder, to be continued.
 
     Raises:
         InputError: see `ledger.read`; or its last model is not the one that the folder holds.
@@ -292,12 +292,12 @@ def ledger_of(run: str | Path) -> list[ledger.Entry]:
 
 
 def load(run: str | Path, known: Sequence[Setup] = (), data: str | Path | None = None) -> Recommender:
-    """A model with its data, ready to serve, judge or unlearn from; over the mesh where one is set.
+    """A model with its data, ready to serve, judge or unlearn from; over the mesh if one is set.
 
     Args:
         run: folder that train, unlearn or a comparison wrote.
         known: data sets that are set up already; one that fits is taken instead of reading the folder's data.
-        data: where the data stands now, if that is not where the manifest has it; recorded there.
+        data: where the data is now, if not where the manifest says; recorded in the manifest.
 
     Raises:
         InputError: the folder holds no finished model, or its data or parameters have changed since.
@@ -336,6 +336,6 @@ def _read_setup(run: Path, manifest: dict[str, Any], config: Config, data: str |
     if folder.absolute() != recorded.absolute():
         try:
             manifests.write(run, manifest | {"data": str(folder.absolute())})
-        except InputError as error:  # a folder that can only be read
+        except InputError as error:  # a read-only folder
             warnings.warn(f"{error}; where the data stands now is not recorded", Note, stacklevel=2)
     return set_up(dataset, config, Sizes(*(manifest["sizes"][name] for name in Sizes._fields)))

@@ -1,4 +1,4 @@
-"""Serving: the best items for a user, with nothing in them that was forgotten."""
+"""Serving: the best items for a user, with nothing among them that was forgotten."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ _lists = jax.jit(top_items, static_argnames="k")
 
 
 def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int = 20) -> np.ndarray:
-    """The k best items for some users: nothing they already have, in whichever split, and no removed item, is ever shown.
+    """The k best items for some users; removed items, and items that a user already has in any split, are never shown.
 
     Args:
         embedding: Z, float [|U| + |I|, d].
@@ -24,8 +24,8 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
         int32 [n, k], best first; -1 where fewer than k items are left for a user.
 
     Raises:
-        InputError: a user is no whole number, is unknown or named twice, or has no train interaction to recommend from; k is no whole
-            number of at least 1; or the rows are not those of these data.
+        InputError: a user is not a whole number, is unknown or named twice, or has no train interaction to recommend from; k is not a whole
+            number of at least 1; or the rows are not those of this data.
     """
     check_type(dataset, Dataset, "dataset", "the data of a model")
     nodes = dataset.num_users + dataset.num_items
@@ -53,7 +53,7 @@ def recommend(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
     row[users] = np.arange(len(users))
     every = np.concatenate([dataset.train, dataset.valid, dataset.test])
     own = every[row[every[:, 0]] >= 0]
-    # Sizes are padded to powers of two, so that the next users are served by a program that is there.
+    # Sizes are padded to powers of two, so that the next users are served by a program that is already compiled.
     wanted, known = power_of_two(len(users)), power_of_two(len(own))
     masked = np.full((known, 2), (wanted, 0), np.int32)
     masked[: len(own)] = np.stack([row[own[:, 0]], own[:, 1]], axis=1)

@@ -1,8 +1,8 @@
 """Settings as frozen dataclasses: plain dictionaries in and out, files in, single values on top. Imports no jax.
 
-Whatever can be chosen is a field of a dataclass that stands beside what it chooses: `TrainConfig` in `config`, `Settings` in each
-backbone's and each method's file. The type of a field says what is allowed, `Count` or `Annotated[int, Ge(1)]`; a class that is
-`Checked` holds its values to that however it is made.
+Every choice is a field of a dataclass that is defined beside what it controls: `TrainConfig` in `config`, `Settings` in each backbone's
+and each method's file. The type of a field says what is allowed, such as `Count` or `Annotated[int, Ge(1)]`; a class that is `Checked`
+enforces this however it is made.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ Batch = Annotated[int, Ge(1), Le(2**24)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
-# What a bound allows, and how it is said.
+# What a bound allows, and its wording in messages.
 _BOUNDS = {
     Ge: ("ge", operator.ge, "at least"),
     Gt: ("gt", operator.gt, "above"),
@@ -44,7 +44,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 class Checked:
-    """Base of a settings dataclass whose values are checked when it is made, in Python as from a file.
+    """Base of a settings dataclass whose values are checked when it is made, whether in Python or from a file.
 
     Raises:
         InputError: a value has another type than its field says, or lies outside its bounds.
@@ -79,7 +79,7 @@ def from_dict(values: Any, kind: type, where: str) -> Any:
     Args:
         values: name -> value.
         kind: a dataclass.
-        where: begins the message of a refusal.
+        where: beginning of the error message.
 
     Raises:
         InputError: a key is unknown (a similar known key is suggested) or a value has the wrong type.
@@ -96,10 +96,10 @@ def from_dict(values: Any, kind: type, where: str) -> Any:
 
 
 def check_name(name: str, kind: str, taken: Iterable[str]) -> None:
-    """Whether something may be registered under a name; it becomes a folder, a key and a word of the command line.
+    """Check that something may be registered under a name, which becomes a folder, a key and a word of the command line.
 
     Raises:
-        InputError: it is taken, reserved, or has another form.
+        InputError: the name is taken, reserved, or has another form.
     """
     if name in taken:
         raise InputError(f"{kind} {name!r}: the name is taken; choose another")
@@ -119,7 +119,7 @@ def suggestion(word: str, known: Iterable[str], title: str) -> str:
 
 def _checked(value: Any, hint: Any, where: str) -> Any:
     bounds: list[Any] = []
-    if typing.get_origin(hint) is types.UnionType:  # a kind, or None
+    if typing.get_origin(hint) is types.UnionType:  # a type, or None
         if value is None:
             return value
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
@@ -180,7 +180,7 @@ def override(groups: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
         words: each group.name=value; the value is read as JSON, else as text.
 
     Raises:
-        InputError: a word has another form, or a group that is not there.
+        InputError: a word has another form, or names a group that is not there.
 
     Examples:
         >>> override({"train": {"batch_size": 2048}}, ["train.batch_size=512"])
@@ -213,13 +213,13 @@ def check_seed(seed: Any, where: str = "seed") -> int:
     """A seed that all random generators take.
 
     Raises:
-        InputError: it is another value.
+        InputError: it is anything else.
     """
     return _checked(seed, CountFromZero, where)
 
 
 def seed_after(seed: int, steps: int) -> int:
-    """The seed so many after another; after the largest comes 0, so that every seed has some after it.
+    """The seed that comes `steps` after another; 0 follows the largest, so that every seed has some after it.
 
     Examples:
         >>> seed_after(7, 100), seed_after(2**31 - 1, 1)

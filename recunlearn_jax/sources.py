@@ -1,12 +1,12 @@
-"""Interactions as they come from elsewhere: every format gives one polars frame.
+"""Interaction files from elsewhere: every format gives one polars frame.
 
-    csv, tsv   a header and then a row an interaction
+    csv, tsv   a header, then one row per interaction
     recbole    an atomic file: tab separated, with a header such as user_id:token, item_id:token, rating:float
-    ratings    no header: user, item, rating and perhaps timestamp, as the ratings of the Amazon reviews of 2014
-    json       an object a line, as the Amazon reviews of 2014, 2018 and 2023; lines that are Python dictionaries are read too
+    ratings    no header: user, item, rating and perhaps timestamp, as in the ratings of the Amazon reviews of 2014
+    json       one object per line, as in the Amazon reviews of 2014, 2018 and 2023; lines that are Python dictionaries are read too
     parquet
 
-Each may be packed with gzip, Parquet excepted. Columns are found by name, and a name is compared without case and separators.
+All except Parquet may be compressed with gzip. Columns are found by name; names are compared without case and separators.
 """
 
 import ast
@@ -46,10 +46,10 @@ ALIASES = {
     "rating": ("rating", "overall", "stars", "score"),
     "time": ("timestamp", "time", "unixreviewtime", "unixtime", "sorttimestamp"),
 }
-RATINGS = ("user", "item", "rating", "timestamp")  # what stands in a file without a header
+RATINGS = ("user", "item", "rating", "timestamp")  # the columns of a file without a header
 TYPES = {"rating": pl.Float64, "time": pl.Int64}
-SAMPLE = 1000  # JSON lines whose keys are the names of the columns
-CHUNK = 2**16  # JSON lines held as Python objects, of the columns that are read
+SAMPLE = 1000  # JSON lines whose keys give the column names
+CHUNK = 2**16  # JSON lines held as Python objects at once, only the columns that are read
 LONGEST_LINE = 2**24
 LONGEST_LITERAL = 2**20  # the parser takes some hundred times the memory
 
@@ -71,7 +71,7 @@ class Source(NamedTuple):
     """What a file held.
 
     Attributes:
-        rows: row (its place in the file), user and item (String), and where read rating (Float64) and time (Int64); null = missing.
+        rows: row (its place in the file), user and item (String), and, if read, rating (Float64) and time (Int64); null = missing.
         unit: what `row` counts, "line" or "row"; the first of the file is 1.
         columns: kind -> name in the file.
     """
@@ -85,7 +85,7 @@ def read_interactions(path: Path, wanted: Wanted, file_format: Format = "auto") 
     """Read an interaction file.
 
     Raises:
-        InputError: naming the file, the line and the rule that is broken.
+        InputError: the message names the file, the line and the broken rule.
     """
     regular(path)
     chosen = recognise(path) if file_format == "auto" else file_format
@@ -94,7 +94,7 @@ def read_interactions(path: Path, wanted: Wanted, file_format: Format = "auto") 
 
 
 def recognise(path: Path) -> str:
-    """The format that the content and the file name tell."""
+    """The format, recognised from the content and the file name."""
     if ending(path) in {".parquet", ".pq"} or beginning(path).startswith(b"PAR1"):
         return "parquet"
     line = first_line(path)
@@ -188,7 +188,7 @@ def _read_text(path: Path, wanted: Wanted, form: TextForm, names: Sequence[str])
     columns = choose(path, names, wanted)
     types = [pl.String] * len(names)
     picked = [pl.col(str(names.index(name))).alias(kind) for kind, name in columns.items()]
-    # polars looks for lines that are too long, and at the text of other columns, only if every column is read.
+    # polars checks for lines that are too long, and checks the text of other columns, only if every column is read.
     every = pl.any_horizontal(pl.all().is_null()).alias("every")
     lazy = scan_text(path, form, types).select(*picked, every).with_row_index("row", 1 + form.header)
     return Source(collect_text(lazy, path, form, types).drop("every"), "row", columns)
@@ -225,7 +225,7 @@ def _read_json(path: Path, wanted: Wanted) -> Source:
 
 
 def _objects(file: BinaryIO, path: Path) -> Iterator[tuple[int, dict]]:
-    """Each line's number and object; blank lines are passed over."""
+    """Each line's number and object; blank lines are skipped."""
     for number, line in enumerate(decoded(_lines(file, path), path), 1):
         if line and not line.isspace():
             yield number, _parsed(line, number, path)
@@ -251,7 +251,7 @@ def _parsed(line: str, number: int, path: Path) -> dict:
 
 
 def _literal(line: str) -> Any:
-    """A Python literal, as some lines of the older dumps are; None where it is none."""
+    """The value of a Python literal, as in some lines of the older dumps; None if the line is not one."""
     if len(line) > LONGEST_LITERAL:
         return None
     try:
@@ -305,5 +305,5 @@ def _numbers(values: pl.Series, kind: str) -> pl.Series:
     numbers = values.cast(pl.Float64, strict=False)
     if kind == "rating":
         return numbers.set(~numbers.is_finite(), None)
-    # Through a float only what is written as one: nanoseconds have more digits than it holds.
+    # Only what is written as a float goes through one: nanoseconds have more digits than a float holds.
     return values.cast(pl.Int64, strict=False).fill_null(numbers.cast(pl.Int64, strict=False))

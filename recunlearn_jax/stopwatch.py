@@ -1,4 +1,4 @@
-"""Seconds spent in a block of code, with the compiler's share told apart."""
+"""Seconds spent in a block of code, with the compiler's share kept apart."""
 
 import contextlib
 import time
@@ -16,7 +16,7 @@ _COMPILER_EVENTS = (
 
 @dataclass
 class Seconds:
-    """What a stopwatch saw: wall-clock seconds, those of them in the compiler, and the number of programs compiled."""
+    """What a stopwatch measured: wall-clock seconds, how many of them in the compiler, and the number of programs compiled."""
 
     total: float = 0.0
     compiling: float = 0.0
@@ -33,7 +33,7 @@ class Seconds:
 
 @contextlib.contextmanager
 def stopwatch() -> Iterator[Seconds]:
-    """Measure a block; results that are still being computed on a device are the caller's to wait for."""
+    """Measure a block; the caller must wait for results still being computed on a device."""
     seconds = Seconds()
     # Only the outermost compiler event counts: tracing of inner functions lies inside that of outer ones.
     spans: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""A multi-modal data set made to be looked at: clusters of users and items, features that show them, at any size."""
+"""A synthetic multi-modal data set to look at: clusters of users and items, and features that show them, at any size."""
 
 import numpy as np
 
@@ -20,14 +20,14 @@ def toy(
 ) -> Dataset:
     """Clustered interactions with matching features.
 
-    User u and item i belong to clusters u mod C and i mod C. A user draws items of the own cluster with probability `taste`, any item
+    User u and item i belong to clusters u mod C and i mod C. A user draws items of their own cluster with probability `taste`, any item
     otherwise, popular ones (small i) more often. An item's features are its cluster's centre plus noise. Of each user's pairs the last
     two are held out, one for valid and one for test.
 
     Args:
         num_users, num_items: |U| and |I|.
         pairs_per_user: distinct items each user draws, at least 3.
-        clusters: C; 8 where None, fewer where there are not items enough for so many.
+        clusters: C; if None, 8, or fewer if there are not enough items for so many.
         modalities: names; an empty tuple gives no features.
         feature_size: width of every modality.
         taste: probability of an own-cluster draw, in [0, 1].

@@ -1,7 +1,7 @@
-"""Files of rows from elsewhere: opened only if they are regular ones, unpacked, and read into polars frames.
+"""Table files from elsewhere: opened only if they are regular files, decompressed, and read into polars frames.
 
-A text table is CSV or TSV, UTF-8, gzip or plain, and its cells stay the text they are. Whatever is wrong with a file is told in one
-sentence that names the line.
+A text table is CSV or TSV, UTF-8, gzip or plain, and its cells stay text. Whatever is wrong with a file is reported in one sentence
+that names the line.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def listed(names: Sequence[object]) -> str:
 
 
 def ending(path: Path) -> str:
-    """Of a file name, in small letters and without .gz.
+    """The ending of a file name, in lower case and without .gz.
 
     Examples:
         >>> ending(Path("Books.JSON.gz"))
@@ -57,10 +57,10 @@ def ending(path: Path) -> str:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a regular file, unpacked where they are gzip.
+    """The bytes of a regular file, decompressed if they are gzip.
 
     Raises:
-        InputError: it cannot be read, here or in the block.
+        InputError: it cannot be read, here or in the `with` block.
     """
     with unreadable(path), regular(path).open("rb") as file:
         packed = file.peek(2).startswith(b"\x1f\x8b")
@@ -71,7 +71,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def beginning(path: Path) -> bytes:
-    """The first MiB, unpacked.
+    """The first MiB of a file, decompressed.
 
     Raises:
         InputError: there is nothing in the file.
@@ -84,10 +84,10 @@ def beginning(path: Path) -> bytes:
 
 
 def first_line(path: Path) -> str:
-    """Without its end.
+    """The first line, without its end.
 
     Raises:
-        InputError: the file is no UTF-8 text, or the line is endless.
+        InputError: the file is not UTF-8 text, or the line does not end.
     """
     head = beginning(path)
     if b"\0" in head:
@@ -99,7 +99,7 @@ def first_line(path: Path) -> str:
 
 
 def decoded(lines: Iterable[bytes], path: Path) -> Iterator[str]:
-    """Each line as text; a byte order mark before the first is passed over.
+    """Each line as text; a byte order mark before the first is skipped.
 
     Raises:
         InputError: a line is not UTF-8.
@@ -123,7 +123,7 @@ def cells(path: Path, line: str, form: TextForm) -> list[str]:
     """Cells of the first line.
 
     Raises:
-        InputError: it cannot be cut into cells, or into too many.
+        InputError: it cannot be split into cells, or has too many.
     """
     quoting = csv.QUOTE_NONE if form.quote is None else csv.QUOTE_MINIMAL
     try:
@@ -136,7 +136,7 @@ def cells(path: Path, line: str, form: TextForm) -> list[str]:
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
-    """Raises: InputError: two columns have the same name."""
+    """Check that no two columns have the same name; raises InputError."""
     seen = set()
     for name in names:
         if name in seen:
@@ -153,13 +153,13 @@ def scan_text(path: Path, form: TextForm, types: Sequence[pl.DataType | type[pl.
         separator=form.separator,
         quote_char=form.quote,
         schema={str(n): kind for n, kind in enumerate(types)},
-        missing_columns="insert",  # or the first line would have to be complete
+        missing_columns="insert",  # otherwise the first line would have to be complete
         glob=False,
     )
 
 
 def collect_text(frame: pl.LazyFrame, path: Path, form: TextForm, types: Sequence) -> pl.DataFrame:
-    """What was asked of `scan_text`.
+    """Collect a frame from `scan_text`.
 
     Raises:
         InputError: the table is damaged; the file is then read a second time, for the line.
@@ -199,10 +199,10 @@ def _check_row(path: Path, line: int, row: Sequence[str], types: Sequence) -> No
 def scan_parquet(path: Path) -> tuple[pl.LazyFrame, pl.Schema]:
     """A Parquet file and the types of its columns.
 
-    Some damage ends a process that reads it. So another one reads the whole file first, and nothing is left to go wrong here.
+    Some damage kills the process that reads the file. So another process reads the whole file first, and nothing is left to go wrong here.
 
     Raises:
-        InputError: it is none, or damaged.
+        InputError: it is not a Parquet file, or is damaged.
     """
     place = regular(path).resolve()
     if subprocess.run([sys.executable, "-P", "-c", READ_ALL, place], capture_output=True, check=False).returncode:

@@ -1,8 +1,8 @@
 """From figures to verdicts: where a further Gold would fall, what lies outside, and how often a Gold itself would be accused.
 
 The band of a figure is where a further Gold falls with 95 % probability for all figures together (Bonferroni). With few Golds it is
-wide, and a model inside it is not shown to be like Gold: it is only not shown to differ. So every verdict has a suspicion beside it, from
-the band of one figure on its own, which is narrower and wrong more often. Imports no jax.
+wide, and a model inside it has not been shown to be like Gold, only not shown to differ. So every verdict comes with a suspicion, from the
+band of one figure on its own, which is narrower and wrong more often. Imports no jax.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class Figure(NamedTuple):
     name: str
     rule: Rule
     resolution: float = 1e-3  # a smaller excess over the band is no miss: figures count users, pairs or steps
-    seeded: bool = False  # compares with the original or with Gold's scores, where a seed of its own tells Gold apart more than forgetting
+    seeded: bool = False  # compares with the original or with Gold's scores, where Gold's own seed sets it apart more than forgetting
 
 
 class Band(NamedTuple):
@@ -54,11 +54,11 @@ def prediction_band(values: np.ndarray, *, sides: int, figures: int, among_golds
         values: float [n], of n Golds.
         sides: 1 where only one side can be a miss, else 2.
         figures: number of figures that are judged together.
-        among_golds: the values are mean distances of each Gold to the others. They share their terms, which draws them together: where the
-            distance of two Golds is the sum of a part of each, their sd is (n-2)/(n-1) of that of distances to a further Gold.
+        among_golds: the values are mean distances of each Gold to the others. They share terms, which makes them alike: if the distance
+            of two Golds is the sum of one part from each, their sd is (n-2)/(n-1) of that of distances to a further Gold.
     """
     n, mean = len(values), float(np.mean(values))
-    # Two Golds have one distance, to each other: that is no spread to take a band from.
+    # Two Golds have only the distance to each other, which gives no spread for a band.
     if n < (3 if among_golds else 2):
         return Band(mean, None, None, None, n)
     spread = float(np.std(values, ddof=1) * np.sqrt(1 + 1 / n)) * ((n - 1) / (n - 2) if among_golds else 1.0)
@@ -120,9 +120,9 @@ def verdicts(figures: Sequence[Figure], row: Row, among: Mapping[str, Band]) -> 
 
 
 def without(row: Row, gold: str) -> dict[str, float]:
-    """A Gold's row as it would be without one other Gold: its closeness is then to those that are left.
+    """A Gold's row as it would be without one other Gold: its closeness is then to the remaining ones.
 
-    Distances to single Golds stand in a row as "figure/gold".
+    Distances to single Golds are in a row as "figure/gold".
     """
     left = {name: value for name, value in row.items() if not name.endswith(f"/{gold}")}
     for figure in {name.rpartition("/")[0] for name in left if "/" in name}:
@@ -153,7 +153,7 @@ class Measured(NamedTuple):
 
     row: Row
     golds: Mapping[str, Row]  # Gold -> further figures
-    kept_seed: bool = False  # starts from the original, so Golds of other seeds are no yardstick of its seeded figures
+    kept_seed: bool = False  # starts from the original, so Golds of other seeds are no yardstick for its seeded figures
 
 
 def judgement(
@@ -168,9 +168,9 @@ def judgement(
 
     Returns:
         {"bands": figure -> band, "verdicts": name -> figure -> {"verdict", "suspicion"}, "misses": name -> number of figures outside,
-        "false_alarms": ...}. The band of a figure that needs the method stands under method/figure.
+        "false_alarms": ...}. The band of a figure that needs the method is stored under method/figure.
     """
-    # One number of figures for all models: those that any of them is judged by.
+    # The same number of figures for all models: all figures that any of them is judged by.
     further = {name for model in models.values() for row in model.golds.values() for name in row}
     count = len({figure.name for figure in judged_figures(figures, list(golds.values()))} | further)
     common = bands(figures, list(golds.values()), count)

@@ -1,6 +1,6 @@
-"""The contract of a check: one thing that a model which has forgotten must show, measured on it and on retrained models alike.
+"""The contract of a check: one property that a model which has forgotten must show, measured on it and on retrained models alike.
 
-`docs/check.md` writes one.
+`docs/check.md` shows how to write one.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,35 +21,35 @@ class Planted(NamedTuple):
     """What a check added to the data before training: users, all to be forgotten."""
 
     users: np.ndarray  # int32 [n]
-    items: np.ndarray  # int32 [m], which no other check is to plant upon
-    what: Any  # the check's own
+    items: np.ndarray  # int32 [m], items that no other check may plant on
+    what: Any  # the check's own record of it
 
 
 class Replay(NamedTuple):
-    """A model and its coupled Gold: what tells them apart is the effect of the removal alone."""
+    """An original and its coupled Gold, which differ by the effect of the removal alone."""
 
     original: Recommender
     gold: Recommender
 
 
 class Case(NamedTuple):
-    """What is judged: a request on a data set, and the models beside it."""
+    """What is judged: a request on a data set, with the models to compare."""
 
     dataset: Dataset  # with planted users, completed for the backbone
     forget_set: ForgetSet
     retain: Dataset
     planted: Mapping[str, Any] = {}  # check -> `Planted.what`
     original: Recommender | None = None
-    golds: Mapping[str, Recommender] = {}  # name -> retrained model, of a seed of its own
+    golds: Mapping[str, Recommender] = {}  # name -> retrained model, each with a seed of its own
     replays: Mapping[
         str, Replay
-    ] = {}  # name of a coupled Gold -> it and its original, the first one's being the original above
+    ] = {}  # name of a coupled Gold -> this Gold and its original; the first one's is `original` above
     shadows: int = 0  # models to train for the check likelihood, 0 for none
-    work: Path | None = None  # folder where long work is kept
+    work: Path | None = None  # folder where long-running work is saved
 
 
 class Attempt(NamedTuple):
-    """How a method made a model, so that a check can have it done again."""
+    """How a method made a model, so that a check can repeat it."""
 
     method: str
     settings: Any
@@ -73,17 +73,17 @@ class Check(NamedTuple):
     number: int
     """Section of docs/evidence.md, 1 to 13."""
     figures: tuple[Figure, ...]
-    """Those that are judged; a measure may give others, which are only shown. What a case has no data for is left out of a row."""
+    """The figures that are judged; a measure may give others, which are only shown. A row leaves out what its case has no data for."""
     prepare: Callable[[Case], Callable[[Subject], Any]]
-    """(case) -> measure(subject) -> figure -> value. Where it needs the method, it gives for the subject whose method is examined the
-    measure that applies to it and to every Gold."""
+    """(case) -> measure(subject) -> figure -> value. Where `needs` is "method", the returned function takes the subject whose method is
+    examined and gives the measure that applies to it and to every Gold."""
     needs: Literal["rows", "params", "golds", "replays", "method"] = "rows"
-    """What of a subject it reads: output rows, parameters, Golds or coupled Golds beside it, or the method that made it."""
+    """What it reads: a subject's output rows or parameters, the Golds or coupled Golds beside it, or the method that made it."""
     usual: bool = False
-    """Whether every comparison measures it, also without an audit."""
+    """Whether every comparison measures it, even without an audit."""
     plant: Callable[[Dataset, int, np.ndarray, int], tuple[Dataset, Planted]] | None = None
-    """(data set, number, items that are taken, seed) -> the data set with planted users, and what was planted."""
+    """(data set, number, items already taken, seed) -> the data set with planted users, and what was planted."""
     source: str = ""
     """Paper."""
     version: int = 1
-    """Raised when its figures change, so that kept ones are made anew."""
+    """Raised when its figures change, so that stored ones are computed again."""

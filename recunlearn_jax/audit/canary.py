@@ -1,7 +1,8 @@
 """Check 7, canaries: planted users whose trace can be read in rows that are not theirs.
 
-Groups of added users share an otherwise unrelated item pair (a, b). All of them are forgotten. A model that has forgotten ranks b from a
-as a model that never saw them; re-initialising the users' own rows does not achieve that, since the trace sits in the rows of a and b.
+Each group of added users shares an otherwise unrelated item pair (a, b). All of them are forgotten. A model that has forgotten ranks b
+from a as a model that never saw them does; re-initialising the users' own rows does not achieve that, since the trace sits in the rows of
+a and b.
 """
 
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranks_found, task_on
 from recunlearn_jax.verdict import Figure
 
-# Interactions of items that a few users know: they have a place in the model, and eight canaries can be seen in it.
+# Number of interactions of items that a few users know: the model has learnt a place for them, and eight canaries show in it.
 RARE = (3, 20)
 
 
@@ -38,15 +39,15 @@ def plant(
     spared: np.ndarray | None = None,
     seed: int = 0,
 ) -> tuple[Dataset, Canaries]:
-    """Add groups of users to the train set, each group sharing one item pair that no other user shares.
+    """Add groups of users to the train set; each group shares one item pair that no other user has.
 
     Args:
-        dataset: to plant in; without item graphs that depend on interactions (there are none), so graphs stay as they are.
+        dataset: to plant in. No item graph depends on interactions, so the graphs stay unchanged.
         count: n, number of pairs.
-        group: users a pair.
-        fillers: further items a user, drawn by popularity, so that canaries look like users.
+        group: users per pair.
+        fillers: further items per user, drawn by popularity, so that canaries look like users.
         popularity: least and most interactions of the items in a pair.
-        spared: items that are not to be in a pair.
+        spared: items that must not be in a pair.
         seed: of all draws.
 
     Returns:
@@ -110,7 +111,7 @@ def canary_ranks(embedding: jax.Array, canaries: Canaries, num_users: int) -> np
 
 
 def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k: int = 20) -> float | None:
-    """Share of the retained users with a and without b to whom b is shown among the first k.
+    """Of the retained users who have a but not b, the share who are shown b among the first k.
 
     Args:
         embedding: Z, float [|U| + |I|, d].
@@ -119,7 +120,7 @@ def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k
         k: list length.
 
     Returns:
-        In [0, 1]; None where nobody has only a.
+        In [0, 1]; None if nobody has a without b.
     """
     has = retain.train_matrix.tocsc()
     shown = [
@@ -133,7 +134,7 @@ def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k
 
 
 def plant_for_check(dataset: Dataset, count: int, taken: np.ndarray, seed: int) -> tuple[Dataset, Planted]:
-    """`plant`, as a check has it."""
+    """`plant` in the form of `Check.plant`."""
     dataset, canaries = plant(dataset, count, spared=taken, seed=seed)
     return dataset, Planted(canaries.users, canaries.pairs.ravel(), canaries)
 

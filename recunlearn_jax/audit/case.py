@@ -1,4 +1,4 @@
-"""Making a case: users are planted, the request is resolved, and what is retained is worked out."""
+"""Make a case: plant users, resolve the request, and work out what is retained."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from recunlearn_jax.settings import suggestion
 
 
 def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping[str, int] | None = None) -> Case:
-    """Plant what checks ask for and resolve the request; planted users are forgotten in addition to it.
+    """Plant what checks ask for and resolve the request; planted users are forgotten as well.
 
     Args:
         dataset: before planting.
-        request: of the operator.
-        config: of the backbone, for what its data must hold.
+        request: the operator's.
+        config: settings of the backbone, which determine what its data must hold.
         plant: check -> number, such as {"canary": 20}; 0 for none.
 
     Raises:
-        InputError: a check that plants nothing; or see `requests.resolve` and the check's own.
+        InputError: a named check plants nothing; or see `requests.resolve` and the check's own `plant`.
     """
     before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
     check_type(plant or {}, Mapping, "plant", "such as {'canary': 20}")
@@ -48,7 +48,7 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
 
 
 def with_users(request: Request, dataset: Dataset, larger: Dataset, users: np.ndarray) -> Request:
-    """The request with planted users in addition; a share of users is drawn among those of the data set without them, other shares are
-    drawn on the data with them."""
+    """The request with the planted users added; a share of users is drawn from the data set without them, other shares from the data
+    with them."""
     drawn = np.flatnonzero(resolve(request, dataset).users) if request.describe() != "nothing" else np.zeros(0, int)
     return dataclasses.replace(request, users=[*dataset.named("user", drawn), *larger.named("user", users)])

@@ -1,7 +1,7 @@
 """Checks by name: one file each, one line here.
 
-`register` adds one from outside the package; from then on comparisons and audits measure it, judge it and keep its figures, also for
-comparisons that were made before it was there.
+`register` adds one from outside the package; from then on comparisons and audits measure it, judge it and keep its figures, even for
+comparisons made before it was registered.
 """
 
 from recunlearn_jax.audit import (
@@ -54,10 +54,10 @@ CHECKS: dict[str, Check] = {
 
 
 def register(name: str, check: Check) -> None:
-    """Add a check under a name that is free.
+    """Add a check under an unused name.
 
     Raises:
-        InputError: see `settings.check_name`; or a figure's name is taken or odd.
+        InputError: see `settings.check_name`; or a figure's name is taken or contains a /.
     """
     check_name(name, "check", CHECKS)
     odd = [figure.name for figure in check.figures if "/" in figure.name]

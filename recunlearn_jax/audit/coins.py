@@ -1,14 +1,14 @@
 """Check 7, coins: a lower bound on epsilon from one run, and no guarantee of anything.
 
-The second item of each canary was drawn at random from items like it, so which of these it was is a throw of dice. An attacker who sees
-the model looks at it and at other items that could have been drawn, M in all, and guesses the one nearest to the first item. Were the
-answers to any two requests within e^(2 epsilon) of each other, as they are where each is within e^epsilon of what retraining gives, each
-guess would be right with probability e^(2 epsilon) / (M - 1 + e^(2 epsilon)) at most, whatever the others. So with v of r guesses right
+The second item of each canary was drawn at random from items like it, so which of them it is was left to chance. An attacker who sees
+the model looks at it and at other items that could have been drawn, M in all, and guesses the one nearest to the first item. If the
+answers to any two requests are within e^(2 epsilon) of each other, as they are if each is within e^epsilon of what retraining gives, then
+each guess is right with probability at most e^(2 epsilon) / (M - 1 + e^(2 epsilon)), whatever the others. So with v of r guesses right
 
     epsilon >= log((M - 1) p / (1 - p)) / 2,   p the one-sided Clopper-Pearson bound of v / r at 95 %
 
-with delta 0. Auditing in one run: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). That any of the M could have been drawn holds but
-for the order in which canaries are planted; who knows it gains little by it (9.5 % right in place of 10 % on generated data).
+with delta 0. Auditing in one run: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). Any of the M could have been drawn, except
+that canaries are planted in a certain order; an attacker who knows it gains little (9.5 % right instead of 10 % on generated data).
 """
 
 import jax
@@ -20,20 +20,20 @@ from recunlearn_jax.audit.canary import RARE, Canaries
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.verdict import Figure
 
-AMONG = 10  # M, where there are so many items that could have been drawn
+AMONG = 10  # M, if that many items could have been drawn
 LEVEL = 0.95
 
 
 def candidates(
     dataset: Dataset, canaries: Canaries, spared: np.ndarray, *, among: int = AMONG, seed: int = 0
 ) -> np.ndarray:
-    """First item, second item, and items that could have been in its place, int32 [n, 1 + M]; each stands in one row at most.
+    """First item, second item, and items that could have been in its place, int32 [n, 1 + M]; no item is in two rows.
 
     Args:
         dataset: with the planted users.
         canaries: rare ones, as `canary.plant` plants them.
-        spared: bool [|I|], items that are no candidates; canaries with one of them are left out.
-        among: M; fewer where there are not so many.
+        spared: bool [|I|], items that cannot be candidates; canaries with one of them are left out.
+        among: M; fewer if there are not enough items.
         seed: of the draw.
     """
     before = dataset.train[dataset.train[:, 0] < canaries.users.min()]
@@ -53,22 +53,22 @@ def candidates(
 
 
 def right_guesses(embedding: jax.Array, rows: np.ndarray, num_users: int) -> int:
-    """How many second items are nearest to the first among those that could have been drawn, by cosine of output rows.
+    """How many second items are nearer to the first than all others that could have been drawn, by cosine of output rows.
 
     Args:
         embedding: Z, float [|U| + |I|, d].
-        rows: of `candidates`.
+        rows: from `candidates`.
         num_users: |U|.
     """
     items = embedding[num_users + jnp.asarray(rows)]
     unit = items / jnp.maximum(jnp.linalg.norm(items, axis=-1, keepdims=True), 1e-12)
     cosine = jnp.einsum("nd,nmd->nm", unit[:, 0], unit[:, 1:])
-    # Where all are alike, none is nearest.
+    # If all are equally near, none is nearest.
     return int(jnp.sum(cosine[:, 0] > jnp.max(cosine[:, 1:], axis=1)))
 
 
 def epsilon_at_least(right: int, guesses: int, among: int) -> float:
-    """The bound; 0 where the guesses are no better than chance.
+    """The lower bound on epsilon; 0 if the guesses are no better than chance.
 
     Examples:
         >>> epsilon_at_least(2, 20, 10), round(epsilon_at_least(20, 20, 10), 2)
@@ -83,12 +83,12 @@ def epsilon_at_least(right: int, guesses: int, among: int) -> float:
 
 
 def prepare(case: Case) -> Measure:
-    """Guesses on the canaries."""
+    """Share of right guesses on the canaries, and the bound."""
     canaries: Canaries | None = case.planted.get("canary")
     rows = np.zeros((0, 3), np.int32)
     if canaries is not None:
         taken = case.forget_set.items.copy()
-        for dose in case.planted.get("dose", []):  # planted upon by other checks, they could not be drawn
+        for dose in case.planted.get("dose", []):  # other checks planted on these items, so they could not be drawn
             taken[dose.canaries.pairs] = True
         if "shilling" in case.planted:
             taken[case.planted["shilling"].targets] = True

@@ -1,7 +1,7 @@
 """Check 9, lost co-occurrences. Does the model still hold the similarities that only forgotten users taught it?
 
-Items that occurred together in a history, and do so nowhere in the retained data, have lost what made them similar. Their similarities
-should follow the original's no more than Gold's do.
+Items that occurred together in a history, but nowhere in the retained data, have lost what made them similar. Their similarities should
+follow the original's no more closely than Gold's do.
 """
 
 import jax
@@ -20,7 +20,7 @@ def lost_cooccurrences(original: Dataset, retain: Dataset, forgotten: np.ndarray
     Args:
         original, retain: the data before and after the request.
         forgotten: int [n, 2], D_f.
-        most: beyond so many, a sample is drawn (always the same).
+        most: if there are more, a sample is drawn (always the same).
     """
     users = np.unique(forgotten[:, 0])
     before = original.train_matrix[users]

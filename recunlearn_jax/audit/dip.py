@@ -1,9 +1,9 @@
 """Check 12, neighbour dip: do the neighbours of a deleted pair betray it?
 
-A method that pushes forgotten pairs down may push down what stands around them, too. Someone who sees the answer alone then finds deleted
-pairs by the scores of their neighbours: the user's other items, and the item's other users. Compared are forgotten pairs whose ends both
-stay with held-out pairs of the same users, which nobody deleted. An area above Gold's says that the surroundings of deleted pairs stand
-out by low scores; below Gold's, by high ones.
+A method that pushes forgotten pairs down may also push down the pairs around them. Someone who sees only the answer then finds deleted
+pairs by the scores of their neighbours: the user's other items, and the item's other users. The check compares forgotten pairs whose user
+and item both stay with held-out pairs of the same users, which nobody deleted. An area above Gold's means that the surroundings of
+deleted pairs stand out by low scores; an area below Gold's, by high ones.
 
 Source: cf. arXiv 2506.00808, where the attack is trained on such features.
 """
@@ -17,11 +17,11 @@ from recunlearn_jax.verdict import Figure
 
 
 def neighbour_scores(rows: np.ndarray, pairs: np.ndarray, train: np.ndarray, num_users: int) -> np.ndarray:
-    """Mean score of the pairs around each pair, float [n]: half the user's with its other items, half the item's with its other users.
+    """Mean score around each pair, float [n]: half the user's mean over its other items, half the item's mean over its other users.
 
     Args:
         rows: Z, float [|U| + |I|, d].
-        pairs: int [n, 2], whose ends each have another pair.
+        pairs: int [n, 2]; the user and the item of each have another pair.
         train: int [m, 2], pairs of the data.
         num_users: |U|.
     """

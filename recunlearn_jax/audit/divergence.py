@@ -39,7 +39,7 @@ def kl_divergence(embedding: jax.Array, other: jax.Array, users: jax.Array, item
 
 
 def prepare(case: Case) -> Measure:
-    """BPR and KL divergence to each Gold, as figure/gold, and their mean over the Golds; for a Gold over the others."""
+    """BPR and KL divergence to each Gold, as figure/gold, and their mean over the Golds; for a Gold, over the other Golds."""
     shift, rng = np.array([0, case.dataset.num_users]), np.random.default_rng(9)
     pairs = {"forget": forget_pairs(case.dataset, case.forget_set), "retain": case.retain.train}
     nodes = {side: jnp.asarray(p + shift) for side, p in pairs.items() if len(p)}

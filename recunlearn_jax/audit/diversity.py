@@ -11,7 +11,7 @@ from recunlearn_jax.verdict import Figure
 
 
 def diversity(lists: np.ndarray, retain: Dataset) -> dict[str, float]:
-    """Figures of which more is more variety.
+    """Figures of the variety of lists; a higher value means more variety.
 
     coverage: share of the items of the train set that are in some list.
     evenness: 1 - Gini coefficient of how often each of them is shown.

@@ -1,7 +1,7 @@
 """Check 7, doses: how few users leave a trace that the answer keeps?
 
-Canaries as in `canary`, in small groups and large, on items that few users know and on items that many know. A trace of two users is
-fainter than one of eight, and a method that erases the second may keep the first.
+Canaries as in `canary`, in small and large groups, on items that few users know and on items that many know. The trace of two users is
+fainter than that of eight, and a method that erases the latter may keep the former.
 """
 
 from typing import NamedTuple
@@ -13,12 +13,12 @@ from recunlearn_jax.audit.canary import RARE, Canaries, canary_ranks, plant
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.verdict import Figure
 
-GROUPS = (2, 4, 8)  # users a pair
-KINDS = {"rare": RARE, "popular": (21, 200)}  # interactions of an item
+GROUPS = (2, 4, 8)  # users per pair
+KINDS = {"rare": RARE, "popular": (21, 200)}  # least and most interactions of an item
 
 
 class Dose(NamedTuple):
-    """What was planted in one size and kind."""
+    """What was planted for one group size and kind of item."""
 
     group: int
     kind: str

@@ -5,9 +5,9 @@ own change x = answer - original splits into a part along e and the rest:
 
     progress = <x, e> / <e, e>        collateral = |x - progress e| / |e|
 
-1 and 0 is perfect. Surgery is cheap and timid; a method can change much and still miss e. Every coupled Gold of the case gives one pair of
-figures: the method answers each original anew, and the figures are means over them with standard errors. What compares scores with Gold's
-stands here too, since between Golds of different seeds it drowns in the seed.
+Progress 1 and collateral 0 is perfect. Surgery is cheap and timid; a method can change much and still miss e. Every coupled Gold of the
+case gives one pair of figures: the method answers each original anew, and the figures are means over the coupled Golds, with standard
+errors. Scores are compared with Gold's here too, since between Golds of different seeds the effect of the seed drowns such a comparison.
 """
 
 import functools
@@ -30,14 +30,14 @@ MOST = 20_000  # probes of each kind
 
 
 class Probes(NamedTuple):
-    """Pairs of nodes, int [n, 2], whose ends all have a pair left: removed rows are noise in every model."""
+    """Pairs of nodes, int [n, 2]. Each node still has a pair in the retained data, since removed rows are noise in every model."""
 
     similarities: np.ndarray  # two affected users or two affected items, compared by their cosine
     scores: Mapping[str, np.ndarray]  # name -> a user and an item, compared by their score
 
 
 def probes(case: Case) -> Probes:
-    """Pairs drawn once a case. Affected is who has a forgotten pair, or loses a feature row, and still has a pair.
+    """Probes, drawn once per case. A user or item is affected if it has a forgotten pair or loses a feature row, and still has a pair.
 
     Args:
         case: with its forget set.
@@ -97,7 +97,7 @@ def split(change: np.ndarray, effect: np.ndarray) -> tuple[float, float]:
 
 
 def decomposed(changes: Mapping[str, np.ndarray], effects: Mapping[str, np.ndarray]) -> Row:
-    """Progress and collateral on every set of probes that has an effect.
+    """Progress and collateral on every set of probes on which the removal has an effect.
 
     Args:
         changes, effects: x and e by name of the probes, float [n].
@@ -110,12 +110,12 @@ def decomposed(changes: Mapping[str, np.ndarray], effects: Mapping[str, np.ndarr
 
 
 def changed(after: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The difference of what the probes read of two models."""
+    """The difference between what the probes read from two models."""
     return {probe: after[probe] - before[probe] for probe in before}
 
 
 def values(model: Recommender, found: Probes) -> dict[str, np.ndarray]:
-    """What the probes read of a model: cosines and scores, name -> float64 [n]."""
+    """What the probes read from a model: cosines and scores, name -> float64 [n]."""
     rows = np.asarray(model.rows, np.float64)
     unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
@@ -142,7 +142,7 @@ def prepare(case: Case) -> Measure:
 
     @functools.cache
     def of_replay(name: str):
-        """What a coupled Gold and its original show, once."""
+        """What a coupled Gold and its original show, computed once."""
         original, gold = case.replays[name]
         lists = top_lists(gold.rows, case.retain, users, K)
         scores = {side: pair_scores(gold.rows, nodes) for side, nodes in sides.items()}
@@ -177,8 +177,8 @@ def prepare(case: Case) -> Measure:
 def mean_over_replays(case: Case, subject: Subject, compared: Callable[[str, Recommender], Row]) -> Row:
     """Means of figures over the coupled Golds, and their standard errors under "figure, s.e." where there are two or more.
 
-    A coupled Gold is no subject of it but the yardstick; a model that is not answered anew for a few seconds (retrained, or with work
-    before the request) is compared with the first one alone.
+    A coupled Gold gets no figures, since it is the yardstick; a model that cannot be made anew within seconds (retrained, or with work
+    before the request) is compared with the first coupled Gold alone.
 
     Args:
         case: with coupled Golds.
@@ -203,7 +203,7 @@ def mean_over_replays(case: Case, subject: Subject, compared: Callable[[str, Rec
 
 
 def _of_seed(case: Case, subject: Subject, original: Recommender) -> Recommender | None:
-    """What the subject would be, had it started from this original; None where that is no question of seconds."""
+    """The subject as it would be if it had started from this original; None if making it takes more than seconds."""
     if subject.name == "original":
         return original
     if subject.attempt is None:

@@ -1,4 +1,4 @@
-"""All checks on all models of a case, and the judgement by where a further Gold would fall. Comparisons and audits both come here."""
+"""Run all checks on all models of a case, and judge them by where a further Gold would fall. Comparisons and audits both use this."""
 
 import functools
 import math
@@ -15,11 +15,11 @@ from recunlearn_jax.verdict import Measured, judgement
 
 Figures = dict[str, Row]  # model -> figures; more than one model where a check needs the method
 Keep = Callable[[str, str, Check, Callable[[], Figures]], Figures]
-"""(model, name of the check, check, make) -> its figures, kept from earlier or made."""
+"""(model, name of the check, check, make) -> the model's figures, either stored earlier or made now."""
 
 
 def at_once(model: str, name: str, check: Check, make: Callable[[], Figures]) -> Figures:
-    """Keeps nothing."""
+    """A `Keep` that stores nothing."""
     del model, name, check
     return make()
 
@@ -42,7 +42,7 @@ def examine(
         case: with its original and Golds.
         subjects: models to judge.
         checks: names in `CHECKS`.
-        keep: for figures that were measured before.
+        keep: returns stored figures where they were measured before.
         tell: receives a line for each check that takes long.
 
     Returns:
@@ -67,7 +67,7 @@ def examine(
         if check.needs != "method":
             for subject in [*judged, *golds]:
                 if check.needs in {"params", "replays"} and not _alike(subject, case):
-                    continue  # an ensemble or EASE, which has no tables, rows and scores to lay beside the original's
+                    continue  # an ensemble or EASE, which has no tables, rows and scores to compare with the original's
                 make = functools.partial(_measured, prepared, subject)
                 own[subject.name] |= keep(subject.name, name, check, make)[subject.name]
             continue
@@ -120,10 +120,10 @@ def _measured_with_golds(prepared: Callable[[], Any], subject: Subject, golds: S
 
 
 def _finite(row: Row) -> Row:
-    """A figure that is no number, of a case that has nothing for it, is left out."""
+    """The row without figures that are not finite, which come from cases with no data for them."""
     return {name: value for name, value in row.items() if math.isfinite(value)}
 
 
 def _once(check: Check, case: Case) -> Callable[[], Any]:
-    """What a check prepares of a case, made when it is first wanted: kept figures want nothing."""
+    """What a check prepares from a case, made on first use: stored figures do not need it."""
     return functools.cache(lambda: check.prepare(case))

@@ -11,7 +11,7 @@ ITEM_KS = (500, 1000, 1500)  # of the paper, for requests that name items
 
 
 def prepare(case: Case) -> Measure:
-    """Ranking metrics of the forgotten pairs, at larger K too where items are forgotten, and their mean margin."""
+    """Ranking metrics of the forgotten pairs, also at larger K where items are forgotten, and their mean margin."""
     forgotten = forget_pairs(case.dataset, case.forget_set)
     task = forget_task(case.retain, forgotten)
     ks = (20, *ITEM_KS) if case.forget_set.items.any() else (20,)

@@ -1,6 +1,6 @@
 """Check 9, groups. Who pays for forgetting?
 
-Quality among users near the forget set, active and inactive ones, well-known and little-known items.
+Quality for users near the forget set, for active and inactive users, and for well-known and little-known items.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from recunlearn_jax.evaluate import RankingTask, ranking_metrics, task_on
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure
 
-HEAD = 0.2  # the best-known items, together with this share of all train pairs or more
+HEAD = 0.2  # the best-known items, which together hold this share of all train pairs or more
 
 
 def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask]:
     """The test task of each group that has a pair to find.
 
-    near / far: users who lost a pair or share an item with one (two hops in the user-item graph), and the others.
-    active / inactive: users with more train pairs than two thirds of them, and with no more than one third.
+    near / far: users who lost a pair or have the item of a lost pair (two hops in the user-item graph), and the others.
+    active / inactive: users whose number of train pairs is above the upper tercile, and users at or below the lower tercile.
     head / tail: test pairs of the best-known items, which hold a fifth of all train pairs, and of the others.
 
     Args:
@@ -30,7 +30,7 @@ def group_tasks(retain: Dataset, forgotten: np.ndarray) -> dict[str, RankingTask
         return {}
     touched = np.unique(forgotten[:, 1])
     near = np.isin(pairs[:, 0], retain.train[np.isin(retain.train[:, 1], touched), 0])
-    near |= np.isin(pairs[:, 0], forgotten[:, 0])  # who lost a pair and stays
+    near |= np.isin(pairs[:, 0], forgotten[:, 0])  # users who lost a pair and stay
     activity = np.bincount(retain.train[:, 0], minlength=retain.num_users)
     low, high = np.quantile(activity[np.unique(pairs[:, 0])], [1 / 3, 2 / 3])
     popularity = np.bincount(retain.train[:, 1], minlength=retain.num_items)

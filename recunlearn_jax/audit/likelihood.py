@@ -1,4 +1,4 @@
-"""Check 5, U-LiRA: is a forgotten pair still told apart by someone who knows how models that learnt and forgot it score it?
+"""Check 5, U-LiRA: can someone who knows how models that learnt and forgot a pair score it still tell that it was forgotten?
 
 Shadow models are trained on the retained data and half of the candidates, and then forget that half by the method under examination.
 For each candidate they give two distributions of its score: learnt and forgotten (in), never seen (out). The attacker compares the
@@ -64,7 +64,7 @@ def candidates(case: Case, shadows: int, seed: int = 0) -> Candidates:
 
 
 def shadow_data(case: Case, chosen: Candidates) -> list[Dataset]:
-    """The data set of each shadow: what is retained and its candidates; candidates leave test."""
+    """The data set of each shadow: the retained data and its candidates; candidates are taken out of test."""
     own = {tuple(pair) for pair in chosen.pairs.tolist()}
     test = np.array([pair for pair in case.dataset.test.tolist() if tuple(pair) not in own], np.int32).reshape(-1, 2)
 
@@ -90,9 +90,9 @@ def train_epochs(
 
     Args:
         states: stacked along the first axis, donated.
-        data: stacked; arrays of all shadows have one size.
+        data: stacked; the arrays of all shadows have the same size.
         keys: [shadows].
-        together: shadows that are trained side by side (vmap); the others wait. 1 on a CPU, whose cores one shadow fills.
+        together: number of shadows trained side by side (vmap) while the others wait; 1 on a CPU, since one shadow fills its cores.
     """
 
     def one(shadow):
@@ -112,15 +112,15 @@ def train_shadows(
     run: Path | None = None,
     on_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> list[Recommender]:
-    """Train all shadows for a fixed number of epochs, the original's best one.
+    """Train all shadows for a fixed number of epochs, that of the original's best epoch.
 
     Args:
-        datasets: with item graphs, of one id space.
+        datasets: with item graphs, all in one id space.
         config: settings of training.
         epochs: of each.
-        seed: of all shadows; their number is folded in.
+        seed: of all shadows; each shadow's index is folded in.
         together: see `train_epochs`; more than 1 needs the layout "segment".
-        run: folder for checkpoints; the same call goes on where it was cut off.
+        run: folder for checkpoints; the same call resumes where it was interrupted.
         on_epoch: called after each epoch.
     """
     check_precision(config.train.precision)
@@ -129,7 +129,7 @@ def train_shadows(
     setups = [
         first,
         *(set_up(dataset, config, sizes, first) for dataset in datasets[1:]),
-    ]  # features stand on the device once
+    ]  # features are on the device only once
     if setups[0].backbone.solve is not None:
         return [train(setup, seed) for setup in setups]
     data, backbone = [setup.data for setup in setups], setups[0].backbone
@@ -167,12 +167,12 @@ def train_shadows(
 
 
 def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Log likelihood ratio of each candidate, float [n]; higher speaks for learnt and forgotten.
+    """Log likelihood ratio of each candidate, float [n]; higher values suggest that it was learnt and forgotten.
 
     Args:
         scores: float [n], of the model under examination.
         shadow_scores: float [shadows, n], of the shadows after forgetting.
-        inside: bool [shadows, n], trained on the candidate before.
+        inside: bool [shadows, n], whether the shadow was trained on the candidate before forgetting.
     """
 
     def log_density(rows):
@@ -185,7 +185,7 @@ def likelihood_ratios(scores: np.ndarray, shadow_scores: np.ndarray, inside: np.
 
 
 def attacked(scores: np.ndarray, shadow_scores: np.ndarray, chosen: Candidates) -> dict[str, float]:
-    """The two figures of the attack on one model: area under the curve, and true positives at 1 % false ones."""
+    """The two figures of the attack on one model: area under the curve, and true positive rate at 1 % false positives."""
     ratios = likelihood_ratios(scores, shadow_scores, chosen.inside)
     members, others = ratios[chosen.member], ratios[~chosen.member]
     return {
@@ -199,7 +199,7 @@ class Shadows(NamedTuple):
 
     models: Sequence[Recommender]
     chosen: Candidates
-    quality: dict[str, float]  # valid Recall@20: mean and least of the shadows
+    quality: dict[str, float]  # valid Recall@20: mean and lowest of the shadows
 
 
 def make_shadows(
@@ -219,7 +219,7 @@ def make_shadows(
         case: whose request has forgotten pairs.
         config: settings of training.
         count: even, at least 4.
-        epochs: of training each, the original's best one.
+        epochs: number of training epochs of each, that of the original's best epoch.
         seed: of candidates and training.
         together: shadows side by side, see `train_epochs`.
         run: folder for checkpoints.
@@ -235,10 +235,10 @@ def make_shadows(
 
 
 def prepare(case: Case):
-    """The attack on a method's answer, and the same attack on each Gold; on the original, whose shadows forget nothing, too."""
+    """The attack on a method's answer and the same attack on each Gold; also on the original, whose shadows forget nothing."""
 
     @functools.cache
-    def shadows() -> Shadows:  # where every attack is kept, none is trained
+    def shadows() -> Shadows:  # if every attack is stored already, no shadow is trained
         original = case.original
         assert original is not None
         run = None if case.work is None else case.work / f"shadows-{case.shadows}"

@@ -12,7 +12,7 @@ def top_lists(embedding: jax.Array, dataset: Dataset, users: np.ndarray, k: int 
 
     Args:
         embedding: Z, float [|U| + |I|, d].
-        dataset: the (retained) data; what a user already has, in whichever split, and removed items are not shown.
+        dataset: the (retained) data; removed items, and items that the user already has in any split, are not shown.
         users: int [n], each with a train pair.
         k: list length.
         block: users at a time.

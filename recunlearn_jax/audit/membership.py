@@ -13,10 +13,10 @@ from recunlearn_jax.verdict import Figure
 
 
 def area_under_curve(members: np.ndarray, others: np.ndarray) -> float:
-    """Probability that a member scores above another one, ties counted half: the area under the ROC curve.
+    """Probability that a member scores above a non-member, ties counted half: the area under the ROC curve.
 
     Args:
-        members, others: float [n], [m], scores; higher speaks for membership.
+        members, others: float [n], [m], scores; higher suggests membership.
 
     Examples:
         >>> area_under_curve(np.array([3.0, 1.0]), np.array([2.0, 0.0]))
@@ -32,7 +32,7 @@ def true_positives_at(members: np.ndarray, others: np.ndarray, false_positives: 
     """Share of members above the threshold that at most `false_positives` of the others exceed.
 
     Args:
-        members, others: float [n], [m], scores; higher speaks for membership.
+        members, others: float [n], [m], scores; higher suggests membership.
         false_positives: in (0, 1).
 
     Source: Carlini et al. 2022 (arXiv 2112.03570), who ask for this figure beside the area.
@@ -47,7 +47,7 @@ def true_positives_at(members: np.ndarray, others: np.ndarray, false_positives: 
 
 
 def held_out_pairs(case: Case) -> np.ndarray:
-    """Valid and test pairs of users with a forgotten pair, int32 [n, 2]; no model of the case was trained on one."""
+    """Valid and test pairs of users with a forgotten pair, int32 [n, 2]; no model of the case was trained on any of them."""
     users = np.unique(forget_pairs(case.dataset, case.forget_set)[:, 0])
     pairs = np.concatenate([case.dataset.valid, case.dataset.test])
     return pairs[np.isin(pairs[:, 0], users)]

@@ -11,13 +11,13 @@ from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.verdict import Figure
 
-NEIGHBOURS = 10  # of the item graph, where the data has none
+NEIGHBOURS = 10  # in the item graph, if the data has none of its own
 
 
 def modality_overlap(
     embedding: jax.Array, original: Dataset, features: Mapping[str, np.ndarray], block: int = 1024
 ) -> float | None:
-    """Share of an item's neighbours in the forgotten modality's graph that are among as many nearest items by output cosine.
+    """Share of an item's neighbours in the forgotten modality's graph that are among the same number of nearest items by output cosine.
 
     Args:
         embedding: Z, float [|U| + |I|, d].
@@ -26,7 +26,7 @@ def modality_overlap(
         block: items at a time.
 
     Returns:
-        Mean over the concerned items and modalities, in [0, 1]; None where no concerned item has a neighbour.
+        Mean over the affected items and modalities, in [0, 1]; None if no affected item has a neighbour.
     """
     items = embedding[original.num_users :]
     unit = items / jnp.maximum(jnp.linalg.norm(items, axis=1, keepdims=True), 1e-12)
@@ -47,7 +47,7 @@ def modality_overlap(
 
 
 def prepare(case: Case) -> Measure:
-    """`modality_overlap` on what the request forgets of modalities."""
+    """`modality_overlap` on the feature rows that the request forgets."""
     original = with_item_graphs(case.dataset, NEIGHBOURS) if case.forget_set.features else case.dataset
 
     def measure(subject: Subject) -> Row:

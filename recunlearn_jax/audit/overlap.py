@@ -10,7 +10,7 @@ K = 20
 
 
 def overlap(lists: np.ndarray, others: np.ndarray) -> float:
-    """Mean share of a list that is in the other list of the same user.
+    """Mean share of a list that is also in the other list of the same user.
 
     Args:
         lists, others: int [n, k]; -1 is no item.
@@ -20,7 +20,7 @@ def overlap(lists: np.ndarray, others: np.ndarray) -> float:
 
 
 def prepare(case: Case) -> Measure:
-    """Overlap of retained users' lists with each Gold's, as overlap/gold, and the mean over the Golds; for a Gold over the others."""
+    """Overlap of retained users' lists with each Gold's, as overlap/gold, and the mean over the Golds; for a Gold, over the other Golds."""
     users = np.unique(case.retain.train[:, 0])
     lists = {name: top_lists(gold.rows, case.retain, users, K) for name, gold in case.golds.items()}
 

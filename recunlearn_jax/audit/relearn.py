@@ -1,7 +1,7 @@
-"""Check 6, relearn time: how many steps on the forgotten pairs bring the original's loss on them back.
+"""Check 6, relearn time: how many steps on the forgotten pairs bring the loss on them back to the original's.
 
-What was only hidden comes back at once; what was never learnt has to be learnt. The pairs are given back with their edges: whoever holds
-the data can do that.
+What was only hidden comes back at once; what was never learnt has to be learnt. The pairs are given back with their edges: anyone who
+holds the data can do that.
 """
 
 import functools
@@ -72,12 +72,12 @@ def relearn_steps(
     """Steps of Adam until the loss on the forgotten pairs is at most the target.
 
     Args:
-        params: of the model under examination; the original's optimizer state is not part of it.
+        params: of the model under examination; the original's optimizer state is not used.
         taught: from `lesson`.
         target: float scalar, the original's `forget_loss`.
         backbone: whose parameters these are.
         learning_rate: of Adam.
-        most_steps: where it ends all the same.
+        most_steps: limit after which it ends in any case.
 
     Returns:
         int32 scalar, 0 for a model that has not forgotten.

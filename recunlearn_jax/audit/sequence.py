@@ -1,6 +1,6 @@
 """Check 10, sequence: a request answered in parts, one after the other, as requests come in.
 
-Does the answer drift away from one Gold for all of them?
+Does the answer drift away from one Gold for all parts together?
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ FIGURES = (
 
 
 def in_parts(forget_set: ForgetSet, dataset: Dataset, parts: int) -> list[Request]:
-    """Requests that together ask for what one asks for; parts without anything to forget are left out.
+    """Split a request into requests that together ask for the same; parts with nothing to forget are left out.
 
     Args:
         forget_set: resolved on the data set.
@@ -38,7 +38,7 @@ def in_parts(forget_set: ForgetSet, dataset: Dataset, parts: int) -> list[Reques
     rows = {m: np.flatnonzero(chosen) for m, chosen in forget_set.features.items()}
 
     def part(i: int) -> Request:
-        """Pairs are sorted by user; dealt out in turn, every part has some of everyone."""
+        """Pairs are sorted by user, so dealing them out in turn gives every part some pairs of each user."""
         features = {m: np.isin(np.arange(dataset.num_items), ids[i::parts]) for m, ids in rows.items()}
         return named(dataset, users[i::parts], items[i::parts], single[i::parts], features)
 

@@ -34,9 +34,9 @@ def plant_shills(
     Args:
         dataset: to plant in.
         count: n, number of targets.
-        group: users a target.
-        fillers: further items a user, drawn by popularity.
-        spared: items that are not to become targets.
+        group: users per target.
+        fillers: further items per user, drawn by popularity.
+        spared: items that must not become targets.
         seed: of all draws.
 
     Returns:
@@ -66,7 +66,7 @@ def plant_shills(
 
 
 def target_exposure(embedding: jax.Array, shills: Shills, retain: Dataset, k: int = 20) -> float:
-    """Share of (retained user, target) pairs, the user without the target, where the target is among the first k.
+    """Over all pairs of a target and a retained user who does not have it, the share where the target is among the first k.
 
     Args:
         embedding: Z, float [|U| + |I|, d].
@@ -81,7 +81,7 @@ def target_exposure(embedding: jax.Array, shills: Shills, retain: Dataset, k: in
 
 
 def plant_for_check(dataset: Dataset, count: int, taken: np.ndarray, seed: int) -> tuple[Dataset, Planted]:
-    """`plant_shills`, as a check has it."""
+    """`plant_shills` in the form of `Check.plant`."""
     dataset, shills = plant_shills(dataset, count, spared=taken, seed=seed)
     return dataset, Planted(shills.users, shills.targets, shills)
 

@@ -1,10 +1,10 @@
-"""Check 13, update detection: what does someone learn who sees the model before and after?
+"""Check 13, update detection: what can be learnt by someone who sees the model before and after?
 
-Whoever kept the original can look at what changed. Retraining changes what the removal asks for, so the coupled Gold has an area of its
-own, and that is the yardstick: an answer that tells more points at what was deleted more clearly than retraining would.
+Anyone who kept the original can look at what changed. Retraining also makes the changes that the removal calls for, so the coupled Gold has
+an area of its own, which is the yardstick: an answer that tells more than this shows what was deleted more clearly than retraining would.
 
-Pairs: forgotten pairs whose ends both stay against retained pairs of the same users, by the fall of their scores. Items: those that lost
-a pair against the others, by the turn of their rows.
+Pairs: forgotten pairs whose user and item both stay, against retained pairs of the same users, by how far their scores fall. Items:
+those that lost a pair, against the others, by how far their rows turn.
 """
 
 import numpy as np

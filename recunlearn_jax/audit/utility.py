@@ -8,7 +8,7 @@ KS = (20, 500, 1000, 1500)
 
 
 def prepare(case: Case) -> Measure:
-    """Recall, precision, NDCG, MAP and hit rate on valid and test, by the protocol of MMRec: train items are no candidates."""
+    """Recall, precision, NDCG, MAP and hit rate on valid and test, by the protocol of MMRec: train items are not candidates."""
     tasks = {split: held_out_task(case.retain, split) for split in ("valid", "test")}
 
     def measure(subject: Subject) -> Row:

@@ -1,1 +1,1 @@
-"""The commands of the command line, a dataclass each; its fields are its options."""
+"""The commands of the command line: one dataclass each, whose fields are its options."""

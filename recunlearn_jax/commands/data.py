@@ -8,7 +8,7 @@ import tyro
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Check a data folder, or write the toy data set into a new one; `recunlearn data prepare --help` makes one of your own files."""
+    """Check a data folder, or write the toy data set into a new one; for your own files see `recunlearn data prepare --help`."""
 
     folder: tyro.conf.Positional[Path]
     """An MMRec folder to check; with --toy, a new folder to write."""
@@ -18,7 +18,7 @@ class Data:
     items: int = 800
     pairs_per_user: int = 14
     clusters: int | None = None
-    """8 where not named, fewer where there are not items enough."""
+    """8 by default, fewer if there are not enough items."""
     modalities: tuple[str, ...] = ("image", "text")
     feature_size: int = 32
     seed: int = 0

@@ -16,7 +16,7 @@ AUDIT = "audit.json"
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Train, forget with each method, retrain Gold, and show a table. Cut off at any time, the same command goes on."""
+    """Train, forget with each method, retrain Gold, and show a table. The same command resumes a run interrupted at any time."""
 
     data: Path
     """MMRec folder."""
@@ -27,7 +27,7 @@ class Compare:
     methods: tuple[str, ...] = ("delta", "surgery", "finetune", "mmrecun")
     golds: str = "coupled:1,independent:3"
     """Retrained models to compare with: independent ones have seeds of their own, coupled ones replay the training of the original (and of
-    originals of further seeds); a plain number is that of independent ones."""
+    originals of further seeds); a plain number counts independent ones."""
     canaries: int = 0
     """Plant this many item pairs, each known to eight users who are forgotten too, and report what is left of them."""
     shills: int = 0
@@ -39,11 +39,11 @@ class Compare:
     shadows: int = 0
     """With --audit: train this many shadow models and attack with them (U-LiRA); an even number of at least 4."""
     seed: int = 0
-    """Of the original and of the methods; Gold seeds follow from it."""
+    """Seed of the original and of the methods; Gold seeds follow from it."""
     request_seed: int = 0
-    """Of the draw of shares such as 5%."""
+    """Seed for drawing shares such as 5%."""
     devices: int | None = None
-    """Spread tables and batches over this many devices; one where it is not named."""
+    """Spread tables and batches over this many devices; one by default."""
     options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=Settings)
 
     def run(self) -> None:
@@ -93,8 +93,8 @@ def _planted(words: Compare) -> dict[str, int]:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Judge an unlearned model by retrained ones: all checks, a verdict each, kept in its folder. Exit code 1 where a figure lies outside
-    Gold's band."""
+    """Judge an unlearned model against retrained ones: all checks, each with a verdict, stored in its folder. Exit code 1 if a figure lies
+    outside Gold's band."""
 
     model: tyro.conf.Positional[Path]
     """Folder of the unlearned model."""
@@ -103,11 +103,11 @@ class Audit:
     gold: tuple[Path, ...]
     """Folders of retrained models: `recunlearn unlearn ORIGINAL REQUEST --method gold --seed 1`, 2, 3, ..."""
     coupled: Path | None = None
-    """Folder of the coupled Gold, `recunlearn unlearn ORIGINAL REQUEST --method coupled`: what the removal changed is measured, too."""
+    """Folder of the coupled Gold, `recunlearn unlearn ORIGINAL REQUEST --method coupled`; with it, what the removal changed is measured."""
     out: Path | None = None
     """Folder for tables and pictures."""
     data: Path | None = None
-    """Where the original's data stands now, if it was moved."""
+    """Where the original's data is now, if it was moved."""
     sequence: bool = True
     """Answer the request once more in five parts (check 10)."""
 
@@ -118,7 +118,7 @@ class Audit:
         if self.out is not None and self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out}: is a file; a folder is expected")
         if self.out is not None and (self.out / AUDIT).exists():
-            results.read(self.out / AUDIT)  # of an earlier audit; what is not ours is not overwritten
+            results.read(self.out / AUDIT)  # must be an earlier audit; a file that is not ours is not overwritten
         with folders.working(self.model, manifest.FILE):
             entries = runs.ledger_of(self.model)
             found = audit_runs(
@@ -133,19 +133,19 @@ class Audit:
         if self.coupled is not None:
             console().print(report.effect_table(found))
         console().print(report.audit_table(found))
-        # A model that is not finite is judged by nothing, and is no model that has passed.
+        # A model that is not finite is not judged at all, but it has not passed either.
         return int(bool(facts["verdict"]["outside"]) or not facts["verdict"]["finite"])
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Of a release: one page of evidence for a data protection officer. Of a comparison or an audit: its tables and plots, from its
+    """Write one page of evidence on a release, for a data protection officer; or the tables and plots of a comparison or an audit, from its
     results alone."""
 
     folder: tyro.conf.Positional[Path]
     """A release; or a results.json or audit.json, or the folder that holds one."""
     out: Path | None = None
-    """Folder for what is written; beside the results where it is not named."""
+    """Folder for what is written; by default beside the results."""
 
     def run(self) -> None:
         if self.folder.is_dir() and (self.folder / manifest.FILE).exists():
@@ -192,7 +192,7 @@ class ShowLedger:
     model: tyro.conf.Positional[Path]
     """Folder of a model."""
     request: Path | None = None
-    """File of a kept request (--keep-request): the entry that answers it is named."""
+    """File of a request kept with --keep-request: prints which entry answers it."""
     json: bool = False
     """Print the entries as JSON lines."""
 

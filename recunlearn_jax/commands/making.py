@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a recommender. The same command resumes a run that was cut off, exactly."""
+    """Train a recommender. The same command resumes an interrupted run exactly."""
 
     data: Path
     """MMRec folder."""
@@ -25,7 +25,7 @@ class Train:
     """Folder of the run."""
     seed: int = 0
     devices: int | None = None
-    """Spread tables and batches over this many devices; one where it is not named."""
+    """Spread tables and batches over this many devices; one by default."""
     options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=Settings)
 
     def run(self) -> None:
@@ -84,20 +84,20 @@ class Import:
 
 @dataclasses.dataclass(frozen=True)
 class Grow:
-    """Go on training a model on data that has grown. Removed users, items and modalities stay removed."""
+    """Continue training a model on data that has grown. Removed users, items and modalities stay removed."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a model: an original or a release."""
     data: Path
-    """Data folder as it is now; what the model knows keeps its number, what is new gets the next ones."""
+    """Data folder as it is now; users and items that the model knows keep their numbers, new ones get the next."""
     out: Path
     """Folder of the new run, with a copy of the data; the same command resumes it."""
     seed: int = 0
-    """Of the rows of what is new, and of the training."""
+    """Seed of the new rows and of the training."""
     readmit: tuple[str, ...] = ()
     """Removed users and items that may come back, such as user:ann item:B01."""
     devices: int | None = None
-    """Spread tables and batches over this many devices; one where it is not named."""
+    """Spread tables and batches over this many devices; one by default."""
 
     def run(self) -> None:
         settings.check_seed(self.seed)
@@ -139,17 +139,17 @@ class Unlearn:
     """delta, mmrecun, surgery, finetune, ascent, rrl, scif, amnesiac, sisa, receraser, ease (for its own backbone), noisy, gold or coupled
     (retrain), or a registered one."""
     seed: int = 0
-    """Of the method."""
+    """Seed of the method."""
     request_seed: int = 0
-    """Of the draw of shares such as 5%."""
+    """Seed for drawing shares such as 5%."""
     keep_request: Path | None = None
     """New file for the request itself, with the key to its digest in the ledger. It is kept nowhere else; the release holds no id of it."""
     data: Path | None = None
-    """Where the model's data stands now, if it was moved."""
+    """Where the model's data is now, if it was moved."""
     set: tuple[str, ...] = ()
-    """Settings of the method, such as delta.follow=0.9; those of the model are the model's."""
+    """Settings of the method, such as delta.follow=0.9; the model keeps its own."""
     devices: int | None = None
-    """Spread tables and batches over this many devices; one where it is not named."""
+    """Spread tables and batches over this many devices; one by default."""
 
     def run(self) -> None:
         from recunlearn_jax.requests import parse
@@ -194,7 +194,7 @@ class Unlearn:
 
     @staticmethod
     def _salt(file: Path, request: "Request") -> str:
-        """Key of the request's digest: a new one, or that of the same request, kept by a call that was cut off before there was a model."""
+        """Key of the request's digest: a new one, or the one that an interrupted call kept for this request before there was a model."""
         from recunlearn_jax import ledger
         from recunlearn_jax.files import read_json
         from recunlearn_jax.requests import to_json

@@ -23,7 +23,7 @@ class Settings:
     preset: str = "faithful"
     """A named preset, see `recunlearn settings`."""
     backbone: str | None = None
-    """mgcn, lightgcn, vbpr, freedom, mf, ease or a registered one, at its own defaults; the preset's where it is not named."""
+    """mgcn, lightgcn, vbpr, freedom, mf, ease or a registered one, at its own defaults; if not given, the preset's."""
     settings: Path | None = None
     """A .json or .toml file of settings; replaces the preset."""
     set: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ def _is_method(name: str) -> bool:
 
 @contextlib.contextmanager
 def devices(count: int | None):
-    """A mesh over so many devices while a command runs; none where it is not asked for."""
+    """A mesh over this many devices while a command runs; none if no number is given."""
     if count is None:
         yield
         return
@@ -102,7 +102,7 @@ def metrics(outcome: dict[str, Any]) -> str:
 
 
 def console() -> "Console":
-    """As wide as the terminal, or wide enough for a table in a file."""
+    """A console as wide as the terminal, or wide enough for a table in a file."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 200)

@@ -12,7 +12,7 @@ from recunlearn_jax.preparation import Options, prepare
 
 @dataclasses.dataclass(frozen=True)
 class Prepare:
-    """Make a data folder of an interaction file and feature files; all later commands speak the ids of these files."""
+    """Make a data folder from an interaction file and feature files; all later commands use the ids of these files."""
 
     interactions: tyro.conf.Positional[Path]
     """CSV, TSV, Parquet, RecBole .inter, or raw Amazon reviews (2014 and 2023, .gz as they come)."""

@@ -13,18 +13,18 @@ from recunlearn_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Ranking metrics of a model on valid, test and, beside its original, on what was forgotten."""
+    """Ranking metrics of a model on valid and test and, given its original, on what was forgotten."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a model."""
     original: Path | None = None
-    """Folder of the model it was unlearned from: the pairs in its train set and no longer in this one form the forget set."""
+    """Folder of the model it was unlearned from: the pairs of its train set that are no longer in this model's form the forget set."""
     k: tuple[int, ...] = (10, 20)
     """List lengths."""
     json: bool = False
     """Print JSON instead of a table."""
     data: Path | None = None
-    """Where the model's data stands now, if it was moved."""
+    """Where the model's data is now, if it was moved."""
 
     def run(self) -> None:
         import numpy as np
@@ -57,7 +57,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Recommend:
-    """The best items for some users; nothing they already have in train, valid or test, nothing that was removed."""
+    """The best items for some users, leaving out what they already have in train, valid or test and what was removed."""
 
     model: tyro.conf.Positional[Path]
     """Folder of a model."""
@@ -66,7 +66,7 @@ class Recommend:
     k: int = 20
     """Length of the lists."""
     data: Path | None = None
-    """Where the model's data stands now, if it was moved."""
+    """Where the model's data is now, if it was moved."""
 
     def run(self) -> None:
         from recunlearn_jax import runs
@@ -82,11 +82,11 @@ class Recommend:
 
 @dataclasses.dataclass(frozen=True)
 class ShowSettings:
-    """Print the settings of a preset as JSON, those of every method with them: a file to edit and to pass as --settings."""
+    """Print the settings of a preset and of every method as JSON: a file to edit and pass as --settings."""
 
     preset: tyro.conf.Positional[str] = "faithful"
     backbone: str | None = None
-    """mgcn, lightgcn, vbpr, freedom, mf, ease or a registered one, at its own defaults; the preset's where it is not named."""
+    """mgcn, lightgcn, vbpr, freedom, mf, ease or a registered one, at its own defaults; if not given, the preset's."""
 
     def run(self) -> None:
         from recunlearn_jax.config import config_to_dict

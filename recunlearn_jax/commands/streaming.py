@@ -13,8 +13,8 @@ from recunlearn_jax.commands.options import Settings
 @dataclasses.dataclass(frozen=True)
 class Stream:
     """Replay a data set as a stream of interactions, new users, new items and removal requests, with Golds at each quarter of the requests.
-    Cut off at any time, the same command goes on. `--set learn.epochs=2 learn.rehearsal=1` says how what is new is learned, and
-    `guard.forgotten=0.05 guard.learned=0.1 guard.lost=0.05` when exact retraining is due."""
+    The same command resumes a stream interrupted at any time. `--set learn.epochs=2 learn.rehearsal=1` says how new interactions are
+    learned, and `guard.forgotten=0.05 guard.learned=0.1 guard.lost=0.05` when exact retraining is due."""
 
     data: Path
     """MMRec folder; a column timestamp or order of its .inter file is the clock."""
@@ -31,9 +31,9 @@ class Stream:
     golds: int = 2
     """Models retrained at each quarter of the requests; with 0 the model in service is measured alone."""
     method: str = "delta"
-    """That answers the requests; as for unlearn."""
+    """Method that answers the requests, as for unlearn."""
     seed: int = 0
-    """Of the clock where the data has none, of the requests and of the model."""
+    """Seed of the clock where the data has none, of the requests and of the model."""
     options: Annotated[Settings, tyro.conf.OmitArgPrefixes] = dataclasses.field(default_factory=Settings)
 
     def run(self) -> None:

@@ -1,7 +1,7 @@
-"""The evidence report: one self-contained HTML page on an answered request, for a reader who is no engineer.
+"""The evidence report: one self-contained HTML page on an answered request, for a reader who is not an engineer.
 
-What the page says comes from the manifest of a release, its ledger and its audit; `evidence.html.jinja` sets it. Same input, same bytes:
-nothing is read from a clock or a disk. No identifier of what was forgotten is read, so none can be shown. Imports no jax.
+What the page says comes from the manifest of a release, its ledger and its audit; `evidence.html.jinja` lays it out. Same input, same
+bytes: nothing is read from a clock or a disk. No identifier of what was forgotten is read, so none can be shown. Imports no jax.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def page(manifest: Mapping[str, Any], entries: Sequence[Entry], audit: Mapping[s
 
 
 def _gaps(manifest: Mapping[str, Any]) -> bool:
-    """Whether item graphs were cut: an item that had a removed one among its neighbours has one less."""
+    """Whether item graphs were cut: an item that had a removed one among its neighbours has one neighbour fewer."""
     graphs = any(manifest.get("sizes", {}).get("neighbours", {}).values())
     content = [n for kind, n in manifest["forgotten"].items() if kind not in ("users", "pairs")]
     return graphs and any(content)

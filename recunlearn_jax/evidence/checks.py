@@ -20,7 +20,7 @@ class Answer(NamedTuple):
     status: Status
     text: str
     drawings: list[Drawing]
-    more: str  # on the figures that are not drawn
+    more: str  # about the figures that are not drawn
 
 
 def answers(found: Sequence[Reading]) -> list[tuple[str, list[Answer]]]:
@@ -35,7 +35,7 @@ def answers(found: Sequence[Reading]) -> list[tuple[str, list[Answer]]]:
 
 
 def _answer(question: Question, found: Sequence[Reading]) -> Answer:
-    """Its first figure is drawn, and those that are not within range."""
+    """The answer to a question: its first figure is drawn, and those that are not within range."""
     ranked = sorted(found, key=lambda reading: question.figures.index(reading.name))
     drawn = list(dict.fromkeys([ranked[0], *with_status(ranked, "outside"), *with_status(ranked, "borderline")]))
     rest = [reading for reading in ranked if reading not in drawn[:DRAWN_AT_MOST]]
@@ -63,7 +63,7 @@ def _text(question: Question, found: Sequence[Reading]) -> str:
 
 
 def without_verdict(method: str, audit: Mapping[str, Any], found: Sequence[Reading]) -> list[tuple[str, str]]:
-    """What was measured and is not judged: a title and what was found."""
+    """What was measured but is not judged: titles, and what was found."""
     row = audit["models"][method]
     titles = dict.fromkeys(question_of(reading).title.lower() for reading in with_status(found, "unjudged"))
     seeded = (
@@ -79,7 +79,7 @@ def without_verdict(method: str, audit: Mapping[str, Any], found: Sequence[Readi
 
 
 def effect(row: Mapping[str, Any]) -> str:
-    """How much of the effect of retraining the model shows, and how much else; empty where it was not measured."""
+    """How much of the effect of retraining the model shows, and how much else; empty if it was not measured."""
     reached, beside = [], []
     for probe, words in PROBES.items():
         progress, collateral = (figure_of(row, f"{part} {probe}") for part in ("progress", "collateral"))
@@ -95,7 +95,7 @@ def effect(row: Mapping[str, Any]) -> str:
 
 
 def update(row: Mapping[str, Any]) -> str:
-    """What someone learns who has the model before and after; empty where it was not measured."""
+    """What someone who has the model before and after can learn; empty if it was not measured."""
     parts = []
     for kind, words in (("items", "affected items"), ("pairs", "removed interactions")):
         own, aim = (figure_of(row, f"update AUC {kind}{of}") for of in ("", ", coupled Gold"))
@@ -118,7 +118,7 @@ def absent(method: str, audit: Mapping[str, Any], found: Sequence[Reading]) -> l
 
 
 def unnoticed(found: Sequence[Reading]) -> list[str]:
-    """Differences from retrained models that are too small to be noticed, of the first figure of each check for traces."""
+    """Differences from retrained models that are too small to be noticed, for the first figure of each check that looks for traces."""
     return [
         f"{question.title.lower()}, {_half(reading)}"
         for reading in judged(found)

@@ -22,7 +22,7 @@ class Conclusion(NamedTuple):
 
 
 def conclusion(method: str, audit: Mapping[str, Any] | None, found: Sequence[Reading]) -> Conclusion:
-    """Of a model and its audit, if it has one."""
+    """The conclusion about a model from its audit, if it has one."""
     if audit is None:
         sentence = "Nothing shows yet whether this model still remembers the removed data."
         basis = (
@@ -82,7 +82,7 @@ def _control(audit: Mapping[str, Any], found: Sequence[Reading]) -> list[str]:
 
 
 def _blind(found: Sequence[Reading]) -> list[str]:
-    """How many figures say nothing, since their range takes in every miss."""
+    """How many figures say nothing, since their range includes every possible miss."""
     n, total = len(blind(found)), len(judged(found))
     told = f"{n} of the {total} figures could not have been out of range; “What no check can show” names them."
     return [told] if n else []

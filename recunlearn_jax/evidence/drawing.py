@@ -1,4 +1,4 @@
-"""Where things stand in the picture of a figure: a line with the range of retrained models, each of them, and the model now and before."""
+"""Positions in the picture of a figure: a line with the range of retrained models, each of them, and the model now and before."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,7 @@ from recunlearn_jax.evidence.text import capital
 from recunlearn_jax.evidence.words import Status
 
 WIDTH, MARGIN = 360, 10
-LEAST_BAND = (
-    0.06  # of the line: where the range would be narrower, it is spread, and what lies far off stands at the edge
-)
+LEAST_BAND = 0.06  # share of the line: a narrower range is stretched, and what lies far outside it is drawn at the edge
 
 
 class Mark(NamedTuple):
@@ -64,12 +62,12 @@ def drawing(reading: Reading) -> Drawing:
 
 
 def _ends(reading: Reading) -> tuple[float, float]:
-    """The values at both ends of the line: all are on it where the range stays visible, else the range and its surroundings."""
+    """The values at both ends of the line, which covers all values if the range stays visible, else the range and its surroundings."""
     low, high = reading.range
     shown = [low, high, reading.value, *reading.golds, *([] if reading.before is None else [reading.before])]
     start, end = min(shown), max(shown)
     if high - low < LEAST_BAND * (end - start):
         near = 3 * max(high - low, 1e-3 * (end - start))
         start, end = max(start, low - near), min(end, high + near)
-    room = 0.04 * (end - start) or max(abs(end), 1.0)  # all of one value: it stands in the middle
+    room = 0.04 * (end - start) or max(abs(end), 1.0)  # if all values are equal, they are drawn in the middle
     return start - room, end + room

@@ -28,12 +28,12 @@ class Reading(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As the audit has it."""
+        """The figure's name in the audit."""
         return self.figure.name
 
     @property
     def range(self) -> tuple[float, float]:
-        """Low and high, as far as the figure can go."""
+        """Low and high, cut to the values that the figure can take."""
         least, most = BOUNDS[self.words.form]
         return max(self.low, least), min(self.high, most)
 
@@ -83,7 +83,7 @@ def readings(method: str, audit: Mapping[str, Any]) -> list[Reading]:
 
 
 def _judged(said: Mapping[str, str] | None) -> tuple[Status, str]:
-    """Status and miss by what the audit says of a figure; nothing, where another seed tells more than the forgetting."""
+    """Status and miss from what the audit says about a figure; it says nothing where another seed tells more than the forgetting."""
     if said is None:
         return "unjudged", INSIDE
     if said["verdict"] != INSIDE:
@@ -102,12 +102,12 @@ def judged(found: Sequence[Reading]) -> list[Reading]:
 
 
 def looking(found: Sequence[Reading]) -> list[Reading]:
-    """Those with a verdict that look for what was removed; the others tell how well the model works."""
+    """Readings with a verdict that look for what was removed; the others tell how well the model works."""
     return [reading for reading in judged(found) if "under-forgotten" in MISSES[reading.figure.rule]]
 
 
 def blind(found: Sequence[Reading]) -> list[Reading]:
-    """Those with a verdict that could not have been out of range, whatever the model."""
+    """Readings with a verdict that could not have been out of range, whatever the model."""
     return [
         reading
         for reading in judged(found)

@@ -22,7 +22,7 @@ def number(value: float, form: Form) -> str:
 
 
 def listed(words: Sequence[str]) -> str:
-    """A list as a sentence has it.
+    """A list as it reads in a sentence.
 
     Examples:
         >>> listed(["a", "b", "c"])
@@ -32,7 +32,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with a capital, the rest as it is."""
+    """The text with a capital first letter, the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 

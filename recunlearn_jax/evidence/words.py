@@ -1,4 +1,4 @@
-"""What methods, figures, checks and verdicts are called on the page, for a reader who is no engineer."""
+"""What methods, figures, checks and verdicts are called on the page, for a reader who is not an engineer."""
 
 import math
 from typing import Literal, NamedTuple
@@ -33,7 +33,7 @@ METHODS = {
 EXACT = {"sisa", "receraser", "ease", "gold", "coupled"}
 
 Form = Literal["share", "index", "size", "steps", "correlation", "score"]
-# The least and the most that a figure of a form can be.
+# The lowest and highest value that a figure of each form can have.
 BOUNDS: dict[Form, tuple[float, float]] = {
     "share": (0, 1),
     "index": (0, 1),
@@ -107,12 +107,12 @@ class Question(NamedTuple):
     group: Group
     title: str
     text: str
-    answer: str  # where every figure is within range
+    answer: str  # if every figure is within range
     figures: tuple[str, ...]  # the one to draw first
     absent: str = "nothing to compare"  # why an audit may have none of them
 
 
-# Of the checks that an audit of a release can have: what is planted before training, and shadow models, belong to comparisons of methods.
+# For the checks that an audit of a release can have: planting before training and shadow models belong to comparisons of methods.
 QUESTIONS = {
     "forgetting": Question(
         "trace",

@@ -1,4 +1,4 @@
-"""Tables and plots of a comparison or an audit, made from its results and nothing else; no jax."""
+"""Tables and plots of a comparison or an audit, made from its results alone, without jax."""
 
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,11 @@ __all__ = [
 
 
 def write(results: dict[str, Any], folder: str | Path) -> list[Path]:
-    """Write table.md and the plots of a comparison into a folder, and audit.md and its plot where it was audited.
+    """Write table.md and the plots of a comparison into a folder, and audit.md and its plot if it was audited.
 
     Args:
         results: of a comparison, or of an audit, which has no seconds and so no table.md.
-        folder: made where it is not there.
+        folder: created if it does not exist.
     """
     folder = as_path(folder, "folder")
     folder.mkdir(parents=True, exist_ok=True)

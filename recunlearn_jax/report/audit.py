@@ -1,4 +1,4 @@
-"""The table of an audit: a row a figure, a column a model, with its verdict."""
+"""The table of an audit: one row per figure, one column per model, each value with its verdict."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from recunlearn_jax.results import INSIDE, coupled_of, figure_of, golds_of
 
 
 def judged(results: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
-    """Models and (figure, check) of an audit, in the order of its table."""
+    """Models, and (figure, number of its check), of an audit, in the order of its table."""
     models = [name for name in results["verdicts"] if name not in coupled_of(results)[1:]]
     judged = sorted(results["judged"], key=lambda figure: figure["check"])
     shown = [f for f in judged if any(figure_of(results["models"][m], f["name"]) is not None for m in models)]
@@ -18,7 +18,7 @@ def judged(results: dict[str, Any]) -> tuple[list[str], list[tuple[str, int]]]:
 
 
 def audit_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of an audit: a row a figure, a column a model, the verdict behind the value.
+    """Header and rows of an audit: one row per figure, one column per model, the verdict after the value.
 
     Args:
         results: of `comparison.compare` or `auditing.audit_runs`.
@@ -52,7 +52,7 @@ def _mark(found: dict[str, str] | None) -> str:
 
 
 def audit_notes(results: dict[str, Any]) -> str:
-    """What the table of an audit must be read with: number of Golds and how often a Gold itself is accused."""
+    """Notes needed to read the table of an audit: number of Golds, and how often a Gold itself is accused."""
     count = len(golds_of(results))
     text = (
         f"Bands from {count} Golds, 95 % for all figures of a model together. In brackets: outside a band of its own, whose half-width"
@@ -90,5 +90,5 @@ def audit_table(results: dict[str, Any]) -> Table:
 
 
 def audited(results: dict[str, Any]) -> bool:
-    """Whether checks were measured that not every comparison has."""
+    """Whether checks were measured beyond those of every comparison."""
     return results.get("audited", bool(results["verdicts"]))

@@ -1,4 +1,4 @@
-"""The table of a comparison: a row a model, Golds summed up."""
+"""The table of a comparison: one row per model, Golds summarised."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -105,7 +105,7 @@ def heading(results: dict[str, Any]) -> str:
 
 
 def terminal_table(results: dict[str, Any]) -> Table:
-    """The table for a terminal: one column a model, so that it fits."""
+    """The table for a terminal: one column per model, so that it fits."""
     header, table = rows(results)
     out = Table(title=heading(results))
     out.add_column("")
@@ -121,7 +121,7 @@ def signatures(before: dict[str, Any], after: dict[str, Any], seconds: float, go
 
     Args:
         before, after: metric reports of the original and of the unlearned model, with "valid" and "forget" where they exist.
-        seconds: the answer took.
+        seconds: that the answer took.
         gone: modalities that were removed as a whole.
     """
     lines = []

@@ -64,14 +64,14 @@ def _with_error(row: dict[str, Any], figure: str, form: str) -> str:
 
 
 def effect_notes(results: dict[str, Any]) -> str:
-    """What the table of effects must be read with."""
+    """Notes needed to read the table of effects."""
     golds = len(coupled_of(results))
     spread = ", each with its own original, standard errors in brackets" if golds > 1 else ""
     return f"Progress / collateral against {counted(golds, 'coupled Gold')}{spread}; 1 / 0 is what retraining changes and nothing else."
 
 
 def effect_markdown(results: dict[str, Any]) -> str:
-    """The effects as Markdown; nothing where there is no coupled Gold."""
+    """The effects as Markdown; empty if there is no coupled Gold."""
     header, table = effect_rows(results)
     if not table:
         return ""

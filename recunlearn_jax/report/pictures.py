@@ -80,7 +80,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities") -> Path:
-    """Draw progress against collateral, a point a model, its area by its seconds.
+    """Draw progress against collateral, one point per model, with an area that grows with its seconds.
 
     Args:
         results: of a comparison with coupled Golds.
@@ -189,7 +189,7 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
 
 
 def _saved(figure: Any, path: Path) -> Path:
-    """Write a picture and give its memory back."""
+    """Write a picture and free its memory."""
     import matplotlib.pyplot as plt
 
     figure.tight_layout()

@@ -1,4 +1,4 @@
-"""The table and the picture of a stream, made from its result and nothing else; no jax."""
+"""The table and the picture of a stream, made from its result alone, without jax."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +20,8 @@ def of_kind(result: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def latencies(result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Seconds of a request, of the rows it needs to be served again, of what is prepared before it, and of an update: quantiles, and the
-    first, which compiles."""
+    """Seconds of a request, of a request until lists are served again, of preparing for it, and of an update: quantiles, and the first
+    value, which includes compiling."""
     removed, taken = of_kind(result, "remove"), of_kind(result, "learn")
     series = {
         "request": [entry["seconds"] for entry in removed],
@@ -76,7 +76,7 @@ def stream_markdown(result: dict[str, Any]) -> str:
 
 
 def _requests_by(quarter: dict[str, Any], requests: int) -> int:
-    """Requests answered when a quarter of them was."""
+    """Number of requests answered by the end of a quarter."""
     return -(-quarter["number"] * requests // 4)
 
 
@@ -115,7 +115,7 @@ def stream_plot(result: dict[str, Any], path: Path) -> Path:
             axis.plot(after, golds.mean(axis=1), "o-", color="darkgoldenrod", label="Golds, retrained then")
         axis.plot(after, [quarter["stream"][name] for quarter in quarters], "s-", color="tab:blue", label="in service")
         axis.set(xlabel="requests answered", title=title, yscale=scale, xticks=after)
-        # From nothing, or from the first rank, so that a small gap looks small.
+        # The axis starts at 0, or at rank 1, so that a small gap looks small.
         highest = max([*golds.ravel(), *(quarter["stream"][name] for quarter in quarters)])
         axis.set_ylim(int(scale == "log"), 1.25 * highest)
         axis.legend(fontsize=8)

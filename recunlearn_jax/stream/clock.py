@@ -1,8 +1,8 @@
 """When each train interaction comes, by the best clock that the data has.
 
 timestamp   one clock for all, a column of the .inter file
-order       positions in each user's own history, a column too; between users there is no clock: most have begun when the stream
-            begins, the others begin at random
+order       positions in each user's own history, also a column; users share no clock: most have begun when the stream begins, the
+            others begin at random
 drawn       neither column: positions are random, too
 """
 
@@ -20,7 +20,7 @@ from recunlearn_jax.files import as_path, unreadable
 from recunlearn_jax.settings import check_seed
 
 Kind = Literal["timestamp", "order", "drawn"]
-BEGUN = 0.8  # of the users, where no clock says when a user begins
+BEGUN = 0.8  # share of users there from the start, if no clock says when a user begins
 
 
 class Clock(NamedTuple):
@@ -38,7 +38,7 @@ def read_clock(folder: str | Path, seed: int = 0) -> tuple[Dataset, Clock]:
         seed: of what the clock leaves open.
 
     Raises:
-        InputError: see `data.read_dataset`; or a time of a train pair is no finite number.
+        InputError: see `data.read_dataset`; or a time of a train pair is not a finite number.
     """
     check_seed(seed)
     dataset = read_dataset(folder)
@@ -49,12 +49,12 @@ def read_clock(folder: str | Path, seed: int = 0) -> tuple[Dataset, Clock]:
         if kind == "drawn":
             return dataset, clock_of(dataset, None, kind, seed)
         columns = [header.index(name) for name in ("userID", "itemID", kind, "x_label")]
-        # Empty lines may stand at the end only, so rows are numbered as they come; the header is row 1.
+        # Empty lines may occur only at the end, so rows are numbered as they come; the header is row 1.
         rows = enumerate((line.rstrip("\n").split("\t") for line in lines if line != "\n"), 2)
         known = {
             (int(float(u)), int(float(i))): _time(t, path, row, kind)
             for row, (u, i, t, x) in _picked(rows, columns)
-            if float(x) == 0  # `read_dataset` has checked these three, and knows 0.0 as 0
+            if float(x) == 0  # `read_dataset` has checked the other three columns, and reads 0.0 as 0
         }
     times = np.array([known[pair] for pair in map(tuple, dataset.train.tolist())])
     return dataset, clock_of(dataset, times, kind, seed)

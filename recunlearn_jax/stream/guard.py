@@ -8,19 +8,19 @@ from recunlearn_jax.settings import Checked, NotNegative, Share
 
 @dataclass(frozen=True)
 class Guard(Checked):
-    """What approximation may cost before it is paid back.
+    """How much approximation may cost before exact retraining is due.
 
-    Answers are judged against retraining for requests of up to 5 % at once and for five per cent in twenty parts (docs/forgetting.md);
+    Answers have been judged against retraining for requests of up to 5 % at once and for 5 % in twenty parts (docs/forgetting.md);
     beyond that nothing has been measured, so no more is allowed by default.
     """
 
     forgotten: Share = 0.05
-    """Of the train pairs, in all answers since the last exact training."""
+    """Share of the train pairs forgotten in all answers since the last exact training."""
     learned: NotNegative = 0.1
-    """Interactions taken up in updates since then, in shares of those that were there. A model that goes on learning may fall behind a
-    retrained one without its own valid Recall@20 telling; a tenth is a choice, and docs/streams.md has a stream with it."""
+    """Interactions taken up in updates since then, as a share of those that were there. A model that goes on learning may fall behind a
+    retrained one without its own valid Recall@20 showing it; a tenth is a choice, and docs/streams.md has a stream with it."""
     lost: Share = 0.05
-    """Of the best valid Recall@20 since then."""
+    """Loss of valid Recall@20, as a share of the best since then."""
 
 
 class Spent(NamedTuple):

@@ -1,6 +1,6 @@
 """Taking up what came: the data grows, item graphs grow by the new items alone, and the model goes on learning from what is new.
 
-The id space is that of the whole stream from the beginning, so every size stays and nothing is compiled twice; users and items that have
+The id space covers the whole stream from the beginning, so no size changes and nothing is compiled twice; users and items that have
 not come yet have no pair, no content and no place in a graph.
 """
 
@@ -22,19 +22,19 @@ from recunlearn_jax.train import check_finite, init_state, train_epoch
 
 @dataclass(frozen=True)
 class Learning(Checked):
-    """How what is new is learned."""
+    """How new interactions are learned."""
 
     epochs: Count = 2
-    """Over the new pairs and the old ones among them."""
+    """Passes over the new pairs and the old ones mixed in."""
     rehearsal: NotNegative = 1.0
-    """Old pairs, drawn anew each time, for each new one: what is known is not to be overwritten."""
+    """Number of old pairs per new one, drawn anew each time, so that what is known is not overwritten."""
 
 
 def sizes_of_stream(whole: Dataset, neighbours: int) -> Sizes:
     """Array sizes that hold the data set at any time of a stream.
 
     Args:
-        whole: all that ever comes.
+        whole: everything that ever comes.
         neighbours: of an item in each item graph; 0 where the backbone reads none.
     """
     graphs = dict.fromkeys(whole.modalities, whole.num_items * neighbours) if neighbours else {}
@@ -42,10 +42,10 @@ def sizes_of_stream(whole: Dataset, neighbours: int) -> Sizes:
 
 
 def begun(whole: Dataset, plan: Plan, neighbours: int) -> Dataset:
-    """The data before the stream: the first arrivals, and content of the items that are in them.
+    """The data before the stream: the first arrivals, and the content of their items.
 
     Args:
-        whole: all that ever comes; its own item graphs hold items that have not come yet, so graphs are built from features.
+        whole: everything that ever comes; its own item graphs hold items that have not come yet, so graphs are built from features.
         plan: of the stream.
         neighbours: of an item in each item graph; 0 for none.
     """
@@ -63,7 +63,7 @@ def grown(dataset: Dataset, whole: Dataset, arrivals: np.ndarray, neighbours: in
 
     Args:
         dataset: before.
-        whole: all that ever comes.
+        whole: everything that ever comes.
         arrivals: int [n, 2], train pairs that came.
         neighbours: of an item in each item graph; 0 for none.
     """
@@ -84,7 +84,7 @@ def grown(dataset: Dataset, whole: Dataset, arrivals: np.ndarray, neighbours: in
 
 
 def welcome(dataset: Dataset, arrivals: np.ndarray) -> np.ndarray:
-    """Those of some arrivals whose user and item were not removed, int [m, 2]."""
+    """The arrivals whose user and item were not removed, int [m, 2]."""
     return arrivals[~dataset.removed_users[arrivals[:, 0]] & ~dataset.removed_items[arrivals[:, 1]]]
 
 
@@ -98,7 +98,7 @@ def learned(
         model: in service.
         dataset: its data with what came, from `grown`.
         event: what came.
-        plan: of the stream; the largest part decides the size of the program.
+        plan: of the stream; its largest update decides the size of the program.
         learning: settings.
 
     Raises:
@@ -142,17 +142,17 @@ def learned(
 
 
 def neighbours_of(model: object) -> int:
-    """k of the item graphs of a backbone by its settings, 0 where it reads none."""
+    """k of a backbone's item graphs, from its settings; 0 if it reads none."""
     return getattr(model, "neighbours", 0)
 
 
 def _among(ids: np.ndarray, size: int) -> np.ndarray:
-    """bool [size]: which numbers occur."""
+    """bool [size]: which ids occur."""
     return np.bincount(ids, minlength=size) > 0
 
 
 def _with_held_out(dataset: Dataset, whole: Dataset) -> Dataset:
-    """Held-out pairs whose user and item have come and were not removed."""
+    """The data with those held-out pairs whose user and item have come and were not removed."""
     users = _among(dataset.train[:, 0], dataset.num_users) & ~dataset.removed_users
     items = _among(dataset.train[:, 1], dataset.num_items) & ~dataset.removed_items
     here = {

@@ -1,4 +1,4 @@
-"""What happens in a stream and in which order, drawn before it begins, so that a stream that is cut off goes on with the same events."""
+"""What happens in a stream and in which order; drawn before it begins, so that an interrupted stream resumes with the same events."""
 
 from typing import NamedTuple
 
@@ -11,8 +11,8 @@ from recunlearn_jax.requests import Request
 from recunlearn_jax.stream.clock import Clock
 
 QUARTERS = 4
-LARGE, MIDDLE = 0.01, 0.001  # shares of the users in a large request, and in one of the middle
-# Of the requests that are not canaries and not large: one user, some pairs of a user, an item, a share of the users.
+LARGE, MIDDLE = 0.01, 0.001  # shares of the users in a large request, and in a medium one
+# Shares of the requests that are neither canaries nor large: one user, some pairs of a user, an item, a share of the users.
 KINDS = {"one user": 0.7, "pairs of a user": 0.15, "one item": 0.1, "0.1 % of the users": 0.05}
 PAIRS = 3  # in a request for pairs of a user
 
@@ -44,7 +44,7 @@ Event = Learn | Remove | Quarter
 class Plan(NamedTuple):
     """A stream."""
 
-    begin: int  # arrivals that the first model is trained on
+    begin: int  # number of arrivals that the first model is trained on
     arrivals: np.ndarray  # int32 [n, 2], train pairs in the order in which they come
     events: tuple[Event, ...]
 
@@ -61,12 +61,12 @@ def make_plan(
 ) -> Plan:
     """Draw a stream.
 
-    Arrivals are cut into `updates` parts, each taken up at its end; requests fall at random between. The first requests are for the users
-    of one canary each, whose pairs were there from the beginning; two are for 1 % of the users, the others for what `KINDS` says. A
-    request names only what the model knows by then and no request before it has removed.
+    Arrivals are cut into `updates` parts, each taken up at its end; requests come at random in between. Each of the first requests is for
+    the users of one canary, whose pairs were there from the beginning; two are for 1 % of the users, the others for what `KINDS` says.
+    A request names only what the model knows by then and no earlier request has removed.
 
     Args:
-        dataset: all that ever comes, planted users last.
+        dataset: everything that ever comes, planted users last.
         clock: of the data set without planted users.
         requests: number of removal requests, at least four.
         updates: how often the model takes up what came.
@@ -97,7 +97,7 @@ def make_plan(
         raise InputError(f"updates is {updates}; 1 to {len(arrivals) - start}, the arrivals in the stream, are allowed")
     cuts = np.linspace(start, len(arrivals), updates + 1).astype(int)
     rng = np.random.default_rng([seed, 22])
-    places = np.sort(rng.integers(0, updates, requests))  # the part of the arrivals before whose end a request falls
+    places = np.sort(rng.integers(0, updates, requests))  # the part of the arrivals in which each request comes
     large = {planted + round((requests - planted) * at) for at in (1 / 3, 2 / 3)}
     draw = _Draws(dataset, arrivals, rng, canaries)
     events: list[Event] = []
@@ -124,12 +124,12 @@ class _Draws:
         self.canaries = [] if canaries is None else np.split(canaries.users, len(canaries.pairs))
         self.spared = np.zeros(dataset.num_users, bool)
         self.spared[[] if canaries is None else canaries.users] = True
-        # The items of a canary stay: it is their rows that tell.
+        # The items of a canary stay: its trace is read in their rows.
         self.kept = np.zeros(dataset.num_items, bool)
         self.kept[[] if canaries is None else canaries.pairs.ravel()] = True
 
     def next(self, number: int, known: int, large: bool) -> tuple[str, Request]:
-        """The request of a number, among the first arrivals so far."""
+        """Kind and request of a number, drawn among the `known` first arrivals."""
         if number <= len(self.canaries):
             return "canary", self._users(self.canaries[number - 1])
         there = self.arrivals[:known][self.here[:known]]

@@ -2,7 +2,7 @@
 
 OUT/stream.json      the result, described in `replay`
 OUT/plan.json        what was asked for; another stream in the same folder is refused
-OUT/state/           parameters after the last update, with the log up to there; a replay that was killed goes on from it, to the same bits
+OUT/state/           parameters after the last update, with the log up to there; a killed replay resumes from it and ends with the same bits
 OUT/original, OUT/gold-*   trainings under way
 """
 
@@ -43,14 +43,14 @@ PLAN, RESULT = "plan.json", "stream.json"
 K = 20
 COMPARED = 1000  # users whose lists are compared with the Golds'
 WATCHED_FIGURE = f"watched recall@{K}"
-WATCHED = 5000  # users whose valid pairs the guard looks at; of a thousand, chance alone moves Recall by some percent
+WATCHED = 5000  # users whose valid pairs the guard looks at; with a thousand, chance alone moves Recall by some percent
 _BLOCK = 1000
 
 
 class Stream(NamedTuple):
     """What does not change while a stream is replayed."""
 
-    whole: Dataset  # all that ever comes
+    whole: Dataset  # everything that ever comes
     canaries: Canaries | None
     plan: Plan
     config: Config
@@ -80,28 +80,28 @@ def replay(
     out: str | Path,
     tell: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Replay a data set as a stream with removal requests; cut off at any time, the same call goes on.
+    """Replay a data set as a stream with removal requests; the same call resumes one interrupted at any time.
 
     Args:
-        dataset: all that ever comes.
+        dataset: everything that ever comes.
         clock: when its train pairs come.
         config: of the recommender.
         requests, updates, begin: see `plan.make_plan`.
         canaries: item pairs to plant, each known to eight users whom one of the first requests removes.
-        golds: models retrained at each quarter of the requests; two or more tell how far one is from another, 0 leaves them out.
+        golds: models retrained at each quarter of the requests; two or more show how far Golds are from each other, 0 leaves them out.
         method: that answers the requests.
-        learning: how what is new is learned; its defaults where None.
-        guard: when exact retraining is due; its defaults where None.
+        learning: how new interactions are learned; its defaults if None.
+        guard: when exact retraining is due; its defaults if None.
         seed: of clock, plan and model; Golds have others.
         out: folder.
-        tell: receives one line an event.
+        tell: receives one line per event.
 
     Returns:
         {"events": the log, "config", "environment", ...}, the content of OUT/stream.json. An event is a dictionary: "event" is "original",
-        "learn", "remove", "retrain" or "quarter"; seconds are those of the wall clock, "compiling" those of them in the compiler.
+        "learn", "remove", "retrain" or "quarter"; seconds are wall-clock time, "compiling" the part spent in the compiler.
 
     Raises:
-        InputError: see `plan.make_plan`; a backbone or a method that cannot go on; or OUT holds another stream.
+        InputError: see `plan.make_plan`; a backbone or a method that a stream cannot use; or OUT holds another stream.
     """
     settings.check_seed(seed)
     out = as_path(out, "out")
@@ -222,7 +222,7 @@ def _learn(key: jax.Array, event: Learn, model: Recommender, stream: Stream) -> 
 
 def _remove(event: Remove, model: Recommender, stream: Stream) -> tuple[Recommender, dict[str, Any]]:
     pairs, seed = len(model.dataset.train), settings.seed_after(stream.seed, event.number)
-    memory = prepare(model, stream.method, seed=seed)  # while nothing comes
+    memory = prepare(model, stream.method, seed=seed)  # in the idle time before the request
     assert memory.seconds is not None
     start = time.perf_counter()
     forget_set = resolve(event.request, model.dataset)
@@ -267,9 +267,9 @@ def _watched(stream: Stream) -> np.ndarray:
 
 
 def watched_recall(model: Recommender, users: np.ndarray) -> dict[str, float]:
-    """Valid Recall@20 of some users without those who have gone, as an entry of the log has it; empty where nobody is left.
+    """Valid Recall@20 of the given users who are still there, as an entry of the log has it; empty if nobody is left.
 
-    On the host, so that nothing compiles for another number of pairs.
+    Computed on the host, so that another number of pairs compiles nothing.
     """
     dataset = model.dataset
     here = np.intersect1d(users, np.intersect1d(dataset.valid[:, 0], dataset.train[:, 0]))
@@ -345,7 +345,7 @@ def _compared(event: Quarter, index: int, model: Recommender, stream: Stream) ->
 
 
 def _removed_pairs(stream: Stream, index: int, dataset: Dataset) -> np.ndarray:
-    """Pairs that the requests so far named one by one and whose user and item are still there, int [n, 2]."""
+    """Pairs that requests so far named individually and whose user and item are still there, int [n, 2]."""
     asked = [e.request.pairs for e in stream.plan.events[:index] if isinstance(e, Remove) and len(e.request.pairs)]
     pairs = np.array(
         [(stream.whole.number("user", u), stream.whole.number("item", i)) for some in asked for u, i in some], np.int64
@@ -379,7 +379,7 @@ def _resumed(
         tell(_line(log[0]))
         _keep(stream, original, log, 0)
         saved = [0]
-    # The data of that moment is made anew from the plan, which costs no training.
+    # The data of that moment is rebuilt from the plan, which costs no training.
     for event in stream.plan.events[: saved[-1]]:
         if isinstance(event, Learn):
             dataset = grown(dataset, stream.whole, stream.plan.arrivals[event.start : event.stop], neighbours)
@@ -392,7 +392,7 @@ def _resumed(
 
 
 def _line(entry: dict[str, Any]) -> str:
-    """One event for people."""
+    """One event as a line for people."""
     match entry["event"]:
         case "original":
             return f"original: {entry['pairs']:,} pairs, {entry['epochs']} epochs, {entry['seconds']:.1f} s"
