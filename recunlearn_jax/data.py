@@ -2,8 +2,8 @@
 
 A folder NAME holds `NAME.inter` (tab separated, header with userID, itemID, x_label; label 0 train, 1 valid, 2 test) and, for each
 modality, `<modality>_feat.npy` (one row per item) and optionally `<modality>_knn<k>_adj.npz` (its item graph, see `item_graph`).
-`user_ids.txt` and `item_ids.txt`, if present, hold the operator's own ids, line n for number n. Nothing is ever unpickled. A folder
-written after an unlearning request also holds `retained.json`, with the size of the id space and the numbers that are gone, so that a
+`user_ids.txt` and `item_ids.txt`, if present, hold the operator's own ids in the order of the numbers. Nothing is ever unpickled. A folder
+that this package wrote also holds `retained.json`, with the size of the id space and the numbers that are gone, so that a
 removed item is never shown and the next request can follow, and `removed_ids.json` (see `removed_ids`), whose length is recorded in both.
 """
 
@@ -120,7 +120,7 @@ def _tell_unread(folder: Path, inter: Path, dataset: Dataset) -> None:
 
 def _read_interactions(path: Path) -> np.ndarray:
     """Columns userID, itemID, x_label of every row, int64 [n, 3]; no id is above MAX_ID, every label is 0, 1 or 2."""
-    # A byte that is no ASCII becomes an escape, and a field that holds one is refused like any other word.
+    # A byte that is not UTF-8 becomes an escape, and a field that holds one is refused like any other word.
     with unreadable(path), regular(path).open(encoding="utf-8-sig", errors="backslashreplace") as lines:
         header = lines.readline().rstrip("\n").split("\t")
         numbers = itertools.chain.from_iterable(_parsed(lines, header, path))

@@ -1,7 +1,7 @@
 """Ranking metrics at any list of K from the ranks of what is to be found, in user blocks, and the reports built from them.
 
-A metric at K needs no list, only the rank of each relevant item, which is the number of candidates that score higher. Counting them is
-one pass over the scores while these are still in a cache, and nothing is sorted.
+A metric at K needs no list, only the rank of each relevant item, which is one more than the number of candidates that score higher.
+Counting them is one pass over the scores while these are still in a cache, and nothing is sorted.
 """
 
 import functools

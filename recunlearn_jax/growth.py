@@ -84,7 +84,7 @@ def _check_grown(known: Dataset, grown: Dataset, let_in: Mapping[str, set[str]])
 
 
 def grown_params(model: Recommender, fresh: Params, dataset: Dataset) -> Params:
-    """The parameters of a model, with fresh rows for new users and items, and fresh content rows for items whose content is new.
+    """The parameters of a model, with fresh rows for new and removed users and items, and for new content of items.
 
     Args:
         model: to continue from.

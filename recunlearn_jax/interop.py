@@ -97,7 +97,7 @@ def params_from_mmrec_state_dict(
         widths: for vbpr, modality -> columns of its features; MMRec's layer takes text before image.
 
     Returns:
-        The parameters, for whichever of the modalities image and text the state dict holds.
+        The parameters, for whichever of the modalities image and text the state dict holds (for vbpr, those in `widths`).
 
     Raises:
         InputError: an entry is missing, unknown, of another form or not finite; or the backbone is none of the three.

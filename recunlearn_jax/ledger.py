@@ -4,9 +4,9 @@
 `previous` is the hash of the entry before, so that no entry can be changed, dropped or inserted without every later hash failing.
 The last hash, kept elsewhere, also shows whether entries were dropped at the end.
 
-Nothing in it reveals what was forgotten. Requests are recorded as keyed digests, data sets and models as commitments: SHA-256 of a salt and
-the checksum or digest. The salt is in the manifest of the folder that holds them. Anyone who had a plain checksum of the data before a
-removal, or a digest of the parameters that follow from it, could find out by trial which pair had been in the data.
+It says how much was forgotten, and nothing in it reveals what. Requests are recorded as keyed digests, data sets and models as commitments:
+SHA-256 of a salt and the checksum or digest. The salt is in the manifest of the folder that holds them. Anyone who had a plain checksum of
+the data before a removal, or a digest of the parameters that follow from it, could find out by trial which pair had been in the data.
 """
 
 import hashlib

@@ -7,7 +7,8 @@ On the command line each part is one word:
     users:@FILE with one id per line, pairs:@FILE with a user and an item per line, separated by a tab
 
 In a JSON file: {"users": [3, 14], "items": "5%", "pairs": [[3, 12]], "modality": {"audio": "all", "image": [12, 99]}}.
-A share is drawn from the ids that occur in train, with the request seed. Ids are the operator's own if the data has them.
+With the request seed, a share is drawn from the users, items or pairs of train, or from the items that have the modality. Ids are the
+operator's own if the data has them.
 """
 
 import dataclasses
@@ -422,8 +423,9 @@ def _share(share: str, population: np.ndarray, name: str, rng: np.random.Generat
 def retained(dataset: Dataset, forget_set: ForgetSet) -> Dataset:
     """The data set once the request is answered: what Gold trains on and what a released model carries.
 
-    Forget pairs leave train; held-out pairs of forgotten users and items leave valid and test; forgotten feature rows become zero (a
-    modality with no row left disappears); removed items and forgotten feature rows leave the item graphs by row and column.
+    Forget pairs leave train; held-out pairs leave valid and test if they are named or their user or item is forgotten; forgotten feature
+    rows become zero (a modality with no row left disappears); removed items and forgotten feature rows leave the item graphs by row and
+    column.
 
     Args:
         dataset: the data of the original; with item graphs attached, so that Gold uses the same edited graphs.
@@ -539,7 +541,7 @@ def difference(before: Dataset, after: Dataset) -> ForgetSet:
         after: data of the answer, with as many users and items.
 
     Returns:
-        The forget set, its request by numbers. Pairs that are gone from valid or test are named in it, too.
+        The forget set; its request names what was forgotten. Pairs that are gone from valid or test are named in it, too.
 
     Raises:
         InputError: `after` is not what is left of `before`.

@@ -21,8 +21,8 @@ def toy(
     """Clustered interactions with matching features.
 
     User u and item i belong to clusters u mod C and i mod C. A user draws items of their own cluster with probability `taste`, any item
-    otherwise, popular ones (small i) more often. An item's features are its cluster's centre plus noise. Of each user's pairs the last
-    two are held out, one for valid and one for test.
+    otherwise, popular ones (small i) more often. An item's features are its cluster's centre plus noise. Of each user's pairs the first
+    two drawn are held out, one for valid and one for test.
 
     Args:
         num_users, num_items: |U| and |I|.

@@ -1,7 +1,7 @@
 """Table files from elsewhere: opened only if they are regular files, decompressed, and read into polars frames.
 
-A text table is CSV or TSV, UTF-8, gzip or plain, and its cells stay text. Whatever is wrong with a file is reported in one sentence
-that names the line.
+A text table is CSV or TSV, UTF-8, gzip or plain, and its cells stay text. Whatever is wrong with a file is reported in one sentence,
+which names the line if there is one.
 """
 
 import contextlib

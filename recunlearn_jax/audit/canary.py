@@ -111,7 +111,7 @@ def canary_ranks(embedding: jax.Array, canaries: Canaries, num_users: int) -> np
 
 
 def canary_exposure(embedding: jax.Array, canaries: Canaries, retain: Dataset, k: int = 20) -> float | None:
-    """Of the retained users who have a but not b, the share who are shown b among the first k.
+    """Over all canaries and the retained users who have a but not b, the share who are shown b among the first k.
 
     Args:
         embedding: Z, float [|U| + |I|, d].

@@ -25,7 +25,8 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         plant: check -> number, such as {"canary": 20}; 0 for none.
 
     Raises:
-        InputError: a named check plants nothing; or see `requests.resolve` and the check's own `plant`.
+        InputError: a named check plants nothing, or a number is not a whole one of at least 0; or see `requests.resolve` and the check's
+            own `plant`.
     """
     before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
     check_type(plant or {}, Mapping, "plant", "such as {'canary': 20}")

@@ -8,7 +8,7 @@ each guess is right with probability at most e^(2 epsilon) / (M - 1 + e^(2 epsil
     epsilon >= log((M - 1) p / (1 - p)) / 2,   p the one-sided Clopper-Pearson bound of v / r at 95 %
 
 with delta 0. Auditing in one run: Steinke, Nasr and Jagielski 2023 (arXiv 2305.08846). Any of the M could have been drawn, except
-that canaries are planted in a certain order; an attacker who knows it gains little (9.5 % right instead of 10 % on generated data).
+that canaries are planted in a certain order; knowing it gained nothing on generated data (9.5 % right, where chance is 10 %).
 """
 
 import jax

@@ -20,7 +20,7 @@ def lost_cooccurrences(original: Dataset, retain: Dataset, forgotten: np.ndarray
     Args:
         original, retain: the data before and after the request.
         forgotten: int [n, 2], D_f.
-        most: if there are more, a sample is drawn (always the same).
+        most: if there are more, a sample (always the same) of at most this many.
     """
     users = np.unique(forgotten[:, 0])
     before = original.train_matrix[users]

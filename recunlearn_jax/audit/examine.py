@@ -46,8 +46,9 @@ def examine(
         tell: receives a line for each check that takes long.
 
     Returns:
-        {"figures": name -> figure -> value, "checks": name -> version, "judged": the figures that are judged, "not_finite": names, and what
-        `verdict.judgement` gives}. A model whose output rows are not finite has no figures and is named under "not_finite".
+        {"figures": name -> figure -> value, "checks": name -> version, "judged": the figures that are judged, "audited": whether a check
+        beyond the usual ones ran, "not_finite": names, and what `verdict.judgement` gives}. A model whose output rows are not finite has no
+        figures and is named under "not_finite".
 
     Raises:
         InputError: a Gold's output rows are not finite.

@@ -7,7 +7,7 @@ from recunlearn_jax.evaluate import forget_task, pair_margins, ranking_metrics
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure
 
-ITEM_KS = (500, 1000, 1500)  # of the paper, for requests that name items
+ITEM_KS = (500, 1000, 1500)  # of the MMRecUN paper, for requests that name items
 
 
 def prepare(case: Case) -> Measure:

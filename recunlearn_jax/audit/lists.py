@@ -1,4 +1,4 @@
-"""The lists that users are shown, which two checks read."""
+"""The lists that users are shown, which checks and streams read."""
 
 import jax
 import numpy as np

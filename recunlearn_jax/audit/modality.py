@@ -17,7 +17,9 @@ NEIGHBOURS = 10  # in the item graph, if the data has none of its own
 def modality_overlap(
     embedding: jax.Array, original: Dataset, features: Mapping[str, np.ndarray], block: int = 1024
 ) -> float | None:
-    """Share of an item's neighbours in the forgotten modality's graph that are among the same number of nearest items by output cosine.
+    """Share of an item's neighbours in the forgotten modality's graph that are among its k nearest items by output cosine.
+
+    k is the largest number of neighbours that any item has in that graph.
 
     Args:
         embedding: Z, float [|U| + |I|, d].

@@ -75,7 +75,7 @@ def make_plan(
         seed: of all draws.
 
     Raises:
-        InputError: a number is out of range, there are fewer requests than canaries, or so many that nothing is left.
+        InputError: a number is out of range, there are too few requests for the quarters and the canaries, or so many that nothing is left.
     """
     planted = 0 if canaries is None else len(canaries.pairs)
     if requests < QUARTERS or requests < planted + 2:

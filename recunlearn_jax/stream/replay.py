@@ -2,7 +2,8 @@
 
 OUT/stream.json      the result, described in `replay`
 OUT/plan.json        what was asked for; another stream in the same folder is refused
-OUT/state/           parameters after the last update, with the log up to there; a killed replay resumes from it and ends with the same bits
+OUT/state/           parameters after the last training, update or quarter, with the log up to there; a killed replay resumes from it and
+ends with the same bits
 OUT/original, OUT/gold-*   trainings under way
 """
 
@@ -92,7 +93,7 @@ def replay(
         method: that answers the requests.
         learning: how new interactions are learned; its defaults if None.
         guard: when exact retraining is due; its defaults if None.
-        seed: of clock, plan and model; Golds have others.
+        seed: of the plan and the model; Golds have others.
         out: folder.
         tell: receives one line per event.
 
