@@ -1,30 +1,30 @@
 """What noise guarantees: (epsilon, delta) of projected noisy steps. Floats in, floats out; imports no jax.
 
-A chain takes T steps on retained data, from x_0 on:
+A chain takes T steps on retained data, starting from x_0:
 
-    x_t = Pi_C(step_t(x_{t-1})) + N(0, sigma^2 I),     Pi_C onto the ball of radius C around a point that no forgotten data has moved
+    x_t = Pi_C(step_t(x_{t-1})) + N(0, sigma^2 I),     Pi_C projects onto the ball of radius C around a point that no forgotten data moved
 
-It starts at the model to unlearn from; another chain with the same steps at a model that never saw the forgotten data. For every set S
+It starts at the model to unlearn from; another chain takes the same steps from a model that never saw the forgotten data. For every set S
 
     P(x_T in S) <= e^epsilon P(x'_T in S) + delta,     delta = theta^T
     theta = Phi(C / sigma - epsilon sigma / 2 C) - e^epsilon Phi(-C / sigma - epsilon sigma / 2 C)
 
-and the same holds with the two exchanged. Wherever they start: nothing is asked of the training. It is about real numbers and noise that
-nobody knows; of float32 and a generator it holds as far as these pass for them.
+and the same holds with the two exchanged. It holds wherever they start: nothing is required of the training. It is about real numbers and
+noise that nobody knows; for float32 and a generator it holds as far as these pass for them.
 
 Derivation. Let gamma = e^epsilon and E(P, Q) = sup_S P(S) - gamma Q(S), so that the claim is E(P_T, Q_T) <= delta.
 
 1. Given its batch, a step is a kernel K(x) = N(Pi_C(step(x)), sigma^2 I). Two of its means are at most 2 C apart, and E of two Gaussians
    at a distance r is Phi(r / 2 sigma - epsilon sigma / r) - gamma Phi(-r / 2 sigma - epsilon sigma / r), which grows with r: at most theta.
-2. A step multiplies E by theta at most. Let m be the positive part of P - gamma Q, of mass a = E(P, Q) <= 1; the negative part has mass
+2. A step multiplies E by at most theta. Let m be the positive part of P - gamma Q, of mass a = E(P, Q) <= 1; the negative part has mass
    a + gamma - 1 = gamma a + (gamma - 1)(1 - a) >= gamma a, so it holds a part n of mass gamma a. Then
    P K(S) - gamma Q K(S) <= int K(x)(S) m(dx) - int K(x')(S) n(dx') = int int [K(x)(S) - gamma K(x')(S)] m(dx) n(dx') / gamma a <= a theta.
 3. E of the starts is at most 1, and T steps multiply. Batches are drawn alike in both chains, and E is jointly convex: an average over them
    keeps the bound.
 
 For T = 1 it is the analytic Gaussian mechanism (Balle and Wang 2018, arXiv 1805.06530) of sensitivity 2 C. The contraction: Asoodeh, Diaz
-and Calmon 2020 (arXiv 2012.11035). Projected noisy fine-tuning as unlearning: Koloskova et al. 2025 (arXiv 2506.06985). A count by Renyi
-divergence, `renyi_of_gaussian` and `epsilon_of_renyi`, asks for more noise.
+and Calmon 2020 (arXiv 2012.11035). Projected noisy fine-tuning as unlearning: Koloskova et al. 2025 (arXiv 2506.06985). Accounting by
+Renyi divergence, `renyi_of_gaussian` and `epsilon_of_renyi`, asks for more noise.
 """
 
 import math
@@ -51,7 +51,7 @@ def delta_of(epsilon: float, radius: float, sigma: float, steps: int = 1) -> flo
     """
     _check(epsilon=(epsilon, 0, True), radius=(radius, 0, False), sigma=(sigma, 0, False), steps=(steps, 1, True))
     half = radius / sigma
-    if half < 1e-12:  # below what differences of floats can tell: 2 phi(0) half is above it
+    if half < 1e-12:  # below what differences of floats can resolve; 2 phi(0) half is an upper bound
         return min(1.0, 0.8 * max(half, 1e-300)) ** steps
     first, second = float(log_ndtr(half - epsilon / half / 2)), float(log_ndtr(-half - epsilon / half / 2))
     ratio = epsilon + second - first  # log of the second term over the first, below 0
@@ -110,7 +110,7 @@ def _log_one_less(x: float) -> float:
 
 
 def _least(holds: Callable[[float], bool]) -> float:
-    """The least positive number for which it holds, to twelve digits; for larger ones it does, too."""
+    """The least positive number for which it holds, to twelve digits; it holds for all larger ones, too."""
     low, high = 0.0, 1.0
     while not holds(high):
         low, high = high, 2 * high
@@ -121,7 +121,7 @@ def _least(holds: Callable[[float], bool]) -> float:
 
 
 def _check(**values: tuple[float, float, bool]) -> None:
-    """Each value is a number from its bound on, or above it."""
+    """Check that each value is a number: at least its bound, or above it."""
     for name, (value, bound, included) in values.items():
         kind = "whole number" if name == "steps" else "number"
         allowed = isinstance(value, Integral if name == "steps" else Real) and not isinstance(value, bool)

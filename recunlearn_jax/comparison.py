@@ -324,7 +324,7 @@ def _same_settings(folder: Path, attempt: Attempt) -> None:
 
 
 def _kept_in(folder: Path, case: Case):
-    """Store figures of a model in its folder, one file per check; made anew for another version, request, set of Golds or number of shadows."""
+    """Store a model's figures in its folder, a file per check; anew for another version, request, set of Golds or number of shadows."""
 
     def keep(model: str, name: str, check: Check, make: Callable[[], Figures]) -> Figures:
         path = folder / model / "figures" / f"{name}.json"

@@ -1,4 +1,4 @@
-"""What a request changes of A_hat, edge by edge: the edges that go, and those whose weight changes with the degree of an end."""
+"""What a request changes in A_hat, edge by edge: the edges that go, and those whose weight changes with the degree of an end."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from recunlearn_jax.sides import KINDS, Sides
 
 
 class Edit(NamedTuple):
-    """Edges of A_hat to be written anew. Places are in the graph as it was laid out, where no edge had gone."""
+    """Edges of A_hat to be rewritten. Places are in the graph as it was laid out, before any edge was removed."""
 
-    pairs: int  # there were; edges from items to users have the first places, those from users to items as many behind them
-    of_users: np.ndarray  # int [k], places of those that change among the edges of users' rows
-    of_items: np.ndarray  # int [k], of the same pairs among the edges of items' rows
-    weights: np.ndarray  # float32 [k], afterwards; 0 of those that go, and of no other
+    pairs: int  # number before; edges from items to users have the first places, those from users to items as many after them
+    of_users: np.ndarray  # int [k], places of the edges that change, among the edges of users' rows
+    of_items: np.ndarray  # int [k], places of the same pairs, among the edges of items' rows
+    weights: np.ndarray  # float32 [k], afterwards; 0 for edges that go, and for no others
 
 
 def edit(before: Sides, after: Sides, by_item: np.ndarray) -> Edit:
@@ -29,7 +29,7 @@ def edit(before: Sides, after: Sides, by_item: np.ndarray) -> Edit:
     assert after.stays is not None
     assert after.lost is not None
     lost = after.lost
-    # Every edge of an item that has lost one, those that go among them; and of a user that has, those to other items.
+    # Every edge of an item that has lost one, those that go included; and of a user that has lost one, those to other items.
     starts, ends = (items.indptr[lost["items"] + more] for more in (0, 1))
     of_items = ranges(starts, ends)
     of_users, user, item = items.data[of_items], items.indices[of_items], np.repeat(lost["items"], ends - starts)

@@ -1,4 +1,4 @@
-"""Graphs on the host: A_hat, item graphs by cosine kNN, and their normalisation. The graph type that leaves here is jraph.GraphsTuple.
+"""Graphs on the host: A_hat, item graphs by cosine kNN, and their normalisation. On the device they become jraph.GraphsTuple.
 
 A graph is a GraphsTuple whose edges are float32 weights, sorted by receiver: row i of the matrix is the set of edges with receiver i.
 Removing edges never changes a shape: the arrays keep the capacity they are given, the tail holds edges of weight 0 from node 0 to the
@@ -18,7 +18,7 @@ from recunlearn_jax.dataset import Dataset
 
 
 def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse.csr_array:
-    """A_hat = D^-1/2 A D^-1/2 with A = [[0, R], [R^T, 0]], users before items; a node without edges stays without (MGCN eq. 1).
+    """A_hat = D^-1/2 A D^-1/2 with A = [[0, R], [R^T, 0]], users before items; a node without edges gets none (MGCN eq. 1).
 
     Args:
         pairs: int [n, 2] train pairs.
@@ -31,7 +31,7 @@ def bipartite(pairs: np.ndarray, num_users: int, num_items: int) -> scipy.sparse
     users, items = pairs[:, 0], pairs[:, 1]
     degree = np.bincount(users, minlength=num_users)
     weight = inverse_root(degree)[users] * inverse_root(np.bincount(items, minlength=num_items))[items]
-    # In the order of users, pairs are the rows of R as they stand; only the transpose has to be sorted.
+    # In the order of users, the pairs already are the rows of R; only the transpose has to be sorted.
     starts = np.concatenate([[0], np.cumsum(degree)]).astype(np.int32)  # scipy takes the columns' type from it
     r_hat = scipy.sparse.csr_array((weight, items, starts), shape=(num_users, num_items))
     transposed = r_hat.T.tocsr()
@@ -98,13 +98,13 @@ def knn_similarities(features: np.ndarray, neighbours: int, block: int = 1024) -
 def grown_similarities(
     similarities: scipy.sparse.csr_array, features: np.ndarray, new: np.ndarray, neighbours: int, block: int = 1024
 ) -> scipy.sparse.csr_array:
-    """An item graph with further items, from their rows and columns alone; while none is removed, what `knn_similarities` gives for all.
+    """An item graph with further items, from their rows and columns alone; if no item was removed, what `knn_similarities` gives for all.
 
-    A row that lost a neighbour with a removed item has a place free. The best of the new items takes it; old ones are not looked at again.
+    A row that lost a neighbour with a removed item has a free place. The best of the new items takes it; old ones are not considered again.
 
     Args:
         similarities: of the items before, [|I|, |I|] with no entry in rows and columns of new items.
-        features: float32 [|I|, d], those of the new items with them.
+        features: float32 [|I|, d], including those of the new items.
         new: int [n], the new items.
         neighbours: k.
         block: rows at a time.
@@ -146,7 +146,7 @@ def _ends(matrix: scipy.sparse.csr_array, rows: np.ndarray) -> tuple[list[int], 
 
 
 def _unit_rows(features: np.ndarray) -> np.ndarray:
-    """Rows of length 1, zero ones as they are; where the square of a length leaves float32, rows are scaled first."""
+    """Rows of length 1, zero rows unchanged; where the square of a length leaves float32, rows are scaled first."""
     largest = np.abs(features).max(axis=1, initial=0, keepdims=True)
     scale = np.where((largest > 1e15) | ((largest < 1e-15) & (largest > 0)), largest, np.float32(1))
     scaled = features / scale
@@ -154,14 +154,14 @@ def _unit_rows(features: np.ndarray) -> np.ndarray:
 
 
 def normalize(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """S_m: w_ij = s_ij / sqrt(deg_i deg_j) with deg_i = sum_j s_ij; directed, a row without edges stays without (MGCN item view)."""
+    """S_m: w_ij = s_ij / sqrt(deg_i deg_j) with deg_i = sum_j s_ij; directed; a row without edges gets none (MGCN item view)."""
     scale = inverse_root(np.asarray(similarities.sum(axis=1), np.float32))
     receivers, senders = _ends_of_edges(similarities)
     return _reweighted(similarities, similarities.data * scale[receivers] * scale[senders])
 
 
 def equal_neighbours(similarities: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """The item graph of FREEDOM: each neighbour counts alike, w_ij = 1 / sqrt(n_i n_j), n_i the number of i's neighbours."""
+    """The item graph of FREEDOM: each neighbour counts equally, w_ij = 1 / sqrt(n_i n_j), n_i the number of i's neighbours."""
     scale = inverse_root(np.diff(similarities.indptr))
     receivers, senders = _ends_of_edges(similarities)
     return _reweighted(similarities, scale[receivers] * scale[senders])
@@ -174,7 +174,7 @@ def keep_items(similarities: scipy.sparse.csr_array, kept: np.ndarray) -> scipy.
 
 
 def keep_entries(matrix: scipy.sparse.csr_array, kept: np.ndarray) -> scipy.sparse.csr_array:
-    """A matrix with some of its entries, bool [nnz], in the order in which they stand."""
+    """A matrix with only some of its entries, bool [nnz], in their order."""
     starts = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr].astype(matrix.indptr.dtype)
     return scipy.sparse.csr_array((matrix.data[kept], matrix.indices[kept], starts), shape=matrix.shape)
 
@@ -212,7 +212,7 @@ def host_graphs(dataset: Dataset, modalities: tuple[str, ...] | None = None) -> 
 
     Args:
         dataset: an all-zero feature row means that the item lacks the modality; it has no place in that item graph.
-        modalities: those wanted; all where None.
+        modalities: those wanted; all if None.
     """
     a_hat = bipartite(dataset.train, dataset.num_users, dataset.num_items)
     between = items_to_users(a_hat, dataset.num_users), users_to_items(a_hat, dataset.num_users)
@@ -235,8 +235,8 @@ def to_jraph(matrix: scipy.sparse.csr_array, capacity: int | None = None) -> jra
     """GraphsTuple of a CSR matrix: edge (senders j -> receivers i) carries w_ij, sorted by receiver.
 
     Args:
-        matrix: float32 [N, N], or [N, M] where senders and receivers are of two kinds; n_node counts receivers then.
-        capacity: number of edges to pad to; the number of entries where None.
+        matrix: float32 [N, N], or [N, M] if senders and receivers are of two kinds; n_node then counts receivers.
+        capacity: number of edges to pad to; the number of entries if None.
 
     Returns:
         edges float32 [capacity], senders and receivers int32 [capacity], n_node [1], n_edge [1] (the real edges), no node features.

@@ -1,6 +1,6 @@
-"""Writing some entries of device arrays in place: what a request costs then follows what it changes, not how large the array is.
+"""Writing some entries of device arrays in place: the cost of a request then follows what it changes, not the size of the array.
 
-The array that is written is used up, as jax's donated arguments are; only who owns an array alone may write into it.
+The array that is written is used up, as jax's donated arguments are; only the sole owner of an array may write into it.
 """
 
 import functools
@@ -25,8 +25,8 @@ def write(array: jax.Array, at: np.ndarray, values: np.ndarray) -> jax.Array:
         [0.0, 0.0, 5.0, 0.0]
     """
     rows = max(1, _PIECE // max(1, int(np.prod(array.shape[1:]))))
-    behind = len(array)  # no place, so nothing is written there
-    for start in range(0, max(len(at), 1), rows):  # once where there is nothing to write: this compiles
+    behind = len(array)  # beyond the last place, so nothing is written there
+    for start in range(0, max(len(at), 1), rows):  # once even if there is nothing to write: this compiles
         some = np.full(rows, behind, np.int32)
         piece = np.zeros((rows, *array.shape[1:]), array.dtype)
         count = len(at[start : start + rows])

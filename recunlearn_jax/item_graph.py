@@ -1,6 +1,6 @@
 """Item graphs on disk: `<modality>_knn<k>_adj.npz`, a scipy CSR matrix of normalised weights or of similarities.
 
-Nothing of a file is trusted: compiled code of scipy follows indices wherever they point.
+Nothing in a file is trusted: scipy's compiled code follows indices wherever they point.
 """
 
 import re
@@ -99,7 +99,7 @@ def _csr(arrays: Mapping[str, np.ndarray]) -> scipy.sparse.csr_array:
 
 
 def _check_csr(shape: np.ndarray, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray) -> None:
-    """Raise ValueError unless every array fits; scipy looks at none of them where the last pointer is 0."""
+    """Raise ValueError unless every array fits; scipy looks at none of them if the last pointer is 0."""
     if any(array.ndim != 1 for array in (shape, data, indices, indptr)) or len(shape) != 2:
         raise ValueError("shape, data, indices and indptr must be lists, shape of two numbers")
     rows, columns = shape.tolist()
@@ -114,9 +114,9 @@ def _check_csr(shape: np.ndarray, data: np.ndarray, indices: np.ndarray, indptr:
 def similarities_from_weights(graph: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
     """Undo the normalisation w_ij = s_ij / sqrt(deg_i deg_j) of a stored item graph, so that it can be edited and normalised anew.
 
-    A self loop gives deg_i = 1 / w_ii, since s_ii = 1. Where ties pushed it out, deg follows from deg_i = sum_j s_ij, which is
-    v = W v for v = sqrt(deg): a few sweeps over those rows. A graph whose weights or self loops are all 1 is not normalised and is
-    returned as it is.
+    A self loop gives deg_i = 1 / w_ii, since s_ii = 1. Where ties pushed the loop out, deg follows from deg_i = sum_j s_ij, which is
+    v = W v for v = sqrt(deg): a hundred sweeps over those rows. A graph whose weights or self loops are all 1 is not normalised and is
+    returned unchanged.
 
     Args:
         graph: float32 [|I|, |I|] CSR, non-negative.

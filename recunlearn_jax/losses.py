@@ -1,13 +1,13 @@
 """The losses of MGCN and MMRecUN as pure functions of jax.numpy, for use in any training loop.
 
-This module imports nothing from the rest of the package and needs neither flax nor optax. Every loss stands here twice: as a plain
-function, to be called inside your own jitted step, and ready-jitted under the same name with the suffix `_jit`, with static keywords
-where the value chooses the program.
+This module imports nothing from the rest of the package and needs neither flax nor optax. Every loss comes in two forms: a plain
+function to call inside your own jitted step, and a jitted one of the same name with the suffix `_jit`, whose keywords are static where
+the value chooses the program.
 
     d = s_up - s_un is the margin of a triplet (user u, positive or forgotten item p, negative item n).
 
-`weights` are 0 for padded rows and 1 for real ones (any non-negative value works); means are weighted means, and no row of weight 0
-takes part in any of them, nor in the columns of InfoNCE. A batch of weights 0 gives 0.
+`weights` are 0 for padded rows and 1 for real ones (any non-negative value works); means are weighted means, and rows of weight 0
+take no part in any of them, nor in the columns of InfoNCE. A batch whose weights are all 0 gives 0.
 
 Sources: BPR, Rendle et al. 2009 (arXiv 1205.2618). MGCN, Yu et al. 2023 (arXiv 2308.03588). MMRecUN, Sinha et al. 2025
 (arXiv 2405.15328). InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748).
@@ -98,11 +98,11 @@ def info_nce(
     """InfoNCE of matching rows, mean_i [ log sum_j exp(x_i.y_j / tau) - x_i.y_i / tau ] over L2-normalised rows.
 
     j runs over all rows of the batch, the positive and duplicates included; one direction only. Under differentiation the gradient is
-    computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or more at most 512
-    rows of the B x B matrix are held at a time on a CPU, 8,192 elsewhere; below, or traced, all of it is, for its row maxima.
+    computed with the value, by blocks of rows, and no softmax is computed twice. With a Python temperature of 0.03 or more, at most 512
+    rows of the B x B matrix are held at a time on a CPU, 8,192 elsewhere; with a lower or traced one, all rows are, for their maxima.
 
-    In a batch of pairs a busy user and a popular item stand many times. With `ids` a CPU computes each once, and it weighs as often as it
-    stands: the same value, for a fraction of the products. The gradient of equal rows stands at one of them then, which makes no
+    In a batch of pairs, busy users and popular items occur many times. With `ids`, a CPU computes each once and weighs it by how often
+    it occurs: the same value for a fraction of the products. The gradient of equal rows is then placed at one of them, which makes no
     difference to the table they were taken from. (On a CPU under vmap every compiled number of rows is computed; leave ids out there.)
 
     Args:
@@ -131,8 +131,8 @@ def info_nce(
     columns = jnp.ones(x.shape[0], dtype) if weights is None else weights.astype(dtype)
     x, y = (_counted(rows, weights).astype(dtype) for rows in (x, y))
     x, y = _unit(x) / temperature, _unit(y)
-    # Cosines are at most 1, so 1 / tau bounds every logit: while exp(-2 / tau) is a normal float32 no row maximum is needed, and the
-    # passes over the B x B matrix that it costs are saved.
+    # Cosines are at most 1, so 1 / tau bounds every logit: as long as exp(-2 / tau) is a normal float32, no row maximum is needed,
+    # which saves the passes over the B x B matrix that it costs.
     bounded = isinstance(temperature, (int, float)) and temperature >= _SMALLEST_BOUNDED_TEMPERATURE
     shift = jnp.full(x.shape[0], 1 / temperature, x.dtype) if bounded else _row_maxima(x, y, columns)
     spread = cast(jax.Array, _log_sum_exp(x, y, columns, shift, ids))
@@ -154,7 +154,7 @@ def row_l2(*tables: jax.Array, batch_size: int | None = None, weights: jax.Array
 
     Args:
         tables: float [B, d] each: rows of users, positives, negatives.
-        batch_size: divisor; the reference divides a short batch by its configured size too. None divides by the sum of weights.
+        batch_size: divisor; the reference divides a short batch by the configured size too. None divides by the sum of weights.
         weights: float [B] or None for ones.
 
     Returns:
@@ -207,7 +207,7 @@ def table_norms(*tables: jax.Array, weights: jax.Array | None = None) -> jax.Arr
 
 
 class Views(NamedTuple):
-    """What a model knows of a batch of triplets, float [B, d] each: output rows and, where it has them, the two views that MGCN's contrast
+    """What a model knows about a batch of triplets, float [B, d] each: output rows; if it has them, the two views that MGCN's contrast
     compares; and ids."""
 
     user: jax.Array
@@ -217,7 +217,7 @@ class Views(NamedTuple):
     user_content: jax.Array | None = None
     positive_side: jax.Array | None = None
     positive_content: jax.Array | None = None
-    # int [B]; where they are given, rows of one id are equal, and the contrast computes each once.
+    # int [B]; if given, rows with the same id are equal, and the contrast computes each once.
     user_ids: jax.Array | None = None
     positive_ids: jax.Array | None = None
 
@@ -231,7 +231,7 @@ def contrast(views: Views, *, temperature: float = 0.2, weights: jax.Array | Non
         weights: float [B] or None for ones.
 
     Raises:
-        ValueError: the views to compare are not there, or shapes differ.
+        ValueError: the views to compare are missing, or shapes differ.
 
     Reference: arXiv 2308.03588, contrastive loss.
     """
@@ -280,7 +280,7 @@ def mgcn(
         float scalar.
 
     Raises:
-        ValueError: shapes that differ, or views without a contrast that weighs something.
+        ValueError: shapes that differ, or a contrast weight other than a Python 0 for views without a contrast.
 
     Reference: arXiv 2308.03588, final objective.
     """
@@ -327,7 +327,7 @@ def mmrecun(
         float scalar.
 
     Raises:
-        ValueError: shapes that differ, or views without a contrast that weighs something.
+        ValueError: shapes that differ, or a contrast weight other than a Python 0 for views without a contrast.
 
     Reference: arXiv 2405.15328, objective; the place of alpha and of the weights is our reading.
     """
@@ -409,7 +409,7 @@ _OPTIONAL = ("weights", "ids")  # arguments that may be None
 
 
 def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
-    """Of an argument, which must be an array of numbers. Checked while tracing, so it costs nothing at run time."""
+    """Shape of an argument, which must be an array of numbers. Checked while tracing, so it costs nothing at run time."""
     if array is None or not _is_real(array):
         dtype = getattr(array, "dtype", None)
         kind = f"an array of {dtype}" if dtype is not None else f"a {type(array).__name__}"
@@ -418,7 +418,7 @@ def _shape(name: str, array: jax.Array | None) -> tuple[int, ...]:
 
 
 def _check_form(**values: str) -> None:
-    """Every value is a form of reverse BPR."""
+    """Check that every value is a form of reverse BPR."""
     for name, value in values.items():
         if not isinstance(value, str) or value not in ("swap", "ascent"):
             given = repr(value[:20]) if isinstance(value, str) else f"is a {type(value).__name__}, which"
@@ -426,7 +426,7 @@ def _check_form(**values: str) -> None:
 
 
 def _check_numbers(**values: float | jax.Array) -> None:
-    """Every value is one number, of Python or of jax."""
+    """Check that every value is one number, of Python or of jax."""
     for name, value in values.items():
         if not isinstance(value, (int, float)) and (getattr(value, "shape", None) != () or not _is_real(value)):
             raise TypeError(f"{name} is a {type(value).__name__}; one number is allowed")
@@ -437,7 +437,7 @@ def _check_numbers(**values: float | jax.Array) -> None:
 
 
 def _check_batch_size(batch_size: int | None) -> None:
-    """A number to divide by, or None."""
+    """Check that this is a number to divide by, or None."""
     if batch_size is None:
         return
     _check_numbers(batch_size=batch_size)
@@ -451,7 +451,7 @@ def _is_real(value: object) -> bool:
 
 
 def _check_vectors(**arrays: jax.Array | None) -> None:
-    """Every array given is [B]."""
+    """Check that every array given is [B]."""
     given = {name: _shape(name, array) for name, array in arrays.items() if array is not None or name not in _OPTIONAL}
     first, shape = next(iter(given.items()))
     for name, other in given.items():
@@ -460,7 +460,7 @@ def _check_vectors(**arrays: jax.Array | None) -> None:
 
 
 def _check_tables(**arrays: jax.Array) -> None:
-    """Every array is [B, d], and there is one."""
+    """Check that every array is [B, d], and that there is one."""
     if not arrays:
         raise TypeError("no tables are given; at least one is needed")
     shapes = {name: _shape(name, array) for name, array in arrays.items()}
@@ -473,7 +473,7 @@ def _check_tables(**arrays: jax.Array) -> None:
 
 
 def _check_rows(table: jax.Array, **arrays: jax.Array | None) -> None:
-    """Every array given has one entry a row of the table."""
+    """Check that every array given has one entry per row of the table."""
     for name, array in arrays.items():
         if array is None and name in _OPTIONAL:
             continue
@@ -488,10 +488,10 @@ def _check_kind(views: Views, name: str = "views") -> None:
 
 
 def _check_views(views: Views, weights: jax.Array | None, of: str = "") -> None:
-    """Every array of a batch is [B, d], and ids and weights are [B].
+    """Check that every array of a batch is [B, d], and that ids and weights are [B].
 
     Args:
-        of: the argument, where there are several: `of` itself, and its weights `of`_weights.
+        of: name of the argument, if there are several; its weights are then named `of`_weights.
     """
     _check_kind(views, of or "views")
     tables = {name: rows for name, rows in views._asdict().items() if rows is not None}
@@ -512,7 +512,7 @@ def _mean(values: jax.Array, weights: jax.Array | None) -> jax.Array:
 
 
 def _counted(rows: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """The rows with those of weight 0 set to 0, so that whatever padding holds, inf and NaN too, reaches neither value nor gradient."""
+    """The rows, those of weight 0 set to 0, so that nothing in the padding, not even inf or NaN, reaches value or gradient."""
     if weights is None:
         return rows
     return jnp.where((weights > 0).reshape(-1, *[1] * (rows.ndim - 1)), rows, 0)
@@ -536,7 +536,7 @@ def _row_maxima(x: jax.Array, y: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def _distinct(ids: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One row of each id that counts, int32 [B], and the sum of its weights, float [B]; behind the last of them weights are 0."""
+    """One row of each id that counts, int32 [B], and the sum of its weights, float [B]; weights after the last of them are 0."""
     counted = jnp.where(weights > 0, ids, jnp.iinfo(ids.dtype).max)
     order = jnp.argsort(counted)
     ordered = counted[order]
@@ -569,11 +569,11 @@ def _all_rows(x, y, columns, shift):
 
 
 def _distinct_rows(ids, x, y, columns, shift):
-    """Value and gradients of `_log_sum_exp` from one row of each id; its row has the gradient of all."""
+    """Value and gradients of `_log_sum_exp` from one row of each id, which gets the gradient of all rows with that id."""
     rows = x.shape[0]
     first, columns = _distinct(ids, columns)
     sizes = distinct_sizes(rows)
-    # The smallest number of rows behind which none counts; all of them are the last.
+    # The smallest of the sizes that holds all rows that count; the last size holds every row.
     choice = jnp.sum(jnp.sum(columns > 0) > jnp.asarray(sizes[:-1]))
     programs = [functools.partial(_first_rows, size, _BLOCK) for size in sizes]
     value, gradients = jax.lax.switch(choice, programs, x[first], y[first], columns, shift[first])

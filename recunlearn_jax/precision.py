@@ -23,15 +23,15 @@ AVAILABLE: dict[str, tuple[Precision, ...]] = {
 
 
 def products_in(precision: Precision) -> AbstractContextManager:
-    """Within this context jax traces matrix products in a precision."""
+    """A context in which jax traces matrix products in a precision."""
     return jax.default_matmul_precision(_ALGORITHMS[precision])
 
 
 def check_precision(precision: Precision) -> None:
-    """Whether this device has a precision.
+    """Check that this device has a precision.
 
     Raises:
-        InputError: it has not. A CPU would quietly compute in float32.
+        InputError: it has not. A CPU would silently compute in float32.
     """
     device = jax.default_backend()
     allowed = AVAILABLE.get(device, ("float32",))

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _ROWS = 128  # of a block: its part of the table stays in a core's cache
-_WIDE = 1024  # columns from which blocks pay
+_WIDE = 1024  # columns from which blocks pay off
 
 
 class Constant(NamedTuple):
-    """A feature table that many steps read and none changes, X, with its transpose."""
+    """A feature table X that many steps read and none changes, with its transpose."""
 
     table: jax.Array  # float [n, d_m]
     transposed: jax.Array  # float [d_m, n]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of X."""
+        """The shape of X."""
         return self.table.shape
 
 
@@ -28,7 +28,7 @@ Features = jax.Array | Constant
 def constant(table: Features) -> Constant:
     """A table with its transpose at hand.
 
-    WHY: on a CPU X^T G reads X down its columns, far below the rate of X W; from the transpose it reads along rows, as X W does.
+    WHY: on a CPU X^T G reads X down its columns, far more slowly than X W; from the transpose it reads along rows, as X W does.
     """
     if isinstance(table, Constant):
         return table
@@ -61,7 +61,7 @@ def _of_trained_forward(table, kernel):
 def _of_trained_backward(saved, g):
     table, kernel = saved
     to_kernel = transposed_product(table, g)
-    # One product after the other: both are as wide as the table, and side by side a step takes longer.
+    # One product after the other: both are as wide as the table, and run side by side they make a step slower.
     g, to_kernel = jax.lax.optimization_barrier((g, to_kernel))
     # Where the table is not trained its gradient is unused and XLA drops it.
     return g @ kernel.T, to_kernel
@@ -92,7 +92,7 @@ _of_constant.defvjp(_of_constant_forward, _of_constant_backward)
 def transposed_product(table: Float[Array, "n d_m"], g: Float[Array, "n d"]) -> Float[Array, "d_m d"]:
     """X^T G: float [n, d_m], [n, d] -> [d_m, d].
 
-    WHY blocks: on a CPU the product reads a wide X down its columns, far below the rate of X W; summed over blocks of rows it reads X
+    WHY blocks: on a CPU the product reads a wide X down its columns, far more slowly than X W; summed over blocks of rows it reads X
     once, in order.
     """
     if table.shape[1] < _WIDE or len(table) < _ROWS:

@@ -1,15 +1,15 @@
 """Graph propagation on the device: y_i = sum_j w_ij x_j, one function for every layout.
 
-Three layouts answer `propagate`:
+`propagate` takes three layouts:
 
 - jraph.GraphsTuple: gather along senders, segment_sum over receivers. The reference; it exports to every platform.
 - CompressedRows: the matrix and its transpose in compressed sparse rows. Its backward pass is another product with the transpose instead
   of the scatter that autodiff would make of the gather; on CPU both run in a native kernel and are several times faster.
-- GatheredRows: the same two as trees of small sums. Nothing is scattered, so a GPU gives the same bits in every run, where a segment_sum
-  adds in the order in which its threads arrive.
+- GatheredRows: the same two matrices as trees of small sums. Nothing is scattered, so a GPU gives the same bits in every run, whereas a
+  segment_sum adds in the order in which its threads arrive.
 
-The graph is always an argument of a compiled function, never a constant in it: another request must not recompile, and a forgotten edge
-must not survive in a compilation cache.
+The graph is always an argument of a compiled function, never a constant in it: another request must not recompile anything, and a forgotten
+edge must not survive in a compilation cache.
 """
 
 import functools
@@ -41,18 +41,18 @@ class CompressedRows(NamedTuple):
 
 
 class SumTree(NamedTuple):
-    """A weight matrix W [N, M] as sums of `_WIDE` rows: of edges first, then of the sums before, until each row is one of them.
+    """A weight matrix W [N, M] as sums of `_WIDE` rows: first of edges, then of the sums before, until each row of W is one sum.
 
     The last row of each level is empty, so its sum is 0.
     """
 
-    edges: jax.Array  # int32 [n, _WIDE], place of an edge in the order of the rows; their capacity where there is none
+    edges: jax.Array  # int32 [n, _WIDE], place of an edge in the order of the rows; the capacity where there is none
     senders: jax.Array  # int32 [n, _WIDE], its column in W
     weights: jax.Array  # float32 [n, _WIDE]; 0 where there is none
     sums: tuple[
         jax.Array, ...
     ]  # of each further level, int32 [n', _WIDE], rows of the level before; its last one where there is none
-    places: jax.Array  # int32 [N, levels], where row i of W stands in each level; the last row but for one level
+    places: jax.Array  # int32 [N, levels], where row i of W stands in each level; the last row except in one level
 
 
 class GatheredRows(NamedTuple):
@@ -71,7 +71,7 @@ def propagate(graph: Graph, x: Float[Array, "M d"], rows: int | None = None) -> 
     Args:
         graph: W [N, M] in any layout.
         x: float [M, d].
-        rows: N; M where it is not given.
+        rows: N; M if not given.
 
     Returns:
         float [N, d].
@@ -87,7 +87,7 @@ def propagate(graph: Graph, x: Float[Array, "M d"], rows: int | None = None) -> 
 
 
 def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
-    """A symmetric graph with other weights, as symmetric, on the same edges.
+    """A symmetric graph with other weights, also symmetric, on the same edges.
 
     Args:
         graph: W [N, N], W = W^T.
@@ -104,14 +104,14 @@ def with_weights(graph: Graph, weights: Float[Array, "capacity"]) -> Graph:
 def rewritten(graph: Graph, at: np.ndarray, weights: np.ndarray, transposed: np.ndarray | None = None) -> Graph:
     """A graph with other weights on some of its edges, written in place; the graph given is used up.
 
-    An edge of weight 0 goes and leaves its place, from node 0. In a sorted row such a gap still tells about what stood there: whoever
-    holds the graph can find edges that went, until it is laid out anew.
+    An edge of weight 0 is removed; its place stays as a gap, an edge from node 0. In a sorted row such a gap still tells about the edge
+    that was there: whoever holds the graph can find removed edges, until it is laid out anew.
 
     Args:
-        graph: W [N, M], not as sums of rows, whose arrays nothing else holds.
+        graph: W [N, M], whose arrays nothing else holds; not laid out as sums of rows.
         at: places of edges, in the order of the rows, int [k].
-        weights: float32 [k], afterwards.
-        transposed: `at` in the order of the rows of the transpose; None where W is symmetric.
+        weights: float32 [k], their new weights.
+        transposed: `at` in the order of the rows of the transpose; None if W is symmetric.
 
     Raises:
         TypeError: the graph is laid out as sums of rows, whose edges have no places of their own.
@@ -133,7 +133,7 @@ def rewritten(graph: Graph, at: np.ndarray, weights: np.ndarray, transposed: np.
 
 
 Layout = Literal["auto", "segment", "csr", "gather"]
-_WIDE = 16  # rows of a sum; more of them are more empty places, fewer are more levels
+_WIDE = 16  # rows per sum; more of them leave more empty places, fewer make more levels
 
 
 @jax.custom_vjp
@@ -175,7 +175,7 @@ _gathered.defvjp(_gathered_forward, _gathered_backward)
 
 
 def _sum_up(tree: SumTree, x: jax.Array) -> jax.Array:
-    # WHY sums spelled out: XLA makes one kernel of them, and none of a gather to [n, _WIDE, d].
+    # WHY sums spelled out: XLA makes one kernel of them, but not of a gather to [n, _WIDE, d].
     terms = zip(tree.weights.T.astype(x.dtype), tree.senders.T, strict=True)
     level = _sum(jnp.where(w[:, None] != 0, w[:, None] * x[senders], 0) for w, senders in terms)
     total = level[tree.places[:, 0]]
@@ -202,7 +202,7 @@ def layout(
         kind: "segment" (GraphsTuple), "csr" (CompressedRows), "gather" (GatheredRows), or "auto": csr on one CPU, where it is native, else
             segment.
         capacity: edges to pad to.
-        transposed: W^T where it is known; W itself where W is symmetric.
+        transposed: W^T if it is known; W itself if W is symmetric.
     """
     if kind == "auto":
         native = (
@@ -227,11 +227,11 @@ def _compress(matrix, capacity) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 def _sum_tree(matrix, capacity):
-    """The sizes of its arrays follow the shape and the capacity alone, so that an edited matrix runs in the same program."""
+    """The sizes of its arrays depend only on the shape and the capacity, so that an edited matrix runs in the same program."""
     matrix.sort_indices()
     rows, columns = matrix.shape
     capacity = max(capacity or matrix.nnz, 1)
-    # Of each row: the rows of the level before that make it up; at first these are its edges.
+    # For each row: the rows of the level before that it sums; at first these are its edges.
     counts, members = np.diff(matrix.indptr), np.arange(matrix.nnz)
     levels, places, empty = [], [], capacity
     while not levels or _WIDE ** len(levels) < columns:

@@ -27,16 +27,16 @@ from recunlearn_jax.stopwatch import Seconds
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """A data set made ready for a backbone: everything of a recommender but its parameters.
+    """A data set made ready for a backbone: everything in a recommender except its parameters.
 
     Attributes:
         config: settings, which name the backbone.
         backbone: the mathematics.
-        dataset: completed: with item graphs where the backbone reads them.
+        dataset: completed, that is, with item graphs if the backbone reads them.
         sizes: array sizes that an edited data set keeps.
         graphs: what `Backbone.graphs` made, on the device.
         features: modality -> float32 [|I|, d_m], on the device.
-        gaps: whether the graphs were written in place, so that edges that went have left their places.
+        gaps: whether the graphs were written in place, so that removed edges have left gaps.
     """
 
     config: Config
@@ -49,7 +49,7 @@ class Setup:
 
     @functools.cached_property
     def data(self) -> Data:
-        """The data set on the device. Its sampler is built when this is first asked for, which an answer by rows does not do."""
+        """The data set on the device. Its sampler is built when this is first read, which most answers never do."""
         train, size = self.dataset.train, self.sizes.pairs
         shape = self.dataset.num_users, self.dataset.num_items
         sampler = build_sampler(train, train, *shape, capacity=size, history_capacity=size)
@@ -70,16 +70,16 @@ class Setup:
 def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before: Setup | None = None) -> Setup:
     """Make a data set ready: complete it, choose the backbone for its shape, and put it on the device (over the mesh where one is set).
 
-    A user who has every item among the train pairs is named in a note: there is no negative to train with.
+    A note names a user who has every item among the train pairs: there is no negative to train with.
 
     Args:
         dataset: to train on or to serve.
         config: names the backbone.
-        sizes: array sizes to keep, of the larger data set that this one was edited from; its own where None.
-        before: what this one was edited from; feature tables that are the same arrays are not put on the device once more.
+        sizes: array sizes to keep, of the larger data set that this one was edited from; its own if None.
+        before: what this one was edited from; feature tables that are the same arrays are not put on the device again.
 
     Raises:
-        InputError: something else in the place of data or settings, or data that the backbone cannot be made for.
+        InputError: something else in place of data or settings, or data for which the backbone cannot be made.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
     check_type(config, Config, "config", "such as `PRESETS['fast']`")
@@ -93,13 +93,13 @@ def set_up(dataset: Dataset, config: Config, sizes: Sizes | None = None, before:
     setup = Setup(
         config, backbone, dataset, sizes, place(backbone.graphs(dataset, sizes)), on_device(dataset, backbone, before)
     )
-    if devices_in_use() > 1:  # where arrays lie is decided by the mesh that is set now
+    if devices_in_use() > 1:  # the mesh that is set now decides where arrays lie
         setup.data  # noqa: B018
     return setup
 
 
 def on_device(dataset: Dataset, backbone: Backbone, before: Setup | None = None) -> Mapping[str, Features]:
-    """The feature tables that a backbone reads; those of `before` where they are the same arrays."""
+    """The feature tables that a backbone reads; those of `before` if they are the same arrays."""
     known = before.features if before else {}
 
     def table(m: str) -> Features:
@@ -110,11 +110,11 @@ def on_device(dataset: Dataset, backbone: Backbone, before: Setup | None = None)
 
 
 def tell_full_users(dataset: Dataset, of_users: np.ndarray, of_items: np.ndarray) -> None:
-    """Name a user who has every item among the train pairs in a note.
+    """Name in a note a user who has every item among the train pairs.
 
     Args:
         dataset: of the users.
-        of_users, of_items: train pairs of each, int [|U|] and [|I|].
+        of_users, of_items: number of train pairs of each, int [|U|] and [|I|].
     """
     most = np.count_nonzero(of_items)
     full = np.flatnonzero(of_users == most)
@@ -170,7 +170,7 @@ def fresh_ids(key: jax.Array, *, backbone: Backbone) -> Params:
 
 @functools.partial(jax.jit, static_argnames="backbone")
 def fresh_content(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
-    """The tables of content of a new model, such as features that are trained; no layer, whose draws take longer to compile.
+    """The tables of content of a new model, such as trained features; no layers, whose draws take longer to compile.
 
     Args:
         key: typed PRNG key.
@@ -182,12 +182,12 @@ def fresh_content(key: jax.Array, data: Data, *, backbone: Backbone) -> Params:
 
 
 def replace_rows(params: Params, fresh: Params, masks: Mapping[str, np.ndarray]) -> Params:
-    """The parameters with some rows of some tables from others.
+    """The parameters, with some rows of some tables taken from a new model.
 
     Args:
         params: of a backbone.
-        fresh: those tables, of a new model.
-        masks: table -> bool [rows], those to be taken from `fresh`.
+        fresh: these tables, of a new model.
+        masks: table -> bool [rows], the rows to take from `fresh`.
 
     Raises:
         TypeError: a table of the new model has another shape or type; nothing is broadcast.
@@ -221,11 +221,11 @@ class Recommender:
     """A backbone with parameters and the data it serves; holds nothing of what it was made to forget.
 
     Attributes:
-        setup: the data that it serves, and was trained on or has retained, made ready for its backbone.
+        setup: the data that it serves, which it was trained on or has retained, made ready for its backbone.
         params: of its backbone, over the mesh where one is set.
-        history: one entry an epoch, for a model that was trained.
+        history: one entry per epoch, for a model that was trained.
         info: what the method that made it reports.
-        seconds: making it took: training, or from the request to usable parameters and graph.
+        seconds: that making it took: training, or from the request to usable parameters and graph.
     """
 
     setup: Setup
@@ -259,12 +259,12 @@ class Recommender:
 
     @property
     def sizes(self) -> Sizes:
-        """Numbers that keep programs compiled."""
+        """Array sizes that keep programs compiled."""
         return self.setup.sizes
 
     @property
     def best(self) -> dict[str, Any]:
-        """The log entry of the epoch whose parameters these are, of a model that was trained."""
+        """The log entry of the epoch that its parameters are from, for a model that was trained."""
         return next(entry for entry in self.history if entry["epoch"] == self.info["best_epoch"])
 
     @functools.cached_property

@@ -1,7 +1,7 @@
-"""Drawing batches on the device: permutations of the pairs there are, and exact negatives.
+"""Drawing batches on the device: permutations of the pairs, and exact negatives.
 
-Draws are made so that training can be replayed without some of its pairs: what is left stands at the same places, and has the same
-negatives, but for those that it is only now allowed to have.
+Draws are made so that training can be replayed without some of its pairs: the remaining pairs keep their places and their negatives, except
+where a negative is allowed only now.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ PROPOSALS = 4  # items proposed for a negative before one is drawn among those a
 
 
 class Sampler(NamedTuple):
-    """Pairs to draw positives from and, for each user, the items a negative may be. Arrays may be longer than what they hold."""
+    """Pairs to draw positives from and, for each user, the items allowed as negatives. Arrays may be longer than what they hold."""
 
     pairs: jax.Array  # int32 [capacity, 2], (user, item); the first num_pairs are real
     num_pairs: jax.Array  # int32 scalar
     candidates: jax.Array  # int32 [|I|], items allowed as negatives, ascending; the first num_candidates are real
     num_candidates: jax.Array  # int32 scalar
-    candidate_position: jax.Array  # int32 [|I|], of each item in `candidates`; -1 for one that is not there
+    candidate_position: jax.Array  # int32 [|I|], of each item in `candidates`; -1 for one that is not in it
     history_pointers: jax.Array  # int32 [|U| + 1]
     history: jax.Array  # int32 [history capacity], ascending positions in `candidates` of each user's own items
     places: (
@@ -52,7 +52,7 @@ def build_sampler(
         candidates: items allowed as negatives; by default the items in `history`.
         capacity, history_capacity: lengths to pad to, so that a smaller set reuses a compiled function.
 
-    A user may have every candidate in its history: its pairs then weigh nothing, see `has_negative`.
+    If a user has every candidate in its history, its pairs have weight 0, see `has_negative`.
     """
     allowed = np.zeros(num_items, bool)
     allowed[history[:, 1] if candidates is None else candidates] = True
@@ -84,7 +84,7 @@ def build_sampler(
 
 
 def replayed(sampler: Sampler, kept: np.ndarray) -> Sampler:
-    """The sampler with its pairs at the places that they had in a larger set; the places of the others stay empty.
+    """The sampler with its pairs at the places that they had in a larger set; the other places stay empty.
 
     Args:
         sampler: of the pairs that are kept, in their order.
@@ -96,17 +96,17 @@ def replayed(sampler: Sampler, kept: np.ndarray) -> Sampler:
 
 
 def has_negative(sampler: Sampler, users: Int[Array, "B"]) -> Bool[Array, "B"]:
-    """Whether there is an item that a user may have as a negative."""
+    """For each user, whether there is an item that may be a negative."""
     own = sampler.history_pointers[users + 1] - sampler.history_pointers[users]
     return own < sampler.num_candidates
 
 
 def draw_negatives(key: jax.Array, sampler: Sampler, users: Int[Array, "B"]) -> Int[Array, "B"]:
-    """One negative for each user, uniform over the candidates outside the user's history; any item where there is none.
+    """One negative for each user, uniform over the candidates outside the user's history; any item if there is none.
 
-    Items are proposed from all there are, by the key alone, and the first that is allowed is taken: two samplers that differ in a few
-    pairs draw the same but for those. Where none of the proposals is allowed, a rank r is drawn, and the r-th allowed candidate is found
-    by binary search in the sorted history: exact, and no loop until success.
+    Proposals are drawn from all items, by the key alone, and the first that is allowed is taken: two samplers that differ in a few pairs
+    draw the same except for those. If none of the proposals is allowed, a rank r is drawn, and the r-th allowed candidate is found by
+    binary search in the sorted history: exact, without a loop until success.
 
     Args:
         key: typed PRNG key.
@@ -127,7 +127,7 @@ def draw_negatives(key: jax.Array, sampler: Sampler, users: Int[Array, "B"]) -> 
 
 
 def _in_history(sampler: Sampler, start: jax.Array, end: jax.Array, position: Int[Array, "n B"]) -> jax.Array:
-    """Whether positions among the candidates stand in a user's history, bool [n, B]."""
+    """Whether positions among the candidates are in a user's history, bool [n, B]."""
 
     def entry(at):
         return sampler.history[jnp.minimum(at, len(sampler.history) - 1)]
@@ -147,7 +147,7 @@ def _skipped(sampler: Sampler, start: jax.Array, end: jax.Array, rank: Int[Array
 
 
 def _bisect(start: jax.Array, end: jax.Array, before: Callable[[jax.Array], jax.Array]) -> jax.Array:
-    """Number of entries of each history for which `before`, of their index, holds: the first ones. int32, in the shape of `start`."""
+    """Number of entries of each history for whose index `before` holds; these come first. int32, in the shape of `start`."""
 
     def halve(bounds):
         low, high = bounds

@@ -15,14 +15,14 @@ OTHER: dict[Nodes, Nodes] = {"users": "items", "items": "users"}
 
 
 class Near(NamedTuple):
-    """The partners' rows of some users or items, k of them."""
+    """The partners' rows of k users or items, summarised."""
 
     mean: np.ndarray  # float32 [k, d]
-    spread: np.ndarray  # float32 [k, d], their sum by the weights of A_hat
-    degree: np.ndarray  # [k], how many they are
+    spread: np.ndarray  # float32 [k, d], their sum with the weights of A_hat
+    degree: np.ndarray  # [k], number of partners
 
     def of(self, rows: np.ndarray) -> "Near":
-        """Of some of them, int [n]."""
+        """The same for some of them, int [n]."""
         return Near(*(part[rows] for part in self))
 
 
@@ -34,43 +34,43 @@ class Side(NamedTuple):
     degree: np.ndarray  # int64 [k]
 
     def near(self, partners: np.ndarray) -> Near:
-        """The partners' rows, of all, float32 [m, d]."""
+        """Their `Near`, from the rows of all partners, float32 [m, d]."""
         return Near(self.mean @ partners, self.spread @ partners, self.degree)
 
 
 class Change(NamedTuple):
-    """What some users or items, k rows, lose with the pairs that go; all in what changes, however much stays.
+    """What some users or items, k rows, lose with the pairs that go; it holds only what changes, however much stays.
 
-    With X the partners' rows, d and d' the degrees of a row before and after, and 1/sqrt(d_j) what A_hat weighs a partner by:
+    With X the partners' rows, d and d' the degrees of a row before and after, and 1/sqrt(d_j) a partner's factor in A_hat:
 
         mean'   = (d mean - sum X_j of the edges that go) / d'
         spread' = (sqrt(d) spread - sum (1/sqrt(d_j) - 1/sqrt(d'_j)) X_j) / sqrt(d'), where 1/sqrt(d'_j) is 0 for an edge that goes
 
-    Where more goes than stays, nothing would be left of the difference but rounding: d is 0 there, and the edges that stay are lost from it
-    with the opposite sign.
+    Where more goes than stays, the difference would be nothing but rounding: there d is 0, and the edges that stay count as lost, with the
+    opposite sign.
     """
 
     gone: scipy.sparse.csr_array  # float32 [k, m], 1 for an edge that goes
     weights: scipy.sparse.csr_array  # float32 [k, m], what is lost of 1 / sqrt(d_j)
     before: np.ndarray  # d, float32 [k, 1], or 0
-    after: np.ndarray  # d', 1 at least
+    after: np.ndarray  # d', at least 1
 
     def near(self, before: Near, partners: np.ndarray) -> Near:
-        """The partners' rows afterwards, from those before; rows of all partners, float32 [m, d]."""
+        """`Near` afterwards, from the one before and the rows of all partners, float32 [m, d]."""
         mean = (self.before * before.mean - self.gone @ partners) / self.after
         return Near(mean, self.spread(before.spread, partners), self.after[:, 0])
 
     def spread(self, before: np.ndarray, partners: np.ndarray) -> np.ndarray:
-        """Their sum by the weights of A_hat afterwards, from that before, float32 [k, d]."""
+        """Their sum with the weights of A_hat afterwards, from the one before, float32 [k, d]."""
         return (np.sqrt(self.before) * before - self.weights @ partners) / np.sqrt(self.after)
 
 
 class Sides(NamedTuple):
-    """Pairs, compressed by user and by item. What is taken away is left out when rows are read, so that a request edits no matrix."""
+    """Pairs, compressed by user and by item. Removed pairs are left out when rows are read, so that a request edits no matrix."""
 
-    edges: dict[Nodes, scipy.sparse.csr_array]  # int32 [n, m], which pair it is
+    edges: dict[Nodes, scipy.sparse.csr_array]  # int32 [n, m], which pair an edge is
     degree: ByKind  # int64 [n], of the pairs that stay
-    stays: np.ndarray | None = None  # bool, of each pair; all where None
+    stays: np.ndarray | None = None  # bool, for each pair; all if None
     lost: ByKind | None = None  # int [k], users and items that have lost a pair, ascending
 
     def without(self, pairs: np.ndarray, gone: np.ndarray) -> "Sides":
@@ -106,7 +106,7 @@ class Sides(NamedTuple):
 
         Args:
             after: the same pairs without some.
-            kind, rows: of those, int [k].
+            kind, rows: which users or items, int [k].
         """
         assert after.stays is not None
         edges, other = self.edges_of(kind, rows), OTHER[kind]
@@ -127,10 +127,10 @@ class Sides(NamedTuple):
         return Change(gone, weights, *(degree.astype(np.float32)[:, None] for degree in degrees))
 
     def between(self, rows: ByKind) -> dict[Nodes, scipy.sparse.csr_array]:
-        """The edges of A_hat among some users and items, to either kind from the other, float32 [k, k']."""
+        """The edges of A_hat among some users and items, to each kind from the other, float32 [k, k']."""
         found: dict[Nodes, scipy.sparse.csr_array] = {}
         for kind, other in OTHER.items():
-            if not len(rows[other]):  # as in a request for few of many users: their items' edges need not be read
+            if not len(rows[other]):  # as in a request for a few of many users: their items' edges need not be read
                 found[kind] = scipy.sparse.csr_array(np.zeros((len(rows[kind]), 0), np.float32))
                 continue
             edges = self.edges_of(kind, rows[kind])[:, rows[other]]
@@ -140,7 +140,7 @@ class Sides(NamedTuple):
         return found
 
     def edges_of(self, kind: Nodes, rows: np.ndarray | slice = slice(None)) -> scipy.sparse.csr_array:
-        """Which pairs stay of some users or items, int32 [k, m]."""
+        """The pairs of some users or items that stay, int32 [k, m]."""
         edges = self.edges[kind][rows]
         return edges if self.stays is None else keep_entries(edges, self.stays[edges.data])
 

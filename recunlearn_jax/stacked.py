@@ -1,7 +1,7 @@
 """Several trainings of one data set side by side, in one program: Golds of one request, or other seeds.
 
-A step of a small model leaves most of a GPU idle, so many take little longer than one. On a CPU, which one training fills, train one after
-the other.
+A step of a small model leaves most of a GPU idle, so many models take little longer than one. One training fills a CPU: there, train one
+after the other.
 """
 
 import functools
@@ -41,20 +41,20 @@ _RANKED_AT_ONCE = 4  # models whose scores are in memory together
 def train_stacked(
     setup: Setup, seeds: Sequence[int], *, on_epoch: Callable[[int], None] = lambda epoch: None
 ) -> list[Recommender]:
-    """What `train` gives for each seed, to rounding; each stops by its own valid Recall@20, and waits for the others.
+    """What `train` gives for each seed, to rounding; each stops by its own valid Recall@20, then waits for the others.
 
-    Every array of a step is held once a model. Entries of a history hold no times.
+    Every array of a step is held once per model. Entries of a history hold no times.
 
     Args:
         setup: of the data.
-        seeds: one a training, at least one.
-        on_epoch: is called with the number of each epoch that is done.
+        seeds: one per training, at least one.
+        on_epoch: called with the number of each epoch that is done.
 
     Returns:
-        A recommender a seed; its `seconds` are its share of all.
+        One recommender per seed; its `seconds` are its share of the total.
 
     Raises:
-        InputError: there is no seed, a loss is not finite (of any: all end), or this device lacks the precision asked for.
+        InputError: there is no seed, the loss of any training is not finite (all end then), or this device lacks the precision asked for.
     """
     check_type(setup, Setup, "setup", "`set_up` makes one of a data set and settings")
     if not len(seeds):
@@ -107,8 +107,8 @@ def stacked_epochs(
 
     Args:
         states: stacked along the first axis, donated.
-        data: of all.
-        key: one a model, [models].
+        data: shared by all.
+        key: one per model, [models].
     """
     return jax.vmap(lambda state, own: train_epoch(state, data, own, backbone=backbone, config=config))(states, key)
 

@@ -29,7 +29,7 @@ from recunlearn_jax.stopwatch import Seconds, stopwatch
 
 VALID_METRIC = "recall@20"
 OPTIMIZER = optax.scale_by_adam()  # betas 0.9 and 0.999, eps 1e-8, as PyTorch's
-_DRAWN_AT_ONCE = 64  # batches, so that what drawing needs beside its result stays small
+_DRAWN_AT_ONCE = 64  # batches, so that what drawing needs besides its result stays small
 _EPOCH_DATA = 2**31 - 1  # folded into an epoch's key for what the backbone draws; batches fold in 1, 2, ...
 
 
@@ -57,8 +57,8 @@ def descend(gradients: Any, opt_state: Any, params: Any, learning_rate: float | 
 def _behind(gradients: Any, learning_rate: float | jax.Array) -> jax.Array:
     """The learning rate, which the compiler knows only once every gradient is there.
 
-    WHY: parameters are updated in place. A gradient may read tables whose own gradients are ready before it is, so without this XLA copies
-    every table in every step before it changes it. No number lies above infinity, but the compiler does not know.
+    WHY: parameters are updated in place. A gradient may read tables whose own gradients are ready earlier, so without this XLA copies
+    every table in every step before changing it. No number lies above infinity, but the compiler does not know that.
     """
     some = sum(gradient[(0,) * gradient.ndim] for gradient in jax.tree.leaves(gradients))
     return jnp.where(some > jnp.inf, 0, learning_rate)
@@ -71,7 +71,7 @@ class EpochPlan(NamedTuple):
     negatives: jax.Array  # int32 [batches, B]
     weights: (
         jax.Array
-    )  # float32 [batches, B]; 0 behind the last place, at an empty one, or of a user who has no negative
+    )  # float32 [batches, B]; 0 after the last place, at an empty one, or for a user who has no negative
     learning_rate: jax.Array  # float32 scalar
     steps: (
         jax.Array
@@ -79,7 +79,7 @@ class EpochPlan(NamedTuple):
 
 
 def epoch_plan(epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig) -> EpochPlan:
-    """Draw the batches of an epoch: a random order of its places, and one negative a pair.
+    """Draw the batches of an epoch: a random order of its places, and one negative per pair.
 
     Args:
         epoch: int32 scalar, epochs done.
@@ -100,7 +100,7 @@ def epoch_plan(epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig
         i, users = batch
         return draw_negatives(jax.random.fold_in(key, i + 1), sampler, users), has_negative(sampler, users)
 
-    # WHY not in each step: a loop that ends by what it finds makes a GPU wait for its host.
+    # WHY not in each step: a loop whose end depends on what it finds makes a GPU wait for its host.
     negatives, there = jax.lax.map(negatives_of, (jnp.arange(batches), users), batch_size=_DRAWN_AT_ONCE)
     weights = (real & there).astype(jnp.float32)
     learning_rate = config.learning_rate * config.decay ** (epoch.astype(jnp.float32) / config.decay_epochs)
@@ -108,7 +108,7 @@ def epoch_plan(epoch: jax.Array, data: Data, key: jax.Array, config: TrainConfig
 
 
 def batch_size_of(data: Data, config: TrainConfig) -> int:
-    """B: as it is set, at most the number of places there are."""
+    """B: as configured, but at most the number of places."""
     return min(config.batch_size, len(data.sampler.places))
 
 
@@ -128,7 +128,7 @@ def train_step(
 def train_epoch(
     state: TrainState, data: Data, key: jax.Array, *, backbone: Backbone, config: TrainConfig
 ) -> tuple[TrainState, jax.Array]:
-    """One pass over the train pairs in random order, one negative a pair, the short last batch kept.
+    """One pass over the train pairs in random order, with one negative per pair; the short last batch is kept.
 
     Args:
         state: donated.
@@ -157,7 +157,7 @@ def epoch_data(key: jax.Array, data: Data, backbone: Backbone) -> Data:
 
 
 def best_entry(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """First entry with the highest valid metric; the last one where nothing was validated."""
+    """First entry with the highest valid metric; the last entry if nothing was validated."""
     validated = [entry for entry in history if VALID_METRIC in entry]
     return max(validated, key=lambda entry: entry[VALID_METRIC]) if validated else history[-1]
 
@@ -178,18 +178,18 @@ def fit(
     sizes: Sizes | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Recommender:
-    """Train from scratch, or go on where a killed run in the same folder stopped.
+    """Train from scratch, or continue where a killed run in the same folder stopped.
 
     Args:
-        dataset: to train on; item graphs are built where it has none.
+        dataset: to train on; item graphs are built if it has none.
         config: settings.
         seed: of initialisation, order and negatives.
         run: folder for log and checkpoints; None keeps everything in memory.
         sizes: array sizes to keep, see `recommender.set_up`.
-        on_epoch: is called with each epoch's log entry.
+        on_epoch: called with each epoch's log entry.
 
     Returns:
-        The parameters of the epoch with the best valid Recall@20 (the last epoch where the data has no valid pairs).
+        The parameters of the epoch with the best valid Recall@20 (the last epoch if the data has no valid pairs).
 
     Raises:
         InputError: the loss is not finite, or this device lacks the precision asked for.
@@ -208,14 +208,14 @@ def train(
     run: str | Path | None = None,
     on_epoch: Callable[[dict[str, Any]], None] = lambda entry: None,
 ) -> Recommender:
-    """`fit` for a data set that is set up; its seconds are those of an earlier process, where training goes on from its checkpoint.
+    """`fit` for a data set that is set up; its seconds are those of an earlier process, if training resumes from its checkpoint.
 
-    A backbone that is solved in closed form is solved; no epoch, seed, start or folder plays a part.
+    A backbone in closed form is solved instead; epochs, start and folder then play no part, and the seed is only recorded.
 
     Args:
         setup, seed, run, on_epoch: as for `fit`.
-        epochs: train exactly so many, whatever the valid pairs say; None for early stopping.
-        start: parameters before the first epoch; those of the seed where None.
+        epochs: train for exactly this many, whatever the valid pairs say; None for early stopping.
+        start: parameters before the first epoch; those of the seed if None.
     """
     config, run = setup.config, None if run is None else as_path(run, "run")
     check_precision(config.train.precision)
@@ -248,14 +248,14 @@ def trained(setup: Setup, best: Params, history: Sequence[dict[str, Any]], seed:
     """The model that a training ends with.
 
     Args:
-        setup: it was trained on.
+        setup: what it was trained on.
         best: parameters of its best epoch.
-        history: an entry an epoch.
+        history: one entry per epoch.
         seed: of the training.
-        seconds: it took.
+        seconds: that the training took.
 
     Raises:
-        InputError: its output rows are not finite. An epoch's loss is that before its last update, and does not show it.
+        InputError: its output rows are not finite. An epoch's loss is computed before its last update and does not show this.
     """
     best_epoch = best_entry(history)["epoch"]
     info = {"epochs": len(history), "best_epoch": best_epoch, "seed": seed}
@@ -269,7 +269,7 @@ def trained(setup: Setup, best: Params, history: Sequence[dict[str, Any]], seed:
 
 
 def _solved(setup: Setup, solve: Callable[[Dataset], Params], seed: int) -> Recommender:
-    """A backbone in closed form: one entry of history, epoch 0. Nothing is to be stopped, so nothing is validated."""
+    """A backbone in closed form, with one history entry, epoch 0. There is nothing to stop, so nothing is validated."""
     with stopwatch() as seconds:
         params = jax.block_until_ready(place(solve(setup.dataset)))
     entry = {"epoch": 0, "seconds": round(seconds.total, 4), "compile_seconds": round(seconds.compiling, 4)}
@@ -296,7 +296,7 @@ def _epoch(state, setup: Setup, key, task: RankingTask | None) -> tuple[TrainSta
 
 
 def check_finite(entry: dict[str, Any], config: TrainConfig) -> None:
-    """Whether an epoch's loss is a number.
+    """Check that an epoch's loss is finite.
 
     Raises:
         InputError: it is not.
@@ -308,7 +308,7 @@ def check_finite(entry: dict[str, Any], config: TrainConfig) -> None:
 
 
 def _resume(run: Path | None, state: TrainState) -> tuple[TrainState, Any, list[dict[str, Any]]]:
-    """State, best parameters and log of the newest complete checkpoint; a fresh start where there is none."""
+    """State, best parameters and log of the newest complete checkpoint; a fresh start if there is none."""
     if run is None:
         return state, state.params, []
     run.mkdir(parents=True, exist_ok=True)

@@ -31,10 +31,10 @@ def register(name: str, kind: BackboneKind) -> None:
 
 
 def backbone_kind(name: str) -> BackboneKind:
-    """The entry of a name.
+    """The entry for a name.
 
     Raises:
-        InputError: it is unknown.
+        InputError: the name is unknown.
     """
     if name not in BACKBONES:
         raise InputError(f"backbone {name!r} is not known{suggestion(name, BACKBONES, 'choose from')}")

@@ -1,6 +1,6 @@
-"""The contract of a backbone: the mathematics of a recommender as pure functions, and what it must say of its parameters.
+"""The contract of a backbone: the mathematics of a recommender as pure functions, and what it must declare about its parameters.
 
-Training, every way of forgetting, every check and the files on disk know a backbone by these fields alone. `docs/backbone.md` writes one.
+Training, every method, every check and the files on disk know a backbone only by these fields. `docs/backbone.md` shows how to write one.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ from recunlearn_jax.products import Features
 from recunlearn_jax.sampling import Sampler
 from recunlearn_jax.sides import Nodes
 
-Params = dict[str, Any]  # arrays, nested dictionaries at most
+Params = dict[str, Any]  # arrays, at most in nested dictionaries
 Triplets = tuple[jax.Array, jax.Array, jax.Array]  # users, positives, negatives, int32 [B] each
 Batch = tuple[jax.Array, jax.Array, jax.Array, jax.Array]  # the same and weights, float32 [B]
 Rows = Literal["users", "items", "neither"]
 
 
 class Shape(NamedTuple):
-    """What of a data set decides a backbone's parameters."""
+    """The properties of a data set that decide a backbone's parameters."""
 
     num_users: int
     num_items: int
@@ -32,7 +32,7 @@ class Shape(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Array sizes that an edited data set keeps from the one before, so that nothing compiles anew. Numbers, no data."""
+    """Array sizes that an edited data set keeps from the one before, so that nothing is recompiled. Numbers, no data."""
 
     pairs: int  # train pairs
     neighbours: Mapping[str, int]  # modality -> edges of its item graph
@@ -58,30 +58,30 @@ class Backbone:
     modalities: tuple[str, ...]
     """Those it reads; their feature tables are put on the device."""
     graphs: Callable[[Dataset, Sizes], Any]
-    """What rows read beside parameters and features, on the device, padded to the sizes; None where there is nothing."""
+    """What rows read besides parameters and features, on the device, padded to the sizes; None if there is nothing."""
     init: Callable[[jax.Array, Data], Params]
     """(key, data) -> fresh parameters."""
     init_ids: Callable[[jax.Array], Params]
-    """(key) -> the id tables of fresh parameters. A forgotten row becomes one of these: no data is handed in, so none can be in it."""
+    """(key) -> the id tables of fresh parameters. A forgotten row is replaced by one of these: no data is handed in, so none is in it."""
     rows: Callable[[Params, Data], jax.Array]
     """Output rows Z, float32 [|U| + |I|, d], users first; score(u, i) = <Z_u, Z_i>."""
     views: Callable[..., Views]
-    """(params, data, users, positives, negatives) -> what losses read of a batch; side and content rows only where `contrast`."""
+    """(params, data, users, positives, negatives) -> what losses read of a batch; side and content rows only if `contrast`."""
     loss: Callable[[Params, Data, Batch, int], jax.Array]
     """(params, data, batch, configured batch size) -> training's loss, float32 scalar."""
     tables: Mapping[str, Rows]
-    """Name -> whose rows a parameter, or a dictionary of them, holds; EVERY parameter stands here. Tables of users and items are reset,
-    moved and recorded; "neither" says that there is no such row in it."""
+    """Name -> whose rows a parameter, or a dictionary of them, holds; EVERY parameter is listed here. Tables of users and items are
+    reset, moved and recorded; "neither" says that a parameter holds no such row."""
     of_modality: Callable[[str], str | None] = lambda path: None
-    """The modality a parameter belongs to, by its path: it goes with the modality."""
+    """(path) -> the modality that a parameter belongs to; the parameter is dropped with it."""
     epoch: Callable[[jax.Array, Data], Data] = lambda key, data: data
     """(key of the epoch, data) -> the data as that epoch's steps read it."""
     rewrite: Callable[[Any, Edit, Dataset, Dataset, Sizes], Any] | None = None
     """(graphs, edges that a request changes, the data before, the data after, sizes) -> the graphs afterwards, written into the arrays of
-    those before, which nothing else holds. None where graphs are laid out anew."""
+    the graphs before, which nothing else holds. None if graphs are laid out anew."""
     id_layers: int | None = None
-    """L, where rows are the mean of the two id tables and of L propagations of them over A_hat, plus what content makes of them; 0 where
-    ids are not propagated. A gradient by rows can then be taken back to the tables without the model. None where it is not so."""
+    """L, if rows are the mean of the two id tables and of their L propagations over A_hat, plus what content makes of them; 0 if ids are
+    not propagated. A gradient with respect to rows can then be taken back to the tables without the model. None for other backbones."""
     solve: Callable[[Dataset], Params] | None = None
     """(data set) -> parameters, of a backbone that is solved in closed form and not trained. Methods that take steps do not apply to it."""
     contrast: bool = False
@@ -100,7 +100,7 @@ class BackboneKind(NamedTuple):
     make: Callable[[Shape, Any], Backbone]
     """(shape, settings) -> backbone; under functools.cache."""
     complete: Callable[[Dataset, Any], Dataset] = lambda dataset, settings: dataset
-    """(data set, settings) -> with what it lacks, such as item graphs."""
+    """(data set, settings) -> the data set completed with what it lacks, such as item graphs."""
 
 
 def flat(params: Params) -> dict[str, Any]:
@@ -110,12 +110,12 @@ def flat(params: Params) -> dict[str, Any]:
 
 
 def rows_of(backbone: Backbone, path: str) -> Rows | None:
-    """What a parameter is declared to hold, None where nothing is said of it."""
+    """What a parameter is declared to hold; None if it is not declared."""
     return backbone.tables.get(path.partition("/")[0])
 
 
 def check_tables(backbone: Backbone, params: Params) -> None:
-    """Every parameter is declared, so that no forgotten row can be overlooked.
+    """Check that every parameter is declared, so that no forgotten row can be overlooked.
 
     Args:
         backbone: whose declaration is checked.
@@ -148,11 +148,11 @@ def check_tables(backbone: Backbone, params: Params) -> None:
 
 
 def shape_of(dataset: Dataset) -> Shape:
-    """Of a data set."""
+    """The shape of a data set."""
     return Shape(dataset.num_users, dataset.num_items, dataset.modalities)
 
 
 def sizes_of(dataset: Dataset) -> Sizes:
-    """Of a data set with item graphs attached."""
+    """The sizes of a data set with item graphs attached."""
     neighbours = {m: int(np.asarray(graph.nnz)) for m, graph in dataset.similarities.items()}
     return Sizes(len(dataset.train), neighbours)

@@ -2,8 +2,8 @@
 
     P = (X^T X + w sum_m F_m F_m^T + lambda I)^-1,   B = -P / diag(P) by columns, 0 on its diagonal,   score(u, i) = sum_j X_uj B_ji
 
-X are the train pairs, F_m the rows of modality m at length 1. An output row has a column an item: those of users are the rows of X, those
-of items the columns of B. Source: Steck 2019 (arXiv 1905.03375); content as further rows of X: Jeunen et al. 2020 (RecSys).
+X holds the train pairs, F_m the rows of modality m at length 1. Output rows have one column per item: users' are the rows of X, items' the
+columns of B. Source: Steck 2019 (arXiv 1905.03375); content as further rows of X: Jeunen et al. 2020 (RecSys).
 """
 
 import functools
@@ -24,7 +24,7 @@ from recunlearn_jax.losses import Views
 from recunlearn_jax.settings import Checked, NotNegative, Positive
 
 TABLE = "inverse"  # P, the one parameter
-MOST = 2**30  # numbers in the output rows of all nodes: 4 GiB, of which a few copies are held at times
+MOST = 2**30  # limit on the numbers in the output rows of all nodes: 4 GiB, of which a few copies are held at times
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def interactions(dataset: Dataset) -> scipy.sparse.csr_array:
 
 
 def content(features: Mapping[str, np.ndarray], settings: Settings) -> dict[str, np.ndarray]:
-    """sqrt(w) F_m of each modality, float64 [|I|, d_m]; nothing where content weighs nothing."""
+    """sqrt(w) F_m of each modality, float64 [|I|, d_m]; empty if content has no weight."""
     if settings.content_weight == 0:
         return {}
     lengths = {m: np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True) for m, rows in features.items()}

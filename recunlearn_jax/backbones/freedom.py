@@ -1,6 +1,6 @@
-"""FREEDOM: LightGCN on a user-item graph whose edges are pruned in every epoch, beside an item graph that content decided once.
+"""FREEDOM: LightGCN on a user-item graph whose edges are pruned in every epoch, plus an item graph that is built once from content.
 
-    S    = sum_m w_m S_m, S_m the k nearest neighbours by content, each neighbour alike, normalised
+    S    = sum_m w_m S_m, S_m the k nearest neighbours by content, all with equal weight, normalised
     h    = S^L_ii E_I
     X    = mean(X_0 .. X_L), X_0 = [E_U; E_I], X_{l+1} = A X_l;  user rows X_U, item rows X_I + h
     loss = BPR + modal_weight sum_m BPR(<user row, X_m W_m + b_m>)
@@ -8,7 +8,7 @@
 A is A_hat when ranking. In training an epoch keeps a share of the edges, drawn without replacement with probability proportional to
 (d_u d_i)^-1/2, and normalises them anew.
 
-Source: Zhou and Shen 2023 (arXiv 2211.06924), as in MMRec, for any number of modalities; there are two in the reference, image with weight
+Source: Zhou and Shen 2023 (arXiv 2211.06924), as in MMRec, for any number of modalities; the reference has two, image with weight
 0.1. An item without a modality has no part in that modality's BPR.
 """
 
@@ -46,9 +46,9 @@ class Settings(Checked):
     item_item_layers: Layers = 1
     """Propagations over the item graph."""
     neighbours: Count = 10
-    """k of the item graphs that are built from features; a graph file beside the features wins."""
+    """k of the item graphs that are built from features; a graph file beside the features takes precedence."""
     image_weight: Share = 0.1
-    """Share of the modality image in the item graph where there are others; these share the rest equally."""
+    """Share of the modality image in the item graph if there are other modalities; these share the rest equally."""
     pruned: Annotated[float, Ge(0), Lt(1)] = 0.8
     """Share of the user-item edges that an epoch of training leaves out."""
     modal_weight: NotNegative = 1e-3
@@ -56,7 +56,7 @@ class Settings(Checked):
     trainable_features: bool = True
     """Train the raw feature tables too, as the reference does."""
     layout: Layout = "auto"
-    """How graphs are propagated: jraph's segment_sum or compressed rows; auto takes csr on CPU, else segment."""
+    """How graphs are propagated, see `propagate.layout`."""
 
 
 class Graphs(NamedTuple):
@@ -64,10 +64,10 @@ class Graphs(NamedTuple):
 
     user_item: Graph  # A_hat over |U| + |I| nodes
     item_item: Graph  # S over |I| nodes
-    chance: jax.Array  # float32 [pairs], log of the weight with which a pair is kept; -inf behind the last
+    chance: jax.Array  # float32 [pairs], log of the weight with which a pair is kept; -inf after the last
     edge_pair: (
         jax.Array
-    )  # int32 [2 pairs], the pair that an edge of A_hat is one half of; behind the last it is `pairs`
+    )  # int32 [2 pairs], the pair that an edge of A_hat is one half of; after the last edge it is `pairs`
     available: Mapping[str, jax.Array]  # modality -> bool [|I|]
     pruned: Graph | None = None  # A in training
 
@@ -85,7 +85,7 @@ def item_graph(dataset: Dataset, modalities: tuple[str, ...], image_weight: floa
 
 
 def prune(key: jax.Array, graphs: Graphs, sampler: Sampler, share: float) -> Graph:
-    """A for an epoch: a share of the edges left out at random, popular users and items more often, the others normalised anew.
+    """A for an epoch: a random share of the edges is left out, popular users' and items' more often, and the rest is normalised anew.
 
     The pairs with the largest chance + Gumbel noise are a draw without replacement, one after the other, proportional to exp(chance).
 
@@ -93,7 +93,7 @@ def prune(key: jax.Array, graphs: Graphs, sampler: Sampler, share: float) -> Gra
         key: typed PRNG key.
         graphs: of the data set.
         sampler: of its train pairs.
-        share: left out, in [0, 1).
+        share: of the edges to leave out, in [0, 1).
     """
     capacity = len(graphs.chance)
     drawn = graphs.chance + jax.random.gumbel(key, (capacity,))
@@ -103,7 +103,7 @@ def prune(key: jax.Array, graphs: Graphs, sampler: Sampler, share: float) -> Gra
 
 
 def _among(graphs: Graphs, sampler: Sampler, kept: jax.Array) -> Graph:
-    """A_hat of some pairs, bool [pairs]."""
+    """A_hat of the pairs that are kept, bool [pairs]."""
     users, items = sampler.pairs.T
     ones = kept.astype(jnp.float32)
     num_users = len(sampler.history_pointers) - 1

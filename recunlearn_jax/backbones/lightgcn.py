@@ -25,7 +25,7 @@ class Settings(Checked):
     """Propagations over the user-item graph."""
     l2_weight: NotNegative = 1e-4
     layout: mgcn.Layout = "auto"
-    """How graphs are propagated: jraph's segment_sum or compressed rows; auto takes csr on CPU, else segment."""
+    """How graphs are propagated, see `propagate.layout`."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Matrix factorisation: a row a user and a row an item, trained by BPR. It is also what an ensemble of shard models answers with.
+"""Matrix factorisation: one row per user and one per item, trained by BPR. An ensemble of shard models answers as this backbone, too.
 
     Z = [E_U; E_I],  loss = BPR + reg L2 over the rows of the batch
 

@@ -29,7 +29,7 @@ MODALITY_PARTS = ("features", "projection", "purifier", "preference")  # paramet
 
 @dataclass(frozen=True)
 class Settings(Checked):
-    """MGCN (arXiv 2308.03588) as MMRec has it."""
+    """MGCN (arXiv 2308.03588) as implemented in MMRec."""
 
     embedding_size: Width = 64
     """Width d of every embedding."""
@@ -38,7 +38,7 @@ class Settings(Checked):
     item_item_layers: Layers = 1
     """Propagations over each modality's item graph."""
     neighbours: Count = 10
-    """k of the item graphs that are built from features; a graph file beside the features wins."""
+    """k of the item graphs that are built from features; a graph file beside the features takes precedence."""
     trainable_features: bool = True
     """Train the raw feature tables too, as the reference does; False keeps them frozen and is faster."""
     l2_weight: NotNegative = 1e-4
@@ -59,7 +59,7 @@ class Graphs(NamedTuple):
 
 
 class Propagated(NamedTuple):
-    """What the graphs give some nodes, or all, before the fuser: n users, then m items.
+    """What the graphs give for some or all nodes before the fuser: n users, then m items.
 
     The modalities stand side by side, so that one product and one gather serve all M of them.
     """
@@ -98,10 +98,10 @@ def device_graphs(host: HostGraphs, kind: Layout, pairs: int, neighbours: Mappin
 def rewritten_graphs(
     graphs: Graphs, edit: Edit, before: Dataset, after: Dataset, kind: Layout, neighbours: Mapping[str, int]
 ) -> Graphs:
-    """Graphs after a request, written in place: A_hat edge by edge; an item graph, which is small beside it, anew where it changes.
+    """Graphs after a request, written in place: A_hat edge by edge; an item graph, which is small in comparison, is rebuilt if it changes.
 
     Args:
-        graphs: before, whose arrays nothing else holds.
+        graphs: those before, whose arrays nothing else holds.
         edit: edges of A_hat that change.
         before, after: the data.
         kind: of the layout.
@@ -133,7 +133,7 @@ def _dense(size: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense
 
 
 class Affine(nn.Module):
-    """Kernel [inputs, outputs] and bias [outputs] of a linear layer, handed out instead of applied, so that layers can be multiplied."""
+    """Kernel [inputs, outputs] and bias [outputs] of a linear layer, returned instead of applied, so that layers can be multiplied."""
 
     inputs: int
     outputs: int
@@ -168,7 +168,7 @@ class MGCN(nn.Module):
         """Step 3 without the id table, sigmoid(W2 (W1 X_m + b1) + b2): all that the features decide, modality -> [|I|, d].
 
         Args:
-            features: modality -> float32 [|I|, d_m]; only their shapes matter after `init` where they are trainable.
+            features: modality -> float32 [|I|, d_m]; if they are trainable, only their shapes matter after `init`.
         """
         gates = {}
         for m in self.modalities:
@@ -321,7 +321,7 @@ def make(shape: Shape, settings: Settings) -> Backbone:
         )
 
     def epoch(key: jax.Array, data: Data) -> Data:
-        # Feature tables that no step of the epoch changes have their transpose with them.
+        # Feature tables that no step of the epoch changes carry their transpose.
         if settings.trainable_features:
             return data
         return data._replace(features={m: constant(table) for m, table in data.features.items()})

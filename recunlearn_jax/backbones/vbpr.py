@@ -1,10 +1,10 @@
-"""VBPR: matrix factorisation with a second user table that meets the items' content. No graph.
+"""VBPR: matrix factorisation with a second user table for the items' content. No graph.
 
     Q_i = [E_I(i) ; sum_m X_m(i) W_m + b],  U_u = [E_U(u) ; T_U(u)],  score(u, i) = <U_u, Q_i>
     loss = BPR + reg (|U_u|_F + |Q_p|_F + |Q_n|_F) / B, norms over the rows of the batch
 
-Source: He and McAuley 2016 (arXiv 1510.01784), in the form of MMRec: any number of modalities side by side, no item or content bias, a
-regulariser of norms that are not squared. Features are not trained. With no modality it is matrix factorisation.
+Source: He and McAuley 2016 (arXiv 1510.01784), in the form of MMRec: any number of modalities side by side, no bias per item or of the
+features' own, a regulariser of norms that are not squared. Features are not trained. With no modality it is matrix factorisation.
 """
 
 import functools

@@ -2,8 +2,7 @@
 
 OUT/stream.json      the result, described in `replay`
 OUT/plan.json        what was asked for; another stream in the same folder is refused
-OUT/state/           parameters after the last training, update or quarter, with the log up to there; a killed replay resumes from it and
-ends with the same bits
+OUT/state/           parameters and log after the last training, update or quarter; a killed replay resumes there, to the same bits
 OUT/original, OUT/gold-*   trainings under way
 """
 

@@ -2,12 +2,12 @@
 
     theta' = theta - sum over recorded batches b with a forgotten pair of (theta_{b+1} - theta_b)
 
-Source: Graves, Nagisetty and Ganesh 2021 (arXiv 2010.10981). The record must exist before the request comes. Ours is bounded: the id
-tables' updates in `epochs` further epochs, 4 d (|U| + |I|) bytes a batch. They are trained on top of the original, with a fresh
+Source: Graves, Nagisetty and Ganesh 2021 (arXiv 2010.10981). The record must exist before the request comes. Ours is bounded: it holds
+the id tables' updates in `epochs` further epochs, 4 d (|U| + |I|) bytes per batch. These epochs continue from the original, with a fresh
 optimizer, so that the method has the same original as the others; what was learnt before the record stays learnt.
 
-The paper asks for small forget sets, and here one sees why: with 5 % of the pairs forgotten at random, every batch of 2048 holds one, and
-the method takes back the whole record.
+The paper asks for small forget sets, and here one sees why: with 5 % of the pairs forgotten at random, every batch of 2048 holds a
+forgotten pair, and the method takes back the whole record.
 """
 
 import functools
@@ -41,11 +41,11 @@ class Record(NamedTuple):
     """What is stored while training, bounded."""
 
     updates: dict[str, jax.Array]  # table -> float32 [batches, rows, d], what each batch added
-    rows: np.ndarray  # int32 [batches, B], the train pairs of each batch; -1 behind the last
+    rows: np.ndarray  # int32 [batches, B], the train pairs of each batch; -1 after the last
 
 
 def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
-    """Train on and record; the trained-on model is in service from then on."""
+    """Train further and record; the resulting model is in service from then on."""
     del work
     check_precision(original.config.train.precision)
     params, record = recorded(key, original, settings.epochs)
@@ -54,7 +54,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
 
 
 def amnesiac(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
-    """Take back what the record says of the batches with a forgotten pair."""
+    """Take back the recorded updates of the batches with a forgotten pair."""
     del key, settings
     original, record = problem.original, problem.record
     hit = np.any(np.append(problem.forget_set.forget, False)[record.rows], axis=1)
@@ -69,10 +69,10 @@ def amnesiac(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Para
 
 
 def recorded(key: jax.Array, original: Recommender, epochs: int) -> tuple[Params, Record]:
-    """Train some more epochs and keep what each batch did to the id tables.
+    """Train for some more epochs and keep what each batch did to the id tables.
 
     Returns:
-        The parameters after them, and the record.
+        The parameters after these epochs, and the record.
     """
     config, pairs = original.config.train.of_an_epoch, len(original.dataset.train)
     size = batch_size_of(original.data, config)
@@ -96,7 +96,7 @@ def recorded(key: jax.Array, original: Recommender, epochs: int) -> tuple[Params
 def recorded_epoch(
     state: TrainState, data: Data, key: jax.Array, *, backbone: Backbone, config: TrainConfig, steps: int
 ) -> tuple[TrainState, tuple[dict[str, jax.Array], jax.Array]]:
-    """`train.train_epoch` that keeps each batch's updates of the id tables and its rows."""
+    """As `train.train_epoch`, but keeps each batch's rows and its updates of the id tables."""
     key = jax.random.fold_in(key, state.epoch)
     plan = epoch_plan(state.epoch, data, key, config)
     data = epoch_data(key, data, backbone)

@@ -1,4 +1,4 @@
-"""Gradient ascent on the forget set: training run backwards on what is to be forgotten, and nothing to hold on to the rest.
+"""Gradient ascent on the forget set: training run backwards on what is to be forgotten, with nothing to preserve the rest.
 
     minimise  mean over D_f of log sigmoid(d)
 
@@ -29,7 +29,7 @@ class Settings(Checked):
     steps: CountFromZero = 60
     """Chosen as in `rrl`."""
     batch_size: Batch = 512
-    """Forgotten pairs in a step."""
+    """Forgotten pairs per step."""
 
 
 def ascent(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""The contract of a way of forgetting: it gets a problem and moves parameters, nothing else.
+"""The contract of a method: it gets a problem and moves parameters, nothing else.
 
-Editing the data, the clock, the removal of what must not be released and the checks are `answer`'s, for every method alike.
-`docs/method.md` writes one.
+`answer` edits the data, keeps the time, removes what must not be released and runs the checks, in the same way for every method.
+`docs/method.md` shows how to write one.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,15 +25,15 @@ from recunlearn_jax.stopwatch import Seconds
 
 
 class Problem(NamedTuple):
-    """A request on a model, its data edited once."""
+    """A request and the model it concerns, with the data edited once."""
 
     original: Recommender
     forget_set: ForgetSet
     retain: Setup  # the retained data, ready for the backbone of the answer; array sizes are the original's
-    fresh: Params  # id tables of a new model, whose rows forgotten rows become
+    fresh: Params  # id tables of a new model; its rows replace forgotten ones
     record: Any = None  # what the method prepared, see `Memory`
-    left: Sides | None = None  # the original's pairs that stay, by user and by item, where its spare copy was edited
-    work: Path | None = None  # folder where long work may be kept, so that it goes on when it was cut off
+    left: Sides | None = None  # the original's pairs that stay, by user and by item, if its spare copy was edited
+    work: Path | None = None  # folder where long work may be kept, so that it can resume if it is cut off
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class NoSettings:
 
 
 class Moved(NamedTuple):
-    """Rows of id tables that a method gives other values; every other parameter stays the original's to the bit."""
+    """Rows of id tables to which a method gives new values; every other parameter stays the original's to the bit."""
 
-    rows: Mapping[str, np.ndarray]  # table -> int [k], each once
+    rows: Mapping[str, np.ndarray]  # table -> int [k], each row once
     values: Mapping[str, np.ndarray]  # table -> float32 [k, d]
 
 
 class Spare(NamedTuple):
-    """A second copy of what an answer changes of a model, see `spare.spare`."""
+    """A second copy of the parts of a model that an answer changes, see `spare.spare`."""
 
     params: Params  # id tables that nothing else holds; content as `removal.without_content` leaves it
     graphs: Any  # of the backbone
@@ -60,22 +60,22 @@ class Spare(NamedTuple):
 
     @property
     def taken(self) -> bool:
-        """Whether an answer has it already, or began to write into it."""
+        """Whether an answer has already taken it, or has begun to write into it."""
         return any(leaf.is_deleted() for leaf in jax.tree.leaves((self.params, self.graphs)))
 
 
 class Memory(NamedTuple):
-    """What a method prepared before any request came. It knows the data before the request, and goes when the request is answered."""
+    """What a method prepared before any request came. It knows the data before the request; drop it when the request is answered."""
 
-    original: Recommender  # the model in service from then on, which may be of another backbone
-    record: Any = None  # what the method remembers beside it
-    # What follows is the driver's to give, but for the seconds.
+    original: Recommender  # the model in service from then on, which may have another backbone
+    record: Any = None  # what else the method remembers
+    # The driver gives what follows; to the method's seconds it adds its own.
     fresh: Params | None = None  # id tables of a new model
     spare: Spare | None = None  # the first answer takes it; later ones build what they need
     of: Recommender | None = None  # the model it was prepared for
     settings: Any = None  # of the method
-    seed: int | None = None  # draws in the record and fresh rows are of it
-    seconds: Seconds | None = None  # of preparing; from a method, those of an earlier process that it went on from
+    seed: int | None = None  # of the draws in the record and of the fresh rows
+    seconds: Seconds | None = None  # of preparing; from a method, those of an earlier process that it continued
 
 
 def no_preparation(key: jax.Array, original: Recommender, settings: Any, work: Path | None) -> Memory:
@@ -88,22 +88,22 @@ class Method(NamedTuple):
     """A way of forgetting, an entry of `METHODS`."""
 
     Settings: type
-    """Frozen dataclass of what can be chosen; recorded with every answer."""
+    """Frozen dataclass of what can be set; recorded with every answer."""
     forget: Callable[[jax.Array, Problem, Any], tuple[Params | Moved, dict[str, Any]]]
-    """(key, problem, settings) -> parameters and info for people. Parameters are those of the original's backbone or the retained data's,
-    or just the rows that move; what must go from them is removed afterwards. Under "earlier" info may hold the `Seconds` of a process whose
-    work was taken up."""
+    """(key, problem, settings) -> parameters, and info for people. The parameters are those of the original's backbone or of the retained
+    data's, or just the rows that move; what must not be released is removed afterwards. Under "earlier", info may hold the `Seconds` of an
+    earlier process whose work was resumed."""
     prepare: Callable[[jax.Array, Recommender, Any, Path | None], Memory] = no_preparation
     """(key, original, settings, work) -> memory; before any request."""
     in_place: bool = False
-    """Whether it says just which rows move, so that an answer that was prepared for writes them into a spare copy of the model."""
+    """Whether `forget` returns just the rows that move, so that a prepared answer writes them into a spare copy of the model."""
     own_model: bool = False
-    """Whether preparing puts a model of its own into service. It then stands apart from an answer; other preparing that nobody did before
-    a request is part of its seconds."""
+    """Whether preparing puts a model of its own into service. It is then timed apart from an answer; any other preparing that was not done
+    before the request is part of the answer's seconds."""
     retrains: bool = False
-    """Whether answers come from retraining on what is retained; checks that ask for many answers leave such a method out."""
+    """Whether answers come from retraining on what is retained; checks that need many answers skip such a method."""
     exact: bool = False
-    """Whether an answer is what solving anew gives, and so applies to a backbone that is solved in closed form."""
+    """Whether an answer is what solving anew gives, so that the method applies to a backbone that is solved in closed form."""
     source: str = ""
     """Paper."""
 
@@ -113,7 +113,7 @@ def forget_sampler(problem: Problem, candidates: np.ndarray | None = None) -> Sa
 
     Args:
         problem: of the request.
-        candidates: items that may be negatives, int [n]; those with a train pair where None.
+        candidates: items that may be negatives, int [n]; those with a train pair if None.
     """
     data, size = problem.original.dataset, problem.original.sizes.pairs
     pairs = forget_pairs(data, problem.forget_set)

@@ -1,13 +1,13 @@
 """Coupled Gold: the original's training replayed without what is forgotten.
 
-Exact, and the yardstick of methods that start from the original.
+It is exact, and the yardstick for methods that start from the original.
 
-Initialisation, order of the pairs and proposed negatives are the original's; the places of forgotten pairs stay empty, the data is the
-edited one. So it differs from the original by the effect of the removal alone, where an independent Gold differs by its seed as well. It
-trains as many epochs as the original did up to its best one: that number, and where forgotten pairs stood in the list, is all it knows of
-them.
+Initialisation, order of the pairs and proposed negatives are the original's; the places of forgotten pairs stay empty, and the data
+is edited. So it differs from the original only by the effect of the removal, whereas an independent Gold also differs by its seed. It
+trains for as many epochs as the original did up to its best one; that number, and the places of forgotten pairs in the list, is all it
+knows of those pairs.
 
-What a backbone draws in each epoch from the pairs there are (the edges that FREEDOM leaves out) is not coupled.
+What a backbone draws from its pairs in each epoch (the edges that FREEDOM leaves out) is not coupled.
 """
 
 from typing import Any
@@ -25,10 +25,10 @@ from recunlearn_jax.unlearn.base import Method, NoSettings, Problem
 
 
 def coupled(key: jax.Array, problem: Problem, settings: NoSettings) -> tuple[Params, dict[str, Any]]:
-    """Replay; the seed is the original's.
+    """Replay the training with the original's seed.
 
     Raises:
-        InputError: the original is no model that was trained from its seed, so there is nothing to replay.
+        InputError: the original was not trained from a seed, so there is nothing to replay.
     """
     del key, settings
     made = problem.original.info
@@ -51,10 +51,10 @@ def coupled(key: jax.Array, problem: Problem, settings: NoSettings) -> tuple[Par
 
 
 def start_of(problem: Problem, seed: int) -> Params:
-    """The original's parameters before its first epoch, but for content that is forgotten.
+    """The original's parameters before its first epoch, without content that is forgotten.
 
-    A backbone without a modality draws its parameters in another order; so they are drawn with it, all features zero. One that has
-    another form without it (a layer over all modalities) starts from the retained data's own.
+    A backbone without a modality draws its parameters in another order, so they are drawn with the modality, its features all zero. A
+    parameter that has another shape without it (a layer over all modalities) starts as the retained data's own.
     """
     original, retain = problem.original, problem.retain
     own = initial_params(retain, seed)
@@ -70,7 +70,7 @@ def start_of(problem: Problem, seed: int) -> Params:
 
 
 def _with_empty_modalities(problem: Problem) -> Setup:
-    """The retained data with every modality of the original, those that are gone without a feature."""
+    """The retained data with every modality of the original; those that are gone have no features."""
     original, dataset = problem.original, problem.retain.dataset
     features, similarities = dict(dataset.features), dict(dataset.similarities)
     for m in set(original.dataset.modalities) - set(features):

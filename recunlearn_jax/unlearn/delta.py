@@ -1,21 +1,21 @@
-"""Delta: move each row that the request touches by what its change of data predicts, in closed form. No step is trained.
+"""Delta: move each row that the request touches as the change in its data predicts, in closed form. Nothing is trained.
 
-A trained row has three parts that can be told apart: what its neighbourhood says of it, where the gradient of its own pairs points, and
-the rest, which only its own pairs can have taught. With the data D before and D_r after, f the share of the row's pairs that is forgotten,
+A trained row has three parts that can be told apart: what its neighbourhood says about it, where the gradient of its own pairs points, and
+the rest, which only its own pairs can have taught. With D and D_r the data before and after, and f the share of the row's pairs forgotten,
 
     items   c_i = [phi(i; D_r, E_U) - phi(i; D, E_U)] W
             E_i += follow lambda_I c_i + turn_I [g_i(D_r) - g_i(D)] - f_i shed(E_i - phi(i; D, E_U) W)
-    users   the same with E_I' (the items' rows as they now are) in phi(D_r), V, lambda_U and turn_U
+    users   the same with E_I' (the new rows of the items) in phi(D_r), V, lambda_U and turn_U
     each    E   <- E (size of rows of its new degree / size of rows of its old degree) |E before| / |E|
 
-phi, W and V, ridge regressions of the trained rows on phi(D), are in `neighbourhood`, and so is lambda: how much of that regression is the
-partners' doing and not an echo of the row itself. g points down the gradient of BPR at half of the rows (the middle of their training) and
-is as long as the row (`gradients`). shed(r) is r along the direction of c and a share of r across it. The last line is there
-since training goes on until the pairs that are left are learnt: a row turns, and keeps the size that its degree gives it.
+`neighbourhood` has phi, W and V (ridge regressions of the trained rows on phi(D)), and lambda: how much of that regression is due to the
+partners and not an echo of the row itself. g points down the gradient of BPR at half of the rows (the middle of their training) and is as
+long as the row (`gradients`). shed(r) is all of r along the direction of c, and a share of r at right angles to it. The last line is there
+because training goes on until the remaining pairs are learnt: a row turns, but keeps the size that its degree gives it.
 
-What is of the whole data, the regressions and the gradient of all pairs, is prepared before a request comes. What a request computes then
-follows what it touches. Rows without a share of forgotten evidence, their own or their neighbours', stay as they are to the bit; rows
-that are left without any pair start anew. `docs/unlearning.md` has the experiments behind each part.
+The regressions and the gradient of all pairs depend on the whole data and are prepared before a request comes, so the work for a request
+follows what it touches. Rows that lose no evidence, their own or their neighbours', stay the same to the bit; rows left without any pair
+start anew. `docs/unlearning.md` has the experiments behind each part.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ from recunlearn_jax.unlearn.base import Memory, Method, Moved, Problem
 from recunlearn_jax.unlearn.gradients import Layers, backpropagated, differentiated, gradient_after
 from recunlearn_jax.unlearn.neighbourhood import phi, ridge, said_without_echo, strength
 
-REGRESSED = 100_000  # rows of a kind that a regression, and its lambda, read at most
+REGRESSED = 100_000  # a regression and its lambda read at most this many rows of a kind
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,39 @@ class Settings(Checked):
     turn_users: NotNegative = 0.3
     """How much of a user's row turns with the gradient of its pairs."""
     turn_items: NotNegative = 0.2
-    """The same of an item's row."""
+    """The same for an item's row."""
     shed_users: Share = 1.0
-    """Of the part of a user's row that its neighbourhood does not explain, at right angles to its move: the share that would go if all of
-    its pairs went."""
+    """Share that a user's row would lose, if all of its pairs went, of the part that its neighbourhood does not explain and that lies at
+    right angles to its move."""
     shed_items: Share = 0.2
-    """The same of an item's row."""
+    """The same for an item's row."""
     resize: Share = 1.0
-    """How far a row that has moved is brought to the size that its new degree gives it; at 0 it keeps the one that the other parts give."""
+    """How far a moved row is brought to the size that its new degree gives it; at 0 it keeps the size that the other parts give."""
     penalty: Positive = 1e-3
-    """Of the two ridge regressions, in mean squares of their inputs."""
+    """Penalty of the two ridge regressions, in mean squares of their inputs."""
     least: Share = 0.02
-    """A user who loses no pair moves where its items have lost more than this share of theirs, on average."""
+    """A user who loses no pair moves if its items have lost more than this share of their pairs, on average."""
 
 
 class Record(NamedTuple):
-    """What is known of the whole data before a request."""
+    """What is known about the whole data before a request."""
 
     tables: ByKind  # id tables of users and items side by side, float32 [n, d]
     near: Near  # of all items
-    negatives: np.ndarray  # int32 [n], one of each train pair
+    negatives: np.ndarray  # int32 [n], one for each train pair
     weights: ByKind  # W of items and V of users, float32 [3 d + 2, d]
     strengths: dict[Nodes, float]  # lambda
     powers: dict[Nodes, float]  # see `power`
     gradient: ByKind  # of all pairs, float32 [n, d]
-    layers: Layers | None  # of it; None where the whole model is differentiated
+    layers: Layers | None  # of the gradient; None if the whole model is differentiated
 
 
 def pointed(own: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """g: as long as each row, down its gradient.
+    """g: down each row's gradient, and as long as the row.
 
     Args:
         own: E, float32 [n, d].
-        gradient: float32 [n, d]; where it is 0 it points nowhere.
+        gradient: float32 [n, d]; where it is 0, so is g.
 
     Examples:
         >>> pointed(np.array([[3.0, 4.0], [1.0, 1.0]]), np.array([[0.0, -2.0], [0.0, 0.0]])).tolist()
@@ -90,12 +90,12 @@ def pointed(own: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def shed(rest: np.ndarray, direction: np.ndarray, share: float) -> np.ndarray:
-    """What goes of the rest of a row: all of it along a direction, and a share of it across.
+    """What a row loses of its rest: all of it along a direction, and a share of it at right angles.
 
     Args:
         rest: float32 [n, d].
-        direction: float32 [n, d], of any length; along a row of zeros there is nothing.
-        share: of what lies across.
+        direction: float32 [n, d], of any length; nothing lies along a row of zeros.
+        share: of what lies at right angles.
 
     Examples:
         >>> shed(np.array([[3.0, 4.0]]), np.array([[-2.0, 0.0]]), 0.5).tolist()
@@ -116,15 +116,15 @@ def followed(
     share: np.ndarray,
     across: float,
 ) -> np.ndarray:
-    """E + strength c - f shed(E - phi W), c = [phi' - phi] W: what a row's neighbourhood says, and what it lets go of.
+    """E + strength c - f shed(E - phi W), c = [phi' - phi] W: a row follows its neighbourhood and sheds some of its rest.
 
     Args:
         own: E, float32 [n, d].
         before, after: phi of the data before and after, float32 [n, k].
         weights: W, float32 [k, d].
         strength: follow times lambda.
-        share: f, of the row's pairs that go, float32 [n, 1].
-        across: see `shed`.
+        share: f, the share of the row's pairs that go, float32 [n, 1].
+        across: the share in `shed`.
 
     Examples:
         >>> row, there, gone = np.array([[5.0]]), np.array([[2.0]]), np.array([[1.0]])
@@ -177,7 +177,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     """The regressions, and the gradient of all pairs."""
     del work
     train, backbone = original.dataset.train, original.backbone
-    # Drawn from all items, a few of the user's own among them: the same before and after.
+    # Drawn from all items, so a few are the user's own; the same before and after.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     negatives = rng.choice(np.unique(train[:, 1]), len(train)).astype(np.int32)
     before = original.setup.sides
@@ -192,7 +192,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
     weights: ByKind = {
         kind: ridge(phi(near[kind].of(rows)), tables[kind][rows], settings.penalty) for kind, rows in sampled.items()
     }
-    # WHY of items alone: taken off users too, what turns would leave too much of single pairs (docs/unlearning.md).
+    # WHY for items alone: with the turn taken off users too, too much of single pairs would be left (docs/unlearning.md).
     turned: ByKind = {
         "users": tables["users"],
         "items": tables["items"] - np.float32(settings.turn_items) * pointed(tables["items"], gradient["items"]),
@@ -206,7 +206,7 @@ def prepare(key: jax.Array, original: Recommender, settings: Settings, work: Pat
 
 
 def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, dict[str, Any]]:
-    """Rows follow their change of data."""
+    """Move rows as the change in their data predicts."""
     del key
     original, record = problem.original, problem.record
     old = original.setup.sides
@@ -229,7 +229,7 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
     across = {"items": settings.shed_items, "users": settings.shed_users}
 
     def moved(kind: Nodes, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """The rows that move, by their neighbourhoods before and after."""
+        """The new values of the rows that move, from their neighbourhoods before and after."""
         rows, follow = moving[kind], settings.follow * record.strengths[kind]
         own, lost_share = tables[kind][rows], share[kind][rows, None].astype(np.float32)
         found = followed(own, before, after, record.weights[kind], follow, lost_share, across[kind])
@@ -256,26 +256,26 @@ def delta(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Moved, 
 
 
 def _sampled(degree: np.ndarray) -> np.ndarray:
-    """Rows that have a pair, int [k]; some of them where they are many."""
+    """Rows that have a pair, int [k]; only some of them if there are many."""
     trained = np.flatnonzero(degree)
     return trained[:: -(-len(trained) // REGRESSED)]
 
 
 def _share(before: np.ndarray, after: np.ndarray, lost: np.ndarray) -> np.ndarray:
-    """Of the pairs of each row that are forgotten, by its degrees; 0 but for the rows that have lost one."""
+    """Share of each row's pairs that is forgotten, from its degrees; 0 for rows that have lost none."""
     share = np.zeros(len(before))
     share[lost] = 1 - after[lost] / before[lost]
     return share
 
 
 def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, Sides], least: float) -> ByKind:
-    """Rows with a share of forgotten evidence that have a pair left, int [n]: items with a forgotten pair or feature row; users with a
+    """Rows that lose evidence and have a pair left, int [n]: items with a forgotten pair or feature row; users with a
     forgotten pair, or whose items have lost more than the least share on average."""
     content = [rows for m, rows in problem.forget_set.features.items() if m in problem.original.backbone.modalities]
     items = distinct(np.concatenate([lost["items"], *map(np.flatnonzero, content)])) if content else lost["items"]
     old, new = sides
-    # What the items of a user have lost, summed over the edges of those that have lost anything: all others add nothing. Edges that go may
-    # stay among them, since their users move anyway.
+    # What a user's items have lost, summed over the edges of items that have lost anything, since all others add nothing. Edges that go
+    # may be among them, since their users move anyway.
     edges = old.edges_of("items", lost["items"])
     users_of = edges.indices
     shares = np.repeat(share["items"][lost["items"]], np.diff(edges.indptr))
@@ -288,14 +288,14 @@ def _moving(problem: Problem, lost: ByKind, share: ByKind, sides: tuple[Sides, S
 
 
 def _gradients(problem: Problem, turning: ByKind, changes: dict[Nodes, Change], new: Sides) -> tuple[ByKind, ByKind]:
-    """Of BPR before and after the request, at the rows that turn, float32 [k, d] for users and items each."""
+    """Gradients of BPR before and after the request, at the rows that turn, float32 [k, d] each for users and items."""
     original, retain, record = problem.original, problem.retain, problem.record
 
     def at(gradient: ByKind) -> ByKind:
         return {kind: gradient[kind][turning[kind]] for kind in KINDS}
 
     gone = problem.forget_set.places
-    if problem.forget_set.items.any():  # a removed item is no negative any more
+    if problem.forget_set.items.any():  # a removed item is no longer a negative
         gone = distinct(np.concatenate([gone, np.flatnonzero(problem.forget_set.items[record.negatives])]))
     of_content = any(rows.any() for m, rows in problem.forget_set.features.items() if m in original.backbone.modalities)
     same = retain.backbone is original.backbone  # an item may have been the last with a modality
@@ -326,12 +326,12 @@ def _stacked(params: Params, kind: Nodes, backbone: Backbone) -> np.ndarray:
 
 
 def _unstacked(moving: ByKind, values: ByKind, alone: ByKind, problem: Problem) -> Moved:
-    """Rows of each id table from those side by side, with rows of a new model for users and items that are left alone.
+    """Rows of each id table, split from rows side by side, and rows of a new model for users and items left without a pair.
 
     Args:
         moving: rows, int [k].
-        values: theirs, as `_stacked` put tables side by side, float32 [k, d].
-        alone: rows that have no pair any more, int [n].
+        values: of these rows, side by side as `_stacked` put the tables, float32 [k, d].
+        alone: rows that no longer have a pair, int [n].
         problem: of the request.
     """
     rows, found, start = {}, {}, dict.fromkeys(KINDS, 0)

@@ -1,4 +1,4 @@
-"""The loop of methods that take steps on batches of forgotten pairs."""
+"""The loop for methods that take steps on batches of forgotten pairs."""
 
 from collections.abc import Callable
 
@@ -25,8 +25,8 @@ def steps_on(
         key: typed PRNG key.
         params: before the first step.
         forget: sampler of D_f.
-        steps: their number; may be traced, like the rate.
-        size: pairs in each.
+        steps: number of steps; may be traced, like the rate.
+        size: pairs per step.
         learning_rate: of Adam.
     """
 

@@ -1,4 +1,4 @@
-"""The driver of every way of forgetting: the only one who edits the data, holds the clock, removes what must not be released, and checks.
+"""The driver of every method: it alone edits the data, keeps the time, removes what must not be released, and checks the result.
 
 words -> Request -> ForgetSet -> Problem (the data edited once) -> Method.forget -> removal and checks -> Recommender
 """
@@ -38,24 +38,24 @@ def answer(
     """Answer a removal request: the model without what is to be forgotten.
 
     Args:
-        original: a recommender; the answer to an earlier request will do.
+        original: a recommender, which may be the answer to an earlier request.
         request: words such as ["users:5%", "items:7"], a mapping such as {"users": "5%", "items": [7]}, a `Request`, or a forget set
             resolved on the original's data.
         method: name in `METHODS`.
-        settings: of the method; its defaults where None.
+        settings: of the method; its defaults if None.
         seed: of the method.
-        memory: of `prepare`, for methods that prepare; made here where None. The first answer that takes it writes into its spare copy
-            of the model; a further one is the same and slower.
-        work: folder where a method may keep long work, so that the same call goes on.
+        memory: from `prepare`, for methods that prepare; made here if None. The first answer that takes it writes into its spare copy of
+            the model; a later one is the same but slower.
+        work: folder where a method may keep long work, so that the same call can resume it.
 
     Returns:
-        A recommender of the retained data. Every row of a forgotten user, item or feature is that of a fresh model, and it holds no
-        reference to the original. `info` is what the method reports; `seconds` run from the resolved request to usable parameters and
-        graph. What had to be prepared here counts among them, but for a model that had to be in service before: that stands in `info` as
-        `preparation_seconds`.
+        A recommender of the retained data. Every row of a forgotten user, item or feature is that of a fresh model, and the
+        recommender holds no reference to the original. `info` is what the method reports; `seconds` run from the resolved request to usable
+        parameters and graph. They include what had to be prepared here, except for a model that had to be in service before: its seconds
+        are in `info` as `preparation_seconds`.
 
     Raises:
-        InputError: a request, method, settings, memory or work folder that do not fit.
+        InputError: a request, method, settings, memory or work folder that does not fit.
         TypeError: the backbone or the method is at fault: an undeclared table, or parameters of another form.
         RuntimeError: the method copied a row of a forgotten user or item.
 
@@ -122,11 +122,11 @@ def prepare(
     """What a method does before any request comes; `answer` with the same seed and this memory does not repeat it.
 
     Args:
-        original: to be in service.
+        original: the model to be in service.
         method, settings, seed, work: as for `answer`.
 
     Returns:
-        What the method remembers, and for methods that move single rows a spare copy of the model, which an answer writes in place. Its
+        What the method remembers and, for methods that move single rows, a spare copy of the model that an answer overwrites in place. Its
         `original` is to be in service from then on: the model given, on graphs without gaps (see `Setup`), or one that the method made.
     """
     check_type(original, Recommender, "original", "`runs.load` reads a model folder")
@@ -156,7 +156,7 @@ def _prepared(original: Recommender, method: str, settings: Any, seed: int, work
 
 @jax.jit
 def _keys(seed: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Of preparing, of forgetting, and of the rows that take the place of forgotten ones; in one program, for which the first answer of a
+    """Keys for preparing, for forgetting, and for the rows that replace forgotten ones; in one program, for which the first answer of a
     process waits."""
     return tuple(jax.random.split(jax.random.key(seed), 3))
 
@@ -165,7 +165,7 @@ def problem_of(memory: Memory, forget_set: ForgetSet, work: Path | None = None) 
     """What a method is given: the data edited once, and set up.
 
     Args:
-        memory: of `prepare`.
+        memory: from `prepare`.
         forget_set: resolved on the data of its original.
         work: folder where a method may keep long work.
     """
@@ -184,10 +184,10 @@ def problem_of(memory: Memory, forget_set: ForgetSet, work: Path | None = None) 
 
 
 def _check_memory(memory: Memory, original: Recommender, method: str, settings: Any, seed: int) -> None:
-    """Whether a memory is of this model, these settings and this seed.
+    """Check that a memory was made for this model, these settings and this seed.
 
     Raises:
-        InputError: it is not.
+        InputError: it was not.
     """
     check_type(memory, Memory, "memory", "`prepare` makes one")
     if original is not memory.of and original is not memory.original:
@@ -208,7 +208,7 @@ def _claim(
     original: Recommender,
     forget_set: ForgetSet | None = None,
 ) -> None:
-    """Bind a work folder to what is done in it, so that nothing of another request, seed or setting is ever taken up there."""
+    """Bind a work folder to what is done in it, so that work for another request, seed or setting is never resumed there."""
     if work is None:
         return
     path = work / f"{stage}.json"

@@ -1,13 +1,13 @@
-"""Exact deletion: EASE in place of the trained model, whose solution without the forgotten data is an edit of low rank.
+"""Exact deletion: EASE replaces the trained model, and its solution without the forgotten data is a low-rank edit of the one before.
 
     removed items F         P_SS - P_SF P_FF^-1 P_FS,                          S all others
     pairs, feature rows     P - (M P)^T (D^-1 + M P M^T)^-1 M P               Woodbury
 
-M stacks the rows of X and the columns of the content that change, as they were, for which D is -1, and as they are, for which it is 1.
-What comes out is what solving anew gives, to rounding. How far it has drifted is measured on the retained data, and where that is too far,
-or the edit is no cheaper, it is solved anew.
+M stacks the rows of X and the columns of the content that change: as they were, where D is -1, and as they are now, where D is 1.
+The result is what solving anew gives, to rounding. How far it has drifted is measured on the retained data. If that is too far, or an edit
+is no cheaper, EASE is solved anew.
 
-Another model than EASE is not edited: EASE is solved on its data before any request, and is in service from then on.
+A model other than EASE is not edited: EASE is solved on its data before any request, and is in service from then on.
 """
 
 from pathlib import Path
@@ -28,8 +28,8 @@ from recunlearn_jax.recommender import Recommender, set_up
 from recunlearn_jax.train import train
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
 
-WORTH = 1 / 4  # rank of an edit, as a share of the items, above which it is solved anew
-DRIFT = 1e-4  # of a sum of weights, above which it is solved anew, see `drift`
+WORTH = 1 / 4  # rank of an edit, as a share of the items, from which on EASE is solved anew
+DRIFT = 1e-4  # of a sum of weights, above which EASE is solved anew, see `drift`
 
 
 def without_items(inverse: np.ndarray, items: np.ndarray, penalty: float) -> np.ndarray:
@@ -50,12 +50,12 @@ def without_items(inverse: np.ndarray, items: np.ndarray, penalty: float) -> np.
 
 
 def edited(inverse: np.ndarray, rows: scipy.sparse.csr_array, signs: np.ndarray) -> np.ndarray:
-    """P after the rows M were added to what it is the inverse of, or taken away.
+    """P after the rows M were added to the matrix that it inverts, or taken away from it.
 
     Args:
         inverse: P, float32 [|I|, |I|].
         rows: M, float64 [r, |I|].
-        signs: the diagonal of D, 1 for a row that comes and -1 for one that goes, [r].
+        signs: the diagonal of D, 1 for a row that is added and -1 for one that is taken away, [r].
     """
     if not rows.shape[0]:
         return inverse
@@ -68,13 +68,13 @@ def edited(inverse: np.ndarray, rows: scipy.sparse.csr_array, signs: np.ndarray)
 
 
 def _less(inverse: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """P - A^T B, for [r, |I|] each of which the product is symmetric."""
+    """P - A^T B, for A and B of [r, |I|] each whose product A^T B is symmetric."""
     a, b = (np.ascontiguousarray(x, np.float32) for x in (a, b))
     return blas.sgemm(-1, b.T, a.T, 1, inverse.T, trans_b=True).T
 
 
 def changes(before: Dataset, after: Dataset, settings: ease.Settings) -> tuple[scipy.sparse.csr_array, np.ndarray]:
-    """M and the diagonal of D between two data sets, of what is not a whole item."""
+    """M and the diagonal of D between two data sets, for all changes other than whole items."""
     gone = np.flatnonzero(after.removed_items & ~before.removed_items)
     kept = np.ones(before.num_items)
     kept[gone] = 0
@@ -95,10 +95,10 @@ def changes(before: Dataset, after: Dataset, settings: ease.Settings) -> tuple[s
 
 
 def _emptied(rows: np.ndarray, items: np.ndarray) -> list[tuple[scipy.sparse.csr_array, float]]:
-    """What F F^T loses where some rows of F, float [|I|, d], become zero: of rank 2 for each, or of its columns where these are fewer.
+    """What F F^T loses when some rows of F, float [|I|, d], become zero: rank 2 for each of them, or for each column of F if fewer.
 
-    With E the unit columns of these items, W = F F_E^T and U = W - E F_E F_E^T / 2 it loses E U^T + U E^T, and for each column
-    e u^T + u e^T = [(e + u)(e + u)^T - (e - u)(e - u)^T] / 2, with e and u drawn to one length.
+    With E the unit columns of these items, W = F F_E^T and U = W - E F_E F_E^T / 2, it loses E U^T + U E^T, and for each column
+    e u^T + u e^T = [(e + u)(e + u)^T - (e - u)(e - u)^T] / 2, with e and u scaled to one length.
     """
     if not len(items):
         return []
@@ -116,8 +116,8 @@ def _emptied(rows: np.ndarray, items: np.ndarray) -> list[tuple[scipy.sparse.csr
 
 
 def drift(inverse: np.ndarray, dataset: Dataset, settings: ease.Settings) -> float:
-    """How far the weights are from the solution on some data: for P v of random v of entries +-1, by how much one step of iterative
-    refinement, P (v - A P v), would change it, each entry as a share of its diagonal one, as weights are."""
+    """How far the weights are from the solution on some data: how much one step of iterative refinement, P (v - A P v), would change
+    P v for random v with entries +-1, each entry as a share of its row's diagonal entry in P, as weights are."""
     x, columns = ease.interactions(dataset), ease.content(dataset.features, settings).values()
     v = np.random.default_rng(0).choice([-1.0, 1.0], (inverse.shape[0], 4))
     y = (inverse @ v.astype(np.float32)).astype(np.float64)
@@ -145,7 +145,7 @@ def forget(key: jax.Array, problem: Problem, chosen: ease.Settings) -> tuple[Par
 
 
 def prepare(key: jax.Array, original: Recommender, chosen: ease.Settings, work: Path | None) -> Memory:
-    """EASE, solved on the model's data where it is another one.
+    """EASE, solved on the model's data if the model is another one.
 
     Raises:
         InputError: the model is EASE with other settings than those chosen.

@@ -1,4 +1,4 @@
-"""Fine-tuning: surgery, then a warm start on the retain set. What every faster claim must be compared with."""
+"""Fine-tuning: surgery, then a warm start on the retain set. Every claim to be faster must be compared with it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,16 +24,16 @@ class Settings(Checked):
 
 
 def finetune(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
-    """Train on from the cut model, at the settings of its training."""
+    """Continue training from the model after surgery, with the settings of its training."""
     retain = problem.retain
     params = remove(problem.fresh, problem.original.params, problem.original, retain, "finetune")
     return trained_on(key, params, retain, settings.epochs), {"steps": settings.epochs}
 
 
 def trained_on(key: jax.Array, params: Params, setup: Setup, epochs: int) -> Params:
-    """Parameters after some more epochs on a data set, at the settings of its training."""
+    """Parameters after some more epochs on a data set, with the settings of its training."""
     check_precision(setup.config.train.precision)
-    # The epoch is donated its state; the arrays given must live on.
+    # The state is donated to the epoch, but the arrays given must stay valid.
     state = init_state(jax.tree.map(jnp.copy, params))
     config = setup.config.train.of_an_epoch
     for _ in range(epochs):

@@ -1,16 +1,16 @@
-"""The gradient of BPR by the id tables at half of them, before and after a request.
+"""The gradient of BPR with respect to the id tables, taken at half their values, before and after a request.
 
-    Z      = half of the rows that are served
+    Z      = half of the served rows
     C_ui   = -sigmoid(-(z_ui - z_uj)) / n for a pair (u, i), the opposite for its negative (u, j); n pairs
-    G      = [C Z_I; C^T Z_U], the gradient of the mean BPR by the rows
+    G      = [C Z_I; C^T Z_U], the gradient of the mean BPR with respect to the rows
     g      = 1 / (L + 1) sum_l A_hat^l G, l = 0 .. L
 
-The last line takes the gradient back through the propagation of ids alone, where a backbone's rows are such a mean (`id_layers`): what
-content adds to the rows stands in Z and is left out of the way back. Nothing is differentiated or compiled.
+The last line takes the gradient back through the propagation of ids alone, for a backbone whose rows are such a mean (`id_layers`): what
+content adds to the rows is part of Z but is left out on the way back. Nothing is differentiated or compiled.
 
-All layers are there before a request comes. It changes them on the rows that it moves and nowhere else: G by the pairs that go, A_hat by
-their degrees, Z not at all. So what it computes follows the request. Where a request is for content, or a
-backbone has other rows, the gradient goes back through the whole model by autodiff.
+All layers are computed before a request comes. The request changes them only on the rows that it moves: G by the pairs that go, A_hat by
+the degrees of these rows, Z not at all. So the work follows the request. If a request is for content, or a backbone has other rows,
+the gradient goes back through the whole model by autodiff.
 """
 
 import functools
@@ -51,7 +51,7 @@ def backpropagated(served: np.ndarray, pairs: np.ndarray, negatives: np.ndarray,
     Args:
         served: rows of users, then of items, float32 [|U| + |I|, d].
         pairs: int32 [n, 2], by user.
-        negatives: one of each, int32 [n].
+        negatives: one for each pair, int32 [n].
         sides: of the pairs.
         depth: L.
     """
@@ -71,7 +71,7 @@ def gradient_by_rows(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, cou
         rows: Z.
         pairs: int32 [n, 2], by user.
         negatives: int32 [n].
-        count: of pairs that the mean is over.
+        count: number of pairs that the mean is over.
 
     Examples:
         >>> rows = {"users": np.ones((1, 1), np.float32), "items": np.ones((2, 1), np.float32)}  # an item and a negative that score alike
@@ -105,12 +105,12 @@ def gradient_after(
     """g after a request, at the rows that move, float32 [k, d] for users and items.
 
     Args:
-        before: of all pairs.
+        before: layers of all pairs.
         pairs, negatives: int32 [n, 2], int32 [n].
         gone: int [g], pairs that do not count afterwards.
         moving: rows, int [k].
         changes: of these rows.
-        among: see `Sides.between`, of these rows afterwards.
+        among: see `Sides.between`, for these rows after the request.
     """
     left = len(pairs) - len(gone)
     if not left:  # every pair goes, or has a negative that does
@@ -124,13 +124,13 @@ def gradient_after(
                 for kind, other in OTHER.items()
             }
         )
-    more = np.float32(len(pairs) / left)  # of each pair that stays, since the mean is over fewer
+    more = np.float32(len(pairs) / left)  # weight of each pair that stays, since the mean is over fewer
     layers = list(zip(before.gradients, lost, strict=True))
     return {kind: more * _mean([layer[kind][moving[kind]] - own[kind] for layer, own in layers]) for kind in KINDS}
 
 
 def _gradient_of_few(rows: ByKind, pairs: np.ndarray, negatives: np.ndarray, count: int, wanted: ByKind) -> ByKind:
-    """`gradient_by_rows` of a few pairs, for some rows, int [k]; nothing as long as the number of users or items is made."""
+    """`gradient_by_rows` of a few pairs, for some rows, int [k]; no array as long as the number of users or items is made."""
     users, user = np.unique(pairs[:, 0], return_inverse=True)
     items, item = np.unique(np.concatenate([pairs[:, 1], negatives]), return_inverse=True)
     positive, negative = np.split(item, 2)
@@ -149,12 +149,12 @@ def _mean(tables: list[np.ndarray]) -> np.ndarray:
 
 
 def differentiated(original: Recommender, data: Setup, negatives: np.ndarray, kept: np.ndarray | None = None) -> Params:
-    """g through the whole model, by the id tables that the original has.
+    """g through the whole model, with respect to the id tables that the original has.
 
     Args:
-        original: whose parameters and pairs these are.
-        data: before a request, the original's own, or after it.
-        negatives: one of each train pair, int32 [n].
+        original: whose parameters and pairs are used.
+        data: the original's own, before a request, or the data after it.
+        negatives: one for each train pair, int32 [n].
         kept: bool [n], pairs that count; all where None.
     """
     pairs, capacity = original.dataset.train, original.sizes.pairs
@@ -171,7 +171,7 @@ def differentiated(original: Recommender, data: Setup, negatives: np.ndarray, ke
 def bpr_gradient(
     params: Params, data: Data, triplets: Triplets, weights: Float[Array, "n"], *, backbone: Backbone
 ) -> Params:
-    """Gradient of the mean BPR of some triplets by the id tables, at half of their rows.
+    """Gradient of the mean BPR of some triplets with respect to the id tables, taken at half their values.
 
     Args:
         params: of the backbone.

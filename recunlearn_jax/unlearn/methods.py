@@ -1,4 +1,4 @@
-"""Ways of forgetting by name: one file each, one line here.
+"""Methods by name: one file each, one line here.
 
 `register` adds one from outside the package; from then on `answer`, the command line, comparisons and audits know it.
 """

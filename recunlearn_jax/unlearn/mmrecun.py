@@ -1,15 +1,16 @@
-"""MMRecUN: steps of one objective from the trained model, in which all parameters move.
+"""MMRecUN: steps on one objective from the trained model, in which all parameters move.
 
     alpha [BPR(D_r) + cl CL(D_r)] + (1 - alpha) [RBPR(D_f) - cl_f CL(D_f)] + reg L2 over the rows of both batches
 
 The retain terms see the edited graph. RBPR is reverse BPR: forgotten pairs lose against items that the user never had. The contrast is
-negated on the forget set. A backbone without the two views that it compares goes without it.
+negated on the forget set. A backbone without the two views that CL compares does without it.
 
 A request without forgotten pairs (modality data) has no forget batch: its weights are 0, and the retain terms alone count, on the edited
 data.
 
-Source: Sinha et al. 2025, "Multi-modal recommendation unlearning" (arXiv 2405.15328). What it leaves open is our reading: the place of
-alpha, that negatives are items that stay, and what is a setting here, the form of reverse BPR and the graph of the forget terms.
+Source: Sinha et al. 2025, "Multi-modal recommendation unlearning" (arXiv 2405.15328). Where it leaves something open, this is our
+reading: the place of alpha, that negatives are items that stay, and two settings, the form of reverse BPR and the graph of the forget
+terms.
 """
 
 import functools
@@ -58,7 +59,7 @@ COMPILED_FOR = ("batch_size", "retain_contrast", "forget_contrast", "temperature
 def mmrecun(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
     """Steps of the objective from the original's parameters.
 
-    Where a whole modality is forgotten, the retain terms are those of the backbone without it: its layers have no retain gradient.
+    If a whole modality is forgotten, the retain terms are those of the backbone without it: its layers have no retain gradient.
     """
     original, retain = problem.original, problem.retain
     seen = original if settings.forget_graph == "original" else retain
@@ -134,7 +135,7 @@ def step(
         opt_state: of Adam.
         retain: the edited data, whose sampler has the pairs of D_r.
         forget: what the forget terms see; its sampler has the pairs of D_f.
-        backbones: of the two.
+        backbones: those of `retain` and `forget`.
         batch_size, learning_rate, alpha, retain_contrast, forget_contrast, l2_weight, temperature, reverse: see `Settings`.
 
     Returns:

@@ -1,14 +1,14 @@
-"""What the partners of a row say of it, and how much of that is an echo of the row itself.
+"""What the partners of a row say about it, and how much of that is an echo of the row itself.
 
     phi(a)  = [ mean ; spread ; log(1 + d_a) mean ; log(1 + d_a) ; 1 ] of the rows of a's partners, see `Near`
-    W       = argmin |phi W - E|^2 + penalty |W|^2, a ridge regression of the trained rows on their phi
-    lambda  = <E, psi W> / |psi W|^2, psi being phi of the partners' rows without what the row itself has put there
+    W       = a ridge regression of the trained rows E on their phi, see `ridge`
+    lambda  = <E, psi W> / |psi W|^2, psi being phi of the partners' rows without what the row itself contributed
 
-A user's row was itself shaped by the items, so part of what it says of an item is the item's own influence coming back: the row of a user
-with one item is hardly more than that item's. A regression cannot tell the two apart, and overstates how much an item changes when a user
-leaves, most of all early in training, when items have taught their users and not yet learnt from them. So what the item contributed is
-taken out of each user, as the user's regression V has it; the item is predicted from what is left, and lambda is the slope of the rows on
-that prediction. The same for users.
+Items have shaped each user's row, so part of what it says about an item is the item's own influence coming back: the row of a user with
+one item is hardly more than that item's. A regression cannot tell the two apart, and overstates how much an item changes when a user
+leaves, most of all early in training, when items have taught their users and not yet learnt from them. So the item's contribution, as the
+regression V of users estimates it, is taken out of each user's row; the item is predicted from what is left, and lambda is the slope of
+the rows on that prediction. The same is done for users.
 
     psi(a)  = phi of x_u = E_u - [phi(u) - phi(u without a)] V over the partners u of a
 """
@@ -50,14 +50,14 @@ def said_without_echo(
 ) -> np.ndarray:
     """psi W of some users or items, float32 [k, d].
 
-    Everything is linear in the rows, so no edge is looked at by itself: what a partner's phi loses with one edge is a part of its own, a
-    part of the row's, and factors of its degree.
+    Everything is linear in the rows, so no edge is handled on its own: what a partner's phi loses with one edge is a part of that phi and
+    a part of the row, by factors that depend on the partner's degree.
 
     Args:
         data: before the request.
         near: of all users and of all items.
         tables: E, float32 [n, d] for users and items.
-        kind, rows: of those, int [k].
+        kind, rows: which of them, int [k].
         weights: W and V, float32 [3 d + 2, d] for users and items.
     """
     own, other = tables[kind], OTHER[kind]
@@ -78,7 +78,7 @@ def said_without_echo(
         share * degree * (mean + log_left * log_mean) + np.sqrt(share * degree) * spread + log_left * of_log + constant
     )
     partners = tables[other] - full + without
-    # What of E_a is left to take off, by the factors of the partner's degree.
+    # The part of E_a that is still to be taken off, by factors of the partner's degree.
     root = np.sqrt(np.maximum(data.degree[kind][rows], 1)).astype(np.float32)[:, None]
     echoes = (
         (share, own[rows] @ of_mean),
@@ -94,9 +94,9 @@ def said_without_echo(
 
 
 def strength(rows: np.ndarray, said: np.ndarray) -> float:
-    """<E, S> / |S|^2, the slope of rows on what is said of them, from 0 to 2.
+    """<E, S> / |S|^2, the slope of rows on what is said about them, from 0 to 2.
 
-    Where S is below a hundredth of E, partners only echo, its slope would be noise, and the strength is 0.
+    Where S is below a hundredth of E, partners only echo and the slope would be noise, so the strength is 0.
 
     Args:
         rows: E, float32 [n, d].

@@ -2,13 +2,14 @@
 
     x_t = Pi_C(x_{t-1} - rate grad L(x_{t-1}; batch of D_r)) + N(0, sigma^2 I),  t = 1 ... steps;   then `epochs` of training on D_r
 
-Pi_C is onto the ball of radius C around fresh parameters. sigma is the least noise for which the chain cannot be told, by more than epsilon
-and delta, from one that starts at a model that never saw the forgotten data, see `accounting`. Training on and removal read retained data
-and the original's array sizes, so they cannot undo it. All parameters move, and nothing is asked of the original's training.
+Pi_C projects onto the ball of radius C around fresh parameters. sigma is the least noise for which the chain cannot be told apart, by more
+than epsilon and delta, from one that starts at a model that never saw the forgotten data, see `accounting`. The training afterwards and the
+removal read retained data and the original's array sizes, so they cannot undo this. All parameters move, and nothing is required of the
+original's training.
 
-Whoever knows the noise can take it off. It is drawn from the system's entropy and kept nowhere; batches follow the seed.
+Anyone who knows the noise can subtract it. It is drawn from the system's entropy and never stored; batches follow the seed.
 
-Source: Koloskova et al. 2025 (arXiv 2506.06985), model clipping; the count of the noise is ours and needs less.
+Source: Koloskova et al. 2025 (arXiv 2506.06985), model clipping; the accounting of the noise is ours and needs less noise.
 """
 
 import functools
@@ -46,14 +47,14 @@ class Settings(Checked):
     learning_rate: NotNegative = 1e-3
     batch_size: Count = 2048
     epochs: CountFromZero = 10
-    """Of training on what is retained, afterwards and without noise."""
+    """Epochs of training on the retained data, afterwards and without noise."""
     noise_seed: CountFromZero = 0
-    """0 for noise that nobody knows. The noise of another number can be drawn again: for experiments, there is no guarantee then."""
+    """0 for noise that nobody knows. The noise of any other number can be drawn again: for experiments, and without a guarantee."""
 
 
 def projected(params: Params, centre: Params, radius: float | jax.Array) -> Params:
     """Pi_C: the nearest parameters in the ball of a radius around a centre."""
-    # What is no number stands at the centre: wherever a chain starts, it is in the ball.
+    # Values that are not finite are put at the centre: wherever a chain starts, it is in the ball.
     apart = jax.tree.map(lambda p, c: jnp.where(jnp.isfinite(p), p - c, 0), params, centre)
     norm = jnp.sqrt(sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(apart)), jnp.float32(0)))
     scale = jnp.minimum(1, radius / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny))
@@ -75,7 +76,7 @@ def noisy_steps(
     sigma: float | jax.Array,
     backbone: Backbone,
 ) -> Params:
-    """The chain.
+    """All steps of the chain.
 
     Args:
         key: typed PRNG key of the batches.
@@ -102,14 +103,14 @@ def noisy_steps(
 
 
 def noise_key(seed: int) -> jax.Array:
-    """Key of the noise: of a seed, or, where it is 0, of 128 random bits that are kept nowhere."""
+    """Key of the noise: from a seed or, if that is 0, from 128 random bits that are never stored."""
     if seed:
         return jax.random.key(seed)
     return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(os.urandom(16), np.uint32)), impl="rbg")
 
 
 def noisy(key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
-    """Noise, then training on."""
+    """Noisy steps, then training without noise."""
     original, retain = problem.original, problem.retain
     seed_key, draw_key, train_key = jax.random.split(key, 3)
     centre = initial_params(retain, int(jax.random.bits(seed_key, dtype=jnp.uint32) >> 1))

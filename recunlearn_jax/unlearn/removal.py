@@ -1,9 +1,9 @@
-"""Removal: no row of a forgotten user, item or feature is in parameters that are released. One rule for every table of every backbone:
+"""Removal: released parameters hold no row of a forgotten user, item or feature. One rule for every table of every backbone:
 
     a forgotten row becomes the row of a new model
 
-which is a draw that has seen no data for a user or an item, and zero, no feature, for content. What belongs to a modality that is gone is
-left behind. Afterwards a forgotten row is looked for among all rows of the id tables that a method has written, in case it copied one.
+For a user or an item this is a draw that has seen no data; for content it is zero (no feature). Parameters of a removed modality are
+dropped. Afterwards all rows that a method has written to the id tables are searched for forgotten rows, in case it copied one.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ _BLOCK = 2**14  # rows that are digested at a time
 
 
 def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, method: str) -> Params:
-    """Parameters that may be released: those of the retained data's backbone, every forgotten row as a new model has it.
+    """Parameters that may be released: those of the retained data's backbone, with every forgotten row as in a new model.
 
     Args:
         fresh: id tables of a new model, see `recommender.fresh_ids`.
         params: from a method.
         original: before the request.
         retain: the retained data.
-        method: named where its parameters do not fit.
+        method: named in the error if its parameters do not fit.
 
     Raises:
         TypeError: a parameter is missing, has another shape or type, or is not declared by the backbone.
@@ -46,7 +46,7 @@ def remove(fresh: Params, params: Params, original: Recommender, retain: Setup, 
 
 
 def without_content(params: Params, retain: Setup) -> Params:
-    """Parameters in which rows of content are zero, no feature, where the retained data has none."""
+    """Parameters whose rows of content are zero (no feature) where the retained data has none."""
     backbone, dataset = retain.backbone, retain.dataset
     gone = {"users": dataset.removed_users, "items": dataset.removed_items}
     masks = {}
@@ -71,7 +71,7 @@ def _emptied(tables: Params, masks: dict[str, jax.Array]) -> Params:
 
 
 def like(params: Params, expected: Params, method: str) -> Params:
-    """The part of the parameters that the retained data's backbone has: layers of a modality that is gone are left behind."""
+    """Those of the parameters that the retained data's backbone has; layers of a removed modality are dropped."""
     given = flat(params)
 
     def take(path, leaf):
@@ -89,16 +89,16 @@ def like(params: Params, expected: Params, method: str) -> Params:
 
 
 def that_stay(moved: Moved, retain: Setup, original: Recommender, method: str) -> Moved:
-    """The rows that a method moved without those that are removed, which are replaced whatever it says.
+    """The rows that a method moved, except removed ones, which are replaced in any case.
 
     Args:
         moved: by a method.
         retain: the retained data.
         original: before the request.
-        method: named where its rows do not fit.
+        method: named in the error if its rows do not fit.
 
     Raises:
-        TypeError: a table holds no ids, rows are no places in it or stand there twice, or values have another shape or type.
+        TypeError: a table holds no ids, rows are not places in it or are given twice, or values have another shape or type.
     """
     gone = {"users": retain.dataset.removed_users, "items": retain.dataset.removed_items}
     known, found = original.backbone.id_tables(), {}
@@ -128,7 +128,7 @@ def that_stay(moved: Moved, retain: Setup, original: Recommender, method: str) -
 
 
 def put_in(params: Params, moved: Moved) -> Params:
-    """The parameters with the rows that a method moved, in tables of their own."""
+    """The parameters with the rows that a method moved, in copies of their tables."""
     tables = {}
     for name, rows in moved.rows.items():
         table = np.array(params[name])
@@ -138,7 +138,7 @@ def put_in(params: Params, moved: Moved) -> Params:
 
 
 def changed(params: Params, original: Recommender, retain: Setup) -> Params:
-    """Rows of the id tables that do not stand where they stood before, the same to the bit; table -> float32 [k, d].
+    """Rows of the id tables that are not, to the bit, what they were in the same place before; table -> float32 [k, d].
 
     Args:
         params: of the retained data's backbone.
@@ -160,8 +160,8 @@ def left_over(
     """Id tables in which a row of a forgotten user or item is left, wherever it stands.
 
     Args:
-        written: rows of the id tables that a method wrote, float32 [k, d]. Others are their own and not looked at.
-        fresh: id tables of a new model, whose rows forgotten ones became.
+        written: rows of the id tables that a method wrote, float32 [k, d]. Other rows are unchanged and not looked at.
+        fresh: id tables of a new model, whose rows replaced forgotten ones.
         retain: the retained data.
         original: before the request.
         forget_set: resolved on its data.
@@ -173,7 +173,7 @@ def left_over(
     def digests_of(tables: Params, backbone: Backbone) -> np.ndarray:
         return _digests([np.asarray(tables[name])[gone[rows]] for name, rows in backbone.id_tables().items()])
 
-    # A fresh row comes from `init_ids`: where that is the same for all, it tells nothing.
+    # A fresh row comes from `init_ids`. A row that equals one, such as a constant, tells nothing of the data.
     forgotten = np.setdiff1d(digests_of(original.params, original.backbone), digests_of(fresh, retain.backbone))
     if not len(forgotten):
         return []
@@ -190,9 +190,9 @@ def _words(rows: np.ndarray) -> np.ndarray:
 
 
 def _digests(tables: list[np.ndarray]) -> np.ndarray:
-    """One word of 64 bits for each row of some tables, uint64 [n]; equal rows have equal words, and different ones all but never.
+    """One word of 64 bits for each row of some tables, uint64 [n]; equal rows have equal words, different ones almost never do.
 
-    Tables whose rows may be alike by chance, of few columns, are left out.
+    Tables of few columns, whose rows may be equal by chance, are left out.
     """
     words = [np.zeros(0, np.uint64)]
     for rows in (_words(table) for table in tables if table.ndim == 2 and table.shape[1] >= SHORT):

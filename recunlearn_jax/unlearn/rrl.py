@@ -1,4 +1,4 @@
-"""RRL: recommendation reverse learning, reverse BPR on the forget set with a Fisher regulariser that holds what the others need.
+"""RRL: recommendation reverse learning, reverse BPR on the forget set with a Fisher regulariser that protects what other pairs need.
 
     minimise  mean over D_f of -log sigmoid(-d)  +  lambda / 2 sum_k F_k (theta_k - theta0_k)^2
     F_k = mean over batches of D_r of (dBPR / dtheta_k)^2, divided by its mean over the table that k is in
@@ -28,7 +28,7 @@ FISHER_BATCHES = 32
 class Settings(Checked):
     """RRL, at the training's learning rate.
 
-    Chosen on tiktok, pairs:5%, request seed 0, among those that cost about 5 % of valid Recall@20 (experiments/ablation.py).
+    Chosen on tiktok, pairs:5%, request seed 0, among settings that cost about 5 % of valid Recall@20 (experiments/ablation.py).
     """
 
     fisher_weight: NotNegative = 0.01

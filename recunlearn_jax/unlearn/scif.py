@@ -68,7 +68,7 @@ def influence(
     """The id tables after the step, and the relative residual at which conjugate gradients ended.
 
     Args:
-        key: of negatives and of the pairs that the curvature is taken from.
+        key: for negatives and for the pairs that the curvature is taken from.
         params: of the original.
         masks: table -> float32 [rows, 1], 1 for rows that move.
         damping: float32 [], added to the diagonal of H.
@@ -92,7 +92,7 @@ def influence(
 
     *batch, _ = draw_pairs(curvature_key, retain, CURVATURE_PAIRS)
     d, pull = jax.vjp(of_tables(tuple(batch)), tables)
-    # The pull-back is linear: its own pull-back is J v, so no forward mode is asked of kernels that have none.
+    # The pull-back is linear: its own pull-back is J v, so kernels without a forward mode need none.
     _, push = jax.vjp(lambda w: pull(w)[0], d)
     curvature = jax.nn.sigmoid(d) * jax.nn.sigmoid(-d) / CURVATURE_PAIRS
 

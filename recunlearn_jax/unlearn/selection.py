@@ -17,7 +17,7 @@ def touched(
     Args:
         data: of the original.
         forget_set: resolved on it.
-        modalities: that the model reads; all where None. Content that it never saw touches nothing.
+        modalities: those that the model reads; all if None. Content that it never saw touches nothing.
     """
     users, items = data.train[forget_set.forget].T
     lost = [rows for m, rows in forget_set.features.items() if modalities is None or m in modalities]

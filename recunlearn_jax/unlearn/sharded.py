@@ -1,12 +1,12 @@
-"""SISA and RecEraser: train one model a shard of the data, so that a request retrains only the shards it hits. Exact.
+"""SISA and RecEraser: train one model per shard of the data, so that a request retrains only the shards it hits.
 
 SISA (Bourtoule et al. 2021, arXiv 1912.03817): random shards, mean of the shard models' scores.
 RecEraser (Chen et al. 2022, arXiv 2201.06820): similar users share a shard (balanced clustering of their embeddings), and an attention
 network, itself trained anew after a request, weighs the shard models for each user and item.
 
-Both have an original of their own, whose quality must be read beside what they forget. The mean of inner products is one inner product of
-concatenated rows, so an ensemble answers as a matrix factorisation (backbone mf) with output rows Z. RecEraser's shards come from
-embeddings that saw what is forgotten later.
+Both have an original of their own, whose quality must be read alongside what they forget. The mean of inner products is one inner product
+of concatenated rows, so an ensemble answers as a matrix factorisation (backbone mf) with output rows Z. The rows in service after a request
+have seen nothing of what is forgotten; RecEraser's division into shards has, since it comes from embeddings of the original.
 """
 
 import functools
@@ -32,7 +32,7 @@ from recunlearn_jax.stopwatch import Seconds
 from recunlearn_jax.train import OPTIMIZER, descend, train
 from recunlearn_jax.unlearn.base import Memory, Method, Problem
 
-BEFORE, AFTER = "shards-before", "shards-after"  # folders of their training, below the work folder
+BEFORE, AFTER = "shards-before", "shards-after"  # folders of the shards' training, inside the work folder
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ def random_shards(key: jax.Array, original: Recommender, settings: Settings) -> 
 
 
 def similar_users(key: jax.Array, original: Recommender, settings: Settings, rounds: int = 10) -> np.ndarray:
-    """RecEraser's user-based shards of train pairs, int [|train|]: clusters of user embeddings, at most a fifth above an equal share.
+    """RecEraser's user-based shards of train pairs, int [|train|]: clusters of user embeddings, at most about a fifth above an equal share.
 
-    Each round lets users choose the nearest centre in the order of their distance to it, as long as it has room (the paper's
-    balanced clustering), then moves the centres.
+    In each round, users join the nearest centre in the order of their distance to it, as long as it has room (the paper's balanced
+    clustering); then the centres move.
     """
     data, shards = original.dataset, settings.shards
     rows = np.asarray(original.rows)[: data.num_users]
@@ -110,7 +110,7 @@ def mean_of_scores(key: jax.Array, rows: jax.Array, sampler: Sampler, config: Co
 def attention(
     key: jax.Array, rows: jax.Array, sampler: Sampler, config: Config, settings: AttentionSettings
 ) -> jax.Array:
-    """RecEraser's aggregation, trained by BPR on all pairs of the data while the shard models stay as they are, [N, d]."""
+    """RecEraser's aggregation, trained by BPR on all pairs of the data while the shard models stay fixed, [N, d]."""
     steps = settings.aggregation_epochs * -(-int(sampler.num_pairs) // config.train.batch_size)
     user_key, item_key, step_key = jax.random.split(key, 3)
     shards, _, d = rows.shape
@@ -171,7 +171,7 @@ def train_attention(
 
 
 def prepared(scheme: Scheme, key: jax.Array, original: Recommender, settings: Settings, work: Path | None) -> Memory:
-    """Train a model a shard; their ensemble is in service from then on.
+    """Train one model per shard; their ensemble is in service from then on.
 
     Raises:
         InputError: there are fewer users with a train pair than shards.
@@ -195,7 +195,7 @@ def prepared(scheme: Scheme, key: jax.Array, original: Recommender, settings: Se
 
 
 def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings) -> tuple[Params, dict[str, Any]]:
-    """Retrain the shards that hold something to forget, and put all of them together anew."""
+    """Retrain the shards that hold something to forget, and combine all shards anew."""
     train_key, aggregate_key = jax.random.split(key)
     record, asked, retain = problem.record, problem.forget_set, problem.retain
     hit: Sequence[int] = np.unique(record.shard_of[asked.forget]).tolist()
@@ -219,7 +219,7 @@ def forget(scheme: Scheme, key: jax.Array, problem: Problem, settings: Settings)
 def trained_rows(
     key: jax.Array, dataset: Dataset, pairs: dict[int, np.ndarray], config: Config, sizes: Sizes, work: Path | None
 ) -> tuple[dict[int, jax.Array], Seconds]:
-    """Output rows of a model a shard, and the seconds of earlier processes whose work was taken up.
+    """Output rows of one model per shard, and the seconds of earlier processes whose work was resumed.
 
     Args:
         key: typed PRNG key; the number of the shard is folded in.
@@ -227,7 +227,7 @@ def trained_rows(
         pairs: shard -> its train pairs.
         config: of the training.
         sizes: array sizes, so that all shards run in one program.
-        work: folder where each shard's training is kept, so that one that was cut off goes on.
+        work: folder where each shard's training is kept, so that it can resume if it was cut off.
     """
     rows: dict[int, jax.Array] = {}
     earlier = Seconds()
@@ -250,7 +250,7 @@ def as_tables(z: jax.Array, dataset: Dataset) -> Params:
 
 
 def method(scheme: Scheme, kind: type, source: str) -> Method:
-    """A way of forgetting by shards."""
+    """A method that forgets by shards."""
     makers = functools.partial(forget, scheme), functools.partial(prepared, scheme)
     return Method(kind, *makers, own_model=True, retrains=True, source=source)
 

@@ -1,7 +1,7 @@
-"""A second copy of what an answer changes of a model: made before any request, written in place by the first answer that takes it.
+"""A second copy of the parts of a model that an answer changes: made before any request, written in place by the first answer to take it.
 
-Without one, an answer lays out the graphs of what is retained and copies whole tables. With one, it writes the rows that the method moved,
-those that are removed and the edges that change: its seconds follow the request, and its bits are the same.
+Without one, an answer lays out the graphs of the retained data and copies whole tables. With one, it writes the rows that the method moved,
+the rows that are removed and the edges that change: its seconds follow the request, and the result is the same to the bit.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ NOTHING = np.zeros(0, np.int64)
 
 
 def spare(served: Recommender) -> Spare | None:
-    """A spare copy of a model without gaps; None where its backbone lays graphs out anew, or where arrays lie over a mesh.
+    """A spare copy of a model without gaps; None if its backbone lays graphs out anew, or if arrays are spread over a mesh.
 
-    Whatever writing into it compiles is compiled here.
+    The programs that write into it are compiled here.
     """
     setup, backbone = served.setup, served.backbone
     if backbone.rewrite is None or devices_in_use() > 1:
@@ -43,7 +43,7 @@ def spare(served: Recommender) -> Spare | None:
 
 
 def without_gaps(model: Recommender) -> Recommender:
-    """The model on graphs that are laid out anew where they were written in place: by the gaps in them pairs that went can be told."""
+    """The model with its graphs laid out anew if they were written in place: their gaps can tell which pairs were removed."""
     setup = model.setup
     if not setup.gaps:
         return model
@@ -58,10 +58,10 @@ def edited(made: Spare, before: Setup, left: Sides, dataset: Dataset) -> Setup:
     """What `set_up` gives for the retained data, from the spare graphs, which are used up.
 
     Args:
-        made: of the model before.
-        before: the model's.
+        made: the spare copy of the model before.
+        before: that model's setup.
         left: its pairs by user and by item, without those that go.
-        dataset: retained, with the modalities of before.
+        dataset: the retained data, with the same modalities.
     """
     tell_full_users(dataset, left.degree["users"], left.degree["items"])
     graphs = _rewritten(made, before, left, dataset)
@@ -76,12 +76,12 @@ def _rewritten(made: Spare, before: Setup, left: Sides, dataset: Dataset) -> Any
 
 
 def released(made: Spare, moved: Moved, problem: Problem) -> Params:
-    """Parameters that may be released, see `removal.remove`, in the spare tables, which are used up.
+    """Parameters that may be released (see `removal.remove`), written into the spare tables, which are used up.
 
     Args:
-        made: of the model before.
+        made: the spare copy of the model before.
         moved: by a method.
-        problem: what it was given.
+        problem: what the method was given.
     """
     retain, forget_set = problem.retain, problem.forget_set
     gone = {"users": retain.dataset.removed_users, "items": retain.dataset.removed_items}
