@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path, help="of the folders of the data sets")
     parser.add_argument("cases", nargs="*", default=list(CASES))
-    parser.add_argument("--methods", nargs="+", default=METHODS, help="paper_shards.py adds those that take hours")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="paper_answers.py adds those that take hours")
     words = parser.parse_args()
     for case in words.cases:
         result = RESULTS / f"paper_{case}.json"
