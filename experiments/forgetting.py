@@ -6,7 +6,7 @@ DATA_FOLDER holds the folders of the data sets; "dense" is generated: every one 
 plant canaries on. Settings of delta and mmrecun were chosen on tiktok with request seeds 0 and 3 to 5 and training seeds 10 and 11;
 everything here has request seed 1 or 2 and training seeds 0 to 2. Each case goes on where it was cut off (runs/forgetting/CASE), and a case
 whose result is in experiments/results is skipped.
-The cases on Sports, and Baby's users and items together, ran on a GPU without the check sequence, Sports without relearn, too.
+The cases on Sports ran on a GPU without the checks sequence and relearn.
 Originals are shared by the cases of one data set and request seed, whose planted users are the same.
 """
 

@@ -86,8 +86,8 @@ def put_into(kept: dict[str, Any], parts: dict[str, Part], figures: dict[str, An
     models |= {name: row_of(part, figures[name], seconds) for name, part in parts.items()}
     fresh = {
         "settings": {p.attempt.method: dataclasses.asdict(p.attempt.settings) for p in parts.values() if p.attempt},
-        "verdicts": dict.fromkeys(parts, {}),
-        "misses": dict.fromkeys(parts, 0),
+        "verdicts": {name: {} for name in parts},
+        "misses": {name: 0 for name in parts},
     }
     return kept | {key: kept[key] | value for key, value in fresh.items()} | {"models": models | golds}
 
