@@ -53,7 +53,7 @@ def oracle_psi(matrix, own, partners, weights):
 
 
 def oracle_ridge(inputs, targets, penalty):
-    """As least squares with rows of zeros."""
+    """As least squares with further rows, one a column, whose targets are 0."""
     weight = np.sqrt(penalty * np.square(inputs).sum() / inputs.shape[1])
     inputs = np.vstack([inputs, weight * np.eye(inputs.shape[1])])
     targets = np.vstack([targets, np.zeros((inputs.shape[1], targets.shape[1]))])
