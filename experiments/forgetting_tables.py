@@ -23,9 +23,9 @@ _ABLATION = (
     ("similarity correlation", "similarity correlation", "{:.3f}"),
 )
 
-Models = list[dict[str, Any]]
-SHOWN = ("delta", "surgery", "mmrecun")
-EACH = " / ".join(SHOWN)
+_Models = list[dict[str, Any]]
+_SHOWN = ("delta", "surgery", "mmrecun")
+_EACH = " / ".join(_SHOWN)
 _PROBES = ("similarities", "affected scores", "retained pairs")
 
 
@@ -43,11 +43,11 @@ def ablation(name: str) -> str:
     return written(["variation", *(title for title, _, _ in columns), *effects], rows)
 
 
-def _audits() -> Iterator[tuple[str, dict[str, Any], Models, Models]]:
+def _audits() -> Iterator[tuple[str, dict[str, Any], _Models, _Models]]:
     """Each audit: its name, its result, its Golds, and the methods that are shown."""
     for case in CASES:
         result = results.read(RESULTS / f"forgetting_{case}.json")
-        golds, answers = ([result["models"][name] for name in names] for names in (result["golds"], SHOWN))
+        golds, answers = ([result["models"][name] for name in names] for names in (result["golds"], _SHOWN))
         version = titled(result, "delta").removeprefix("delta")
         name = f"{result['data']}, {_asked(result['request'])}, seed {result['request']['seed']}{version}"
         yield name, result, golds, answers
@@ -58,7 +58,7 @@ def traces() -> str:
     rows = [
         (
             name,
-            " / ".join(str(result["misses"][method]) for method in SHOWN),
+            " / ".join(str(result["misses"][method]) for method in _SHOWN),
             _with_tenth(*(_span(golds, f"canary {what}", "{:.0f}") for what in ("median rank", "lowest tenth"))),
             " / ".join(canaries([row]) for row in answers),
             _span(golds, "forget recall@20", "{:.4f}"),
@@ -66,7 +66,7 @@ def traces() -> str:
         )
         for name, result, golds, answers in _audits()
     ]
-    header = [f"figures outside: {EACH}", "canary rank (tenth): Golds", EACH, "forget Recall@20: Golds", EACH]
+    header = [f"figures outside: {_EACH}", "canary rank (tenth): Golds", _EACH, "forget Recall@20: Golds", _EACH]
     return written(("case", *header), rows)
 
 
@@ -81,7 +81,7 @@ def nearness() -> str:
         )
         for name, _, golds, answers in _audits()
     ]
-    header = ["delta: similarities", "affected scores", "forgotten pairs", "membership AUC: Golds", EACH]
+    header = ["delta: similarities", "affected scores", "forgotten pairs", "membership AUC: Golds", _EACH]
     return written(("case", *header), rows)
 
 

@@ -21,7 +21,7 @@ from recunlearn_jax.audit.examine import examine
 from recunlearn_jax.comparison import Part, row_of
 from recunlearn_jax.config import PRESETS, config_to_dict
 from recunlearn_jax.data import read_dataset
-from recunlearn_jax.environment import environment
+from recunlearn_jax.environment import commit
 from recunlearn_jax.process import keep_freed_memory
 from recunlearn_jax.recommender import set_up
 from recunlearn_jax.requests import parse
@@ -42,11 +42,8 @@ def main() -> None:
     parser.add_argument("cases", nargs="+", choices=list(CASES))
     words = parser.parse_args()
     (data,) = {CASES[case][0] for case in words.cases}
-    dataset, config, (method, settings) = (
-        read_dataset(words.folder / data),
-        PRESETS["faithful"],
-        find(words.method, None),
-    )
+    dataset, config = read_dataset(words.folder / data), PRESETS["faithful"]
+    method, settings = find(words.method, None)
     cases = {case: make_case(dataset, parse(REQUESTS[CASES[case][1]], SEED), config, None) for case in words.cases}
     setup = set_up(cases[words.cases[0]].dataset, config)
     original = train(setup, 0, run=RUNS / data / "original", on_epoch=lambda entry: print(entry, flush=True))
@@ -61,10 +58,9 @@ def main() -> None:
             memory = prepare(original, words.method, seed=attempt.seed, work=work)
             print(f"{words.method}, prepared: {memory.seconds}", flush=True)
         model = answer(original, case.forget_set, words.method, seed=attempt.seed, memory=memory, work=work / name)
-        made = {key: environment()[key] for key in ("commit", "changed")}
-        parts = {words.method: Part(model, made, attempt, memory.seconds)}
+        parts = {words.method: Part(model, commit(), attempt, memory.seconds)}
         if method.own_model:
-            parts[before] = Part(memory.original, made)
+            parts[before] = Part(memory.original, commit())
         subjects = [Subject("original", original)] + [Subject(n, part.model, part.attempt) for n, part in parts.items()]
         figures = examine(case._replace(original=original), subjects, list(CHECKS))["figures"]
         print(name, figures, flush=True)

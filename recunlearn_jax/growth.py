@@ -1,5 +1,5 @@
 """Continued training on data that has grown: new users, items and interactions. Removed users, items and modalities stay removed. Nothing
-remembers removed single pairs and feature rows; those that come back are reported.
+remembers removed single pairs and feature rows: pairs that come back count as new, and new content of known items is reported.
 
 What the model knows keeps its number and its trained rows; what is new gets the next number and the rows of a fresh model.
 """

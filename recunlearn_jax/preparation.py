@@ -48,7 +48,7 @@ class Options(Checked):
     duplicates: Duplicates = "first"
     """Which of a user's interactions with an item is kept: by time if the split reads it, else by place in the file; or refuse them."""
     k_core: CountFromZero = 0
-    """Drop users and items with fewer interactions, again and again until no such one is left."""
+    """Drop users and items with fewer interactions, again and again until none is left."""
     split: Split = "random"
     """random: 80/10/10 % of all pairs; leave_one_out: each user's last to test, the one before to valid; time: 80/10/10 % by time."""
     seed: CountFromZero = 0
