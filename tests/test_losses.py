@@ -2,228 +2,41 @@
 
 import doctest
 import functools
-import itertools
-import math
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from loss_cases import (
+    CASES,
+    FORGET_ROWS,
+    ROWS,
+    batch_of,
+    close,
+    every_case,
+    expected,
+    finite,
+    oracle_bpr,
+    oracle_contrast,
+    oracle_info_nce,
+    oracle_mgcn,
+    oracle_mmrecun,
+    oracle_reverse_bpr,
+    oracle_row_l2,
+    oracle_scores,
+    weights_of,
+    wide,
+)
 
 from recunlearn_jax import losses
 from recunlearn_jax.losses import Views
 from recunlearn_jax.stopwatch import stopwatch
 
-ROWS, FORGET_ROWS, WIDTH = 8, 7, 3
 PADDED = [1, 2, 5, 6]  # rows of weight 0 in the tests of padding
 GARBAGE = (np.nan, np.inf, -np.inf, 1e30)  # what they may hold
-
-
-# The oracle: the formulas of the docstrings in numpy float64, one row after another where that is clearest.
-
-
-def oracle_mean(values, weights):
-    return np.sum(values * weights) / np.sum(weights)
-
-
-def oracle_bpr(positive, negative, weights):
-    return oracle_mean(-np.log(1 / (1 + np.exp(negative - positive))), weights)
-
-
-def oracle_reverse_bpr(forget, negative, weights, form="swap"):
-    margin = forget - negative
-    swap, ascent = -np.log(1 / (1 + np.exp(margin))), np.log(1 / (1 + np.exp(-margin)))
-    return oracle_mean(swap if form == "swap" else ascent, weights)
-
-
-def oracle_info_nce(x, y, weights, temperature=0.2):
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    y = y / np.linalg.norm(y, axis=1, keepdims=True)
-    values = np.zeros(len(x))
-    for i, row in enumerate(x):
-        logits = y @ row / temperature
-        top = logits.max()
-        values[i] = top + np.log(np.sum(weights * np.exp(logits - top))) - logits[i]
-    return oracle_mean(values, weights)
-
-
-def oracle_row_l2(*tables_and_weights, batch_size=None):
-    *tables, weights = tables_and_weights
-    squares = sum(np.sum(table**2, axis=1) for table in tables)
-    return 0.5 * np.sum(squares * weights) / (np.sum(weights) if batch_size is None else batch_size)
-
-
-def oracle_table_norms(*tables_and_weights):
-    *tables, weights = tables_and_weights
-    return sum(np.sqrt(np.sum(table[weights > 0] ** 2)) for table in tables) / np.sum(weights)
-
-
-def oracle_contrast(views, weights, temperature=0.2):
-    items = oracle_info_nce(views.positive_side, views.positive_content, weights, temperature)
-    return items + oracle_info_nce(views.user_side, views.user_content, weights, temperature)
-
-
-def oracle_scores(views):
-    return np.einsum("bd,bd->b", views.user, views.positive), np.einsum("bd,bd->b", views.user, views.negative)
-
-
-def oracle_mgcn(views, weights, contrast_weight=0.01, l2_weight=1e-4, temperature=0.2, batch_size=None):
-    size = oracle_row_l2(views.user, views.positive, views.negative, weights, batch_size=batch_size)
-    loss = oracle_bpr(*oracle_scores(views), weights) + l2_weight * size
-    return loss + contrast_weight * oracle_contrast(views, weights, temperature)
-
-
-def oracle_mmrecun_retain(views, weights, alpha=0.5, contrast_weight=0.01, l2_weight=1e-4, temperature=0.2):
-    keep = oracle_bpr(*oracle_scores(views), weights)
-    keep += contrast_weight * oracle_contrast(views, weights, temperature)
-    return alpha * keep + l2_weight * oracle_row_l2(views.user, views.positive, views.negative, weights)
-
-
-def oracle_mmrecun_forget(
-    views, weights, alpha=0.5, contrast_weight=0.01, l2_weight=1e-4, temperature=0.2, reverse="swap"
-):
-    lose = oracle_reverse_bpr(*oracle_scores(views), weights, reverse)
-    lose -= contrast_weight * oracle_contrast(views, weights, temperature)
-    return (1 - alpha) * lose + l2_weight * oracle_row_l2(views.user, views.positive, views.negative, weights)
-
-
-def oracle_mmrecun(
-    retain,
-    forget,
-    retain_weights,
-    forget_weights,
-    retain_contrast=0.01,
-    forget_contrast=0.01,
-    reverse="swap",
-    **shared,
-):
-    keep = oracle_mmrecun_retain(retain, retain_weights, contrast_weight=retain_contrast, **shared)
-    return keep + oracle_mmrecun_forget(
-        forget, forget_weights, contrast_weight=forget_contrast, reverse=reverse, **shared
-    )
-
-
-def oracle_bpr_divergence(a, b, weights):
-    return oracle_mean((a - b) ** 2, weights)
-
-
-class Case(NamedTuple):
-    """A loss with its settings, its oracle, and what its batch looks like."""
-
-    loss: Callable
-    jitted: Callable
-    oracle: Callable  # (*batch, *weights, **settings) -> float
-    kind: str  # of batch, see `batch_of`
-    settings: Mapping[str, Any] = MappingProxyType({})
-    huge: float = 1e20  # largest input whose value float32 can hold: a loss that squares rows ends at 1e19
-
-    @property
-    def weight_names(self):
-        return ("retain_weights", "forget_weights") if self.kind == "two views" else ("weights",)
-
-
-CASES = {
-    "bpr": Case(losses.bpr, losses.bpr_jit, oracle_bpr, "scores"),
-    "reverse_bpr": Case(losses.reverse_bpr, losses.reverse_bpr_jit, oracle_reverse_bpr, "scores"),
-    "reverse_bpr ascent": Case(
-        losses.reverse_bpr, losses.reverse_bpr_jit, oracle_reverse_bpr, "scores", {"form": "ascent"}
-    ),
-    "info_nce": Case(losses.info_nce, losses.info_nce_jit, oracle_info_nce, "two tables"),
-    "info_nce cold": Case(losses.info_nce, losses.info_nce_jit, oracle_info_nce, "two tables", {"temperature": 0.01}),
-    "row_l2": Case(losses.row_l2, losses.row_l2_jit, oracle_row_l2, "two tables", huge=1e18),
-    "row_l2 of a batch": Case(
-        losses.row_l2, losses.row_l2_jit, oracle_row_l2, "two tables", {"batch_size": 16}, huge=1e18
-    ),
-    "table_norms": Case(losses.table_norms, losses.table_norms_jit, oracle_table_norms, "two tables", huge=1e18),
-    "contrast": Case(losses.contrast, losses.contrast_jit, oracle_contrast, "views"),
-    "mgcn": Case(
-        losses.mgcn,
-        losses.mgcn_jit,
-        oracle_mgcn,
-        "views",
-        {"contrast_weight": 0.7, "l2_weight": 0.3, "temperature": 0.01, "batch_size": 16},
-        huge=1e18,
-    ),
-    "mmrecun": Case(
-        losses.mmrecun,
-        losses.mmrecun_jit,
-        oracle_mmrecun,
-        "two views",
-        {
-            "alpha": 0.3,
-            "retain_contrast": 0.6,
-            "forget_contrast": 0.4,
-            "l2_weight": 0.2,
-            "temperature": 0.1,
-            "reverse": "ascent",
-        },
-        huge=1e18,
-    ),
-    "mmrecun_retain": Case(
-        losses.mmrecun_retain,
-        losses.mmrecun_retain_jit,
-        oracle_mmrecun_retain,
-        "views",
-        {"alpha": 0.3, "contrast_weight": 0.6, "l2_weight": 0.2, "temperature": 0.1},
-        huge=1e18,
-    ),
-    "mmrecun_forget": Case(
-        losses.mmrecun_forget,
-        losses.mmrecun_forget_jit,
-        oracle_mmrecun_forget,
-        "views",
-        {"alpha": 0.3, "contrast_weight": 0.4, "l2_weight": 0.2, "temperature": 0.1, "reverse": "ascent"},
-        huge=1e18,
-    ),
-    "bpr_divergence": Case(
-        losses.bpr_divergence, losses.bpr_divergence_jit, oracle_bpr_divergence, "scores", huge=1e18
-    ),
-}
-
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-
-
-def batch_of(case: Case, seed: int, lead: tuple[int, ...] = ()) -> tuple:
-    """Random float32 arguments of a loss, numpy."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape):
-        return rng.normal(size=(*lead, *shape)).astype(np.float32)
-
-    def views(rows):
-        return Views(*(normal(rows, WIDTH) for _ in range(7)))
-
-    if case.kind == "scores":
-        return normal(ROWS), normal(ROWS)
-    if case.kind == "two tables":
-        return normal(ROWS, WIDTH), normal(ROWS, WIDTH)
-    return (views(ROWS),) if case.kind == "views" else (views(ROWS), views(FORGET_ROWS))
-
-
-def weights_of(case: Case, seed: int, lead: tuple[int, ...] = ()) -> dict[str, np.ndarray]:
-    """Random weights with a zero among them, by the loss's own keyword."""
-    rng = np.random.default_rng(seed)
-    weights = {}
-    for name, rows in zip(case.weight_names, (ROWS, FORGET_ROWS), strict=False):
-        weights[name] = rng.uniform(0.2, 2, (*lead, rows)).astype(np.float32)
-        weights[name][..., 1] = 0
-    return weights
-
-
-def wide(tree):
-    """float64 copies, for the oracle."""
-    return jax.tree.map(lambda x: np.asarray(x, np.float64), tree)
-
-
-def expected(case: Case, batch, weights) -> float:
-    ones = (np.ones(ROWS), np.ones(FORGET_ROWS))[: len(case.weight_names)]
-    weights = ones if weights is None else [weights[name] for name in case.weight_names]
-    return case.oracle(*wide(batch), *wide(weights), **case.settings)
 
 
 @functools.cache
@@ -249,20 +62,6 @@ def numeric_gradient(function, tree):
             gradient[index] = (around[0] - around[1]) / 2e-6
         gradients.append(gradient)
     return jax.tree.unflatten(structure, gradients)
-
-
-def close(ours, theirs, relative=2e-5):
-    """Relative to the largest entry of each array; float32 logits of 100 have an absolute error of 1e-5."""
-
-    def check(a, b):
-        scale = max(1e-3, np.abs(b).max(initial=0))
-        np.testing.assert_allclose(np.asarray(a), b, rtol=relative, atol=relative * scale)
-
-    jax.tree.map(check, ours, theirs)
-
-
-def finite(tree) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def test_weights_may_be_arrays_and_compile_nothing_anew():
@@ -589,58 +388,6 @@ def test_contrast_weight_of_zero(zero):
     close(ours, theirs)
 
 
-def other_shapes(array):
-    """The array in shapes that numpy would broadcast to its own, or that fit nothing."""
-    yield array[..., None]
-    yield array[:1]
-    yield array[:-1]
-    yield array[0]
-    if array.ndim > 1:
-        yield array[:, :1]
-
-
-@every_case
-def test_shapes_that_differ_are_refused(case):
-    """Every array of every loss, one at a time, with weights and without; eager and under jit. Nothing is broadcast."""
-    batch = batch_of(case, 16)
-    if isinstance(batch[0], Views):
-        batch = tuple(
-            views._replace(user_ids=np.arange(len(views.user)), positive_ids=np.arange(len(views.user)))
-            for views in batch
-        )
-    leaves, tree = jax.tree.flatten((batch, weights_of(case, 17)))
-    plain = functools.partial(case.loss, **case.settings)
-    for place, leaf in enumerate(leaves):
-        for other in other_shapes(leaf):
-            batch, weights = jax.tree.unflatten(tree, [*leaves[:place], other, *leaves[place + 1 :]])
-            tries = [weights] if place >= len(jax.tree.leaves(batch)) else [weights, {}]
-            for loss, given in itertools.product((plain, functools.partial(case.jitted, **case.settings)), tries):
-                with pytest.raises(ValueError, match="has shape"):
-                    loss(*batch, **given)
-
-
-def test_column_of_scores_is_refused():
-    """[B, 1] against [B] would be broadcast to all pairs of rows, a loss that looks like one."""
-    column, row = jnp.ones((4, 1)), jnp.ones(4)
-    for loss in (losses.bpr, losses.bpr_jit, losses.reverse_bpr, losses.reverse_bpr_jit, losses.bpr_divergence):
-        with pytest.raises(ValueError, match="one axis is allowed"):
-            loss(column, row)
-        with pytest.raises(ValueError, match="one axis is allowed"):
-            loss(row, column)
-        with pytest.raises(ValueError, match=r"weights has shape \[4, 1\]"):
-            loss(row, row, weights=column)
-
-
-def test_unknown_form():
-    scores = jnp.zeros(2)
-    for loss in (losses.reverse_bpr, losses.reverse_bpr_jit):
-        with pytest.raises(ValueError, match="form 'backwards' is not one of 'swap', 'ascent'"):
-            loss(scores, scores, form="backwards")
-    retain, forget = batch_of(CASES["mmrecun"], 14)
-    with pytest.raises(ValueError, match="backwards"):
-        losses.mmrecun(retain, forget, reverse="backwards")
-
-
 def test_docstring_examples():
     result = doctest.testmod(losses)
     assert result.attempted >= 5
@@ -659,82 +406,6 @@ print(float(losses.row_l2(jnp.array([[3.0, 4.0]]))))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "12.5"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [[1.0, 2.0], ["a", "b"], np.array(["a", "b"]), np.array([None, 1]), np.ones(2, complex), "ab", 1.0, {"a": 1}],
-)
-def test_arguments_that_are_no_arrays_of_numbers_are_named(wrong):
-    right, table = jnp.ones(2), jnp.ones((2, 3))
-    calls = {
-        "negative_scores": lambda: losses.bpr(right, wrong),
-        "forget_scores": lambda: losses.reverse_bpr(wrong, right),
-        "weights": lambda: losses.info_nce(table, table, weights=wrong),
-        r"tables\[1\]": lambda: losses.row_l2(table, wrong),
-        "scores_b": lambda: losses.bpr_divergence(right, wrong),
-    }
-    for name, call in calls.items():
-        with pytest.raises(TypeError, match=f"^{name} is an? .*; an array of numbers is allowed"):
-            call()
-
-
-def test_what_is_missing_or_of_another_kind_is_named():
-    right, table = jnp.ones(2), jnp.ones((2, 3))
-    with pytest.raises(TypeError, match="positive_scores is a NoneType"):
-        losses.bpr(None, right)
-    with pytest.raises(TypeError, match=r"tables\[0\] is a NoneType"):
-        losses.row_l2(None)
-    for wrong in ([0.2], "0.2", jnp.ones(1), None):
-        with pytest.raises(TypeError, match=r"temperature is an? \w+; one number is allowed"):
-            losses.info_nce(table, table, temperature=wrong)
-    with pytest.raises(TypeError, match="no tables are given"):
-        losses.row_l2()
-    deep: list = []
-    for _ in range(100_000):
-        deep = [deep]
-    for wrong in (["swap"], deep, None, 10**5000):
-        with pytest.raises(ValueError, match=r"form is an? \w+, which is not one of"):
-            losses.reverse_bpr(right, right, form=wrong)
-    with pytest.raises(ValueError, match="form 'swop' is not one of"):
-        losses.reverse_bpr(right, right, form="swop")
-    views = losses.Views(table, table, table, table, table, table, table)
-    for wrong in ("swop", ["swap"], math.nan):
-        with pytest.raises(ValueError, match=r"reverse .* is not one of"):
-            losses.mmrecun(views, views, reverse=wrong)
-    for call in (losses.scores, losses.contrast, losses.mgcn):
-        with pytest.raises(TypeError, match=r"views is a (str|tuple); Views are expected"):
-            call("views" if call is losses.scores else (table, table, table))
-
-
-def test_numbers_that_are_none_are_told():
-    table = jnp.ones((2, 3))
-    views = losses.Views(table, table, table, table, table, table, table)
-    with pytest.raises(ValueError, match="temperature is a whole number of 10 digits; those below 2"):
-        losses.info_nce(table, table, temperature=2**31)
-    with pytest.raises(ValueError, match="alpha is a whole number of 401 digits"):
-        losses.mmrecun_retain(views, alpha=10**400)
-    for wrong in ("8", [8], jnp.ones(2), np.array("8")):
-        with pytest.raises(TypeError, match=r"batch_size is an? .*; one number is allowed"):
-            losses.row_l2(table, batch_size=wrong)
-    for wrong in (0, -3, float("nan")):
-        with pytest.raises(ValueError, match=r"batch_size is .*; a number above 0"):
-            losses.mgcn(views, batch_size=wrong)
-    assert float(losses.row_l2(table, batch_size=3)) == 1.0
-    assert float(jax.jit(losses.row_l2)(table, batch_size=jnp.int32(3))) == 1.0
-
-
-def test_the_argument_at_fault_is_named_where_there_are_two_batches():
-    right, wrong, views = jnp.ones((2, 3)), jnp.ones((2, 4)), losses.Views
-    good = views(right, right, right, right, right, right, right)
-    with pytest.raises(ValueError, match=r"forget.negative has shape \[2, 4\]; .* the shape of forget.user"):
-        losses.mmrecun(good, good._replace(negative=wrong))
-    with pytest.raises(ValueError, match=r"retain_weights has shape \[3\]"):
-        losses.mmrecun(good, good, retain_weights=jnp.ones(3))
-    with pytest.raises(ValueError, match=r"forget.user_ids has shape \[5\]"):
-        losses.mmrecun(good, good._replace(user_ids=jnp.arange(5)))
-    with pytest.raises(TypeError, match="forget is a tuple; Views are expected"):
-        losses.mmrecun(good, (right, right, right))
 
 
 def test_two_kinds_of_floats_are_taken_as_the_wider():
