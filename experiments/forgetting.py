@@ -46,10 +46,10 @@ class Asked(NamedTuple):
 
 
 CASES = {
-    "tiktok_users_5_seed1": Asked("tiktok", ("users:5%",), 1, independent=8, more=EXACT_AND_CERTIFIED),
-    "tiktok_pairs_5_seed1": Asked("tiktok", ("pairs:5%",), 1, independent=8, more=EXACT_AND_CERTIFIED),
-    "tiktok_items_5_seed1": Asked("tiktok", ("items:5%",), 1, independent=8),
-    "tiktok_users_5_and_items_5_seed1": Asked("tiktok", ("users:5%", "items:5%"), 1),
+    "tiktok_users_5_seed1": Asked("tiktok", ("users:5%",), 1, independent=16, more=EXACT_AND_CERTIFIED),
+    "tiktok_pairs_5_seed1": Asked("tiktok", ("pairs:5%",), 1, independent=16, more=EXACT_AND_CERTIFIED),
+    "tiktok_items_5_seed1": Asked("tiktok", ("items:5%",), 1, independent=16),
+    "tiktok_users_5_and_items_5_seed1": Asked("tiktok", ("users:5%", "items:5%"), 1, independent=16),
     "tiktok_users_5_seed2": Asked("tiktok", ("users:5%",), 2),
     "tiktok_pairs_5_seed2": Asked("tiktok", ("pairs:5%",), 2),
     "tiktok_items_5_seed2": Asked("tiktok", ("items:5%",), 2),
@@ -58,8 +58,8 @@ CASES = {
     "tiktok_modality_audio_seed1": Asked("tiktok", ("modality:audio",), 1, coupled=1, independent=2),
     "baby_users_5_seed1": Asked("baby", ("users:5%",), 1, coupled=2, independent=8),
     "baby_pairs_5_seed1": Asked("baby", ("pairs:5%",), 1, coupled=2, independent=8),
-    "baby_items_5_seed1": Asked("baby", ("items:5%",), 1, coupled=2),
-    "baby_users_5_and_items_5_seed1": Asked("baby", ("users:5%", "items:5%"), 1, coupled=2),
+    "baby_items_5_seed1": Asked("baby", ("items:5%",), 1, coupled=2, independent=8),
+    "baby_users_5_and_items_5_seed1": Asked("baby", ("users:5%", "items:5%"), 1, coupled=2, independent=8),
     "sports_users_5_seed1": Asked("sports", ("users:5%",), 1, coupled=1),
     "sports_items_5_seed1": Asked("sports", ("items:5%",), 1, coupled=1),
     "sports_users_5_and_items_5_seed1": Asked("sports", ("users:5%", "items:5%"), 1, coupled=1),

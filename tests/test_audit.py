@@ -4,6 +4,7 @@ that must be flagged and on Golds that must pass."""
 import dataclasses
 import functools
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -452,6 +453,27 @@ def test_surgery_is_flagged_by_what_it_leaves_in_other_rows(report, case):
     assert figures["surgery"]["canary log10 rank"] < min(golds)
     assert {"canary log10 rank", "similarity correlation"} & set(missed(report, "surgery"))
     assert "under-forgotten" in missed(report, "surgery").values()
+
+
+def test_a_few_canaries_that_stay_near_each_other_show_in_the_lowest_tenth(bare):
+    """Three pairs of twenty: the median hides them."""
+    rng = np.random.default_rng(0)
+    pairs = rng.permutation(bare.dataset.num_items)[:40].reshape(20, 2).astype(np.int32)
+    planted = {"canary": bare.planted["canary"]._replace(pairs=pairs)}
+    measure = CHECKS["canary"].prepare(bare._replace(planted=planted))
+
+    def figures(near=0):
+        rows = rng.normal(size=(bare.dataset.num_users + bare.dataset.num_items, 8)).astype(np.float32)
+        a, b = bare.dataset.num_users + pairs[:near].T
+        rows[b] = rows[a]
+        return measure(Subject("model", SimpleNamespace(rows=jnp.asarray(rows))))
+
+    judged = CHECKS["canary"].figures
+    among = bands(judged, [figures() for _ in range(16)], len(judged))
+    for near, verdict in ((0, INSIDE), (3, "under-forgotten")):
+        found = verdicts(judged, figures(near), among)
+        assert found["canary log10 rank"]["verdict"] == INSIDE
+        assert found["canary log10 lowest tenth"]["verdict"] == verdict
 
 
 def test_pushing_forgotten_scores_below_gold_is_flagged(report):

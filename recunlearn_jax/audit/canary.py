@@ -2,7 +2,7 @@
 
 Each group of added users shares an otherwise unrelated item pair (a, b). All of them are forgotten. A model that has forgotten ranks b
 from a as a model that never saw them does; re-initialising the users' own rows does not achieve that, since the trace sits in the rows of
-a and b.
+a and b. The median over all pairs is judged and the lowest tenth, too: a few pairs that stay near each other do not show in the median.
 """
 
 from typing import NamedTuple
@@ -148,11 +148,13 @@ def prepare(case: Case) -> Measure:
             return {}
         rows = subject.model.rows
         ranks = canary_ranks(rows, canaries, case.dataset.num_users)
+        median, tenth = (float(np.quantile(ranks, share)) for share in (0.5, 0.1))
         row = {
-            "canary median rank": float(np.median(ranks)),
-            "canary lowest tenth": float(np.quantile(ranks, 0.1)),
+            "canary median rank": median,
+            "canary lowest tenth": tenth,
             "canary in top 20": float(np.mean(ranks <= 20)),
-            "canary log10 rank": float(np.log10(np.median(ranks))),
+            "canary log10 rank": float(np.log10(median)),
+            "canary log10 lowest tenth": float(np.log10(tenth)),
         }
         shown = canary_exposure(rows, canaries, case.retain, 20)
         return row if shown is None else row | {"canary exposure@20": shown}
@@ -160,5 +162,9 @@ def prepare(case: Case) -> Measure:
     return measure
 
 
-FIGURES = (Figure("canary log10 rank", "erased", 0.05), Figure("canary exposure@20", "remembered", 0.01))
-CHECK = Check(7, FIGURES, prepare, usual=True, plant=plant_for_check)
+FIGURES = (
+    Figure("canary log10 rank", "erased", 0.05),
+    Figure("canary log10 lowest tenth", "erased", 0.05),
+    Figure("canary exposure@20", "remembered", 0.01),
+)
+CHECK = Check(7, FIGURES, prepare, usual=True, plant=plant_for_check, version=2)
