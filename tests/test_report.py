@@ -134,6 +134,17 @@ def test_plots_are_drawn(results, tmp_path):
         assert path.stat().st_size > 100
 
 
+def test_the_path_of_a_picture_may_be_text_in_a_new_folder(results, tmp_path):
+    path = report.audit_plot(results, str(tmp_path / "new" / "picture.png"))
+    assert path == tmp_path / "new" / "picture.png"
+    assert path.stat().st_size > 100
+    assert len(report.plots(results, str(tmp_path / "several"))) == 3
+    with pytest.raises(InputError, match="path: 7 given"):
+        report.audit_plot(results, 7)
+    with pytest.raises(InputError, match="folder: 7 given"):
+        report.plots(results, 7)
+
+
 def test_an_audit_is_a_table_and_a_plot_beside_them(results, tmp_path):
     """Where all checks were measured: a row a figure, verdicts behind values, misses at the end."""
     results["audited"] = True

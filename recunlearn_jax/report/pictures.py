@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from recunlearn_jax.files import as_path
 from recunlearn_jax.report.audit import judged
 from recunlearn_jax.report.comparison import heading
 from recunlearn_jax.results import INSIDE, figure_of, golds_of, methods_of
 
 
-def plots(results: dict[str, Any], folder: Path) -> list[Path]:
+def plots(results: dict[str, Any], folder: str | Path) -> list[Path]:
     """Draw learning curves, forget against retain quality with the Gold band, and time bars.
 
     Args:
@@ -20,15 +21,12 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = as_path(folder, "folder")
     drawn = []
 
     def save(figure, name):
         figure.suptitle(heading(results), fontsize=9)
-        figure.tight_layout()
-        figure.savefig(folder / name, dpi=120)
-        plt.close(figure)
-        drawn.append(folder / name)
+        drawn.append(saved(figure, folder / name))
 
     figure, axis = plt.subplots(figsize=(7, 4))
     for name, curve in results["curves"].items():
@@ -79,7 +77,7 @@ def plots(results: dict[str, Any], folder: Path) -> list[Path]:
     return drawn
 
 
-def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities") -> Path:
+def effect_plot(results: dict[str, Any], path: str | Path, probe: str = "similarities") -> Path:
     """Draw progress against collateral, one point per model, with an area that grows with its seconds.
 
     Args:
@@ -113,10 +111,10 @@ def effect_plot(results: dict[str, Any], path: Path, probe: str = "similarities"
     axis.set(xlabel=f"progress on {probe} (1: as much as retraining)", ylabel="collateral (0: nothing else)")
     axis.legend(fontsize=8, markerscale=0.6, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     axis.set_title(heading(results), fontsize=8)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
-def canary_plot(results: dict[str, Any], path: Path) -> Path:
+def canary_plot(results: dict[str, Any], path: str | Path) -> Path:
     """Draw the median rank of canaries against seconds, with the band of a further Gold.
 
     Args:
@@ -152,10 +150,10 @@ def canary_plot(results: dict[str, Any], path: Path) -> Path:
     axis.margins(0.12)
     axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
     axis.set_title(heading(results), fontsize=8)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
-def audit_plot(results: dict[str, Any], path: Path) -> Path:
+def audit_plot(results: dict[str, Any], path: str | Path) -> Path:
     """Draw how far each figure of each model lies from Gold's mean, in half-widths of the band of one figure."""
     import matplotlib
 
@@ -185,13 +183,18 @@ def audit_plot(results: dict[str, Any], path: Path) -> Path:
                 axis.text(j, i, "x", ha="center", va="center", fontsize=9, color="white" if dark else "black")
     figure.colorbar(drawn, label="distance from Gold's mean, in half-bands of one figure; x: outside for all together")
     axis.set_title(heading(results), fontsize=8)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
-def _saved(figure: Any, path: Path) -> Path:
-    """Write a picture and free its memory."""
+def saved(figure: Any, path: str | Path) -> Path:
+    """Write a picture, with its folder if there is none, and free its memory.
+
+    Raises:
+        InputError: the path is neither text nor a path.
+    """
     import matplotlib.pyplot as plt
 
+    path = as_path(path, "path")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from recunlearn_jax.report.pictures import saved
+
 QUANTILES = (50, 95, 99)
 CLOCKS = {
     "timestamp": "timestamps of the data",
@@ -92,7 +94,7 @@ def _beside(name: str, quarter: dict[str, Any]) -> str:
     return f"{own} / {mean} ({low} to {high})" if len(golds) > 1 else f"{own} / {mean}"
 
 
-def stream_plot(result: dict[str, Any], path: Path) -> Path:
+def stream_plot(result: dict[str, Any], path: str | Path) -> Path:
     """Three pictures side by side: quality and canaries by quarter, with the Golds' range, and the distribution of seconds."""
     import matplotlib
 
@@ -128,7 +130,4 @@ def stream_plot(result: dict[str, Any], path: Path) -> Path:
         axes[-1].axvline(np.mean(seconds), color="darkgoldenrod", label="a Gold")
     axes[-1].set(xscale="log", xlabel="seconds", title="share that is done by then", ylim=(0, 1.02))
     axes[-1].legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-    return path
+    return saved(figure, path)
