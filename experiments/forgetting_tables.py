@@ -53,6 +53,43 @@ def _audits() -> Iterator[tuple[str, dict[str, Any], _Models, _Models]]:
         yield name, result, golds, answers
 
 
+def counted() -> str:
+    """The audits in numbers: how many delta passes and others do, by the number of Golds and the version of delta."""
+    groups: dict[str, list[tuple[dict[str, Any], _Models, _Models]]] = {
+        "8 or 16 Golds": [],
+        "2 or 3 Golds": [],
+        "2 or 3 Golds, an earlier delta": [],
+    }
+    for name, result, golds, answers in _audits():
+        many = "8 or 16 Golds" if len(golds) in (8, 16) else "2 or 3 Golds"
+        groups[many + (", an earlier delta" if name.endswith("earlier") else "")].append((result, golds, answers))
+    groups["all"] = [audit for group in list(groups.values()) for audit in group]
+    rows = []
+    for name, group in groups.items():
+        own = [result["misses"]["delta"] for result, _, _ in group]
+        others = [
+            result["misses"][method] for result, _, _ in group for method in result["settings"] if method != "delta"
+        ]
+        ranks = [
+            [row["figures"]["canary median rank"] for row in (answers[0], *golds)]
+            for result, golds, answers in group
+            if "canary" in result["planted"]
+        ]
+        outside = sum(not min(among) <= rank <= max(among) for rank, *among in ranks)
+        rows.append(
+            (
+                name,
+                f"{own.count(0)} of {len(own)}",
+                sum(own),
+                f"{others.count(0)} of {len(others)}",
+                f"{min(others)} to {max(others)}",
+                f"{outside} of {len(ranks)}",
+            )
+        )
+    header = ("delta passes", "its figures outside", "other answers pass", "their figures outside, each")
+    return written(("judged by", *header, "canary median of delta outside the Golds' range"), rows)
+
+
 def traces() -> str:
     """What delta leaves in every case, beside surgery, mmrecun and the range of the Golds."""
     rows = [

@@ -4,6 +4,7 @@ import json
 import math
 
 import jax.numpy as jnp
+import matplotlib.pyplot
 import numpy as np
 import pytest
 
@@ -141,6 +142,7 @@ def test_the_path_of_a_picture_may_be_text_in_a_new_folder(results, tmp_path):
     assert len(report.plots(results, str(tmp_path / "several"))) == 3
     with pytest.raises(InputError, match="path: 7 given"):
         report.audit_plot(results, 7)
+    assert not matplotlib.pyplot.get_fignums()
     with pytest.raises(InputError, match="folder: 7 given"):
         report.plots(results, 7)
 

@@ -187,16 +187,18 @@ def audit_plot(results: dict[str, Any], path: str | Path) -> Path:
 
 
 def saved(figure: Any, path: str | Path) -> Path:
-    """Write a picture, with its folder if there is none, and free its memory.
+    """Write a picture, with its folder if there is none, and free its memory, written or not.
 
     Raises:
         InputError: the path is neither text nor a path.
     """
     import matplotlib.pyplot as plt
 
-    path = as_path(path, "path")
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    try:
+        path = as_path(path, "path")
+        figure.tight_layout()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+    finally:
+        plt.close(figure)
     return path
