@@ -17,7 +17,8 @@ def compared(name: str, out: Path, shared: Path, *what: Any, **how: Any) -> dict
         shared: folder of the originals that its experiment shares.
         what, how: as for `compare`.
     """
-    found = compare(*what, **how, out=out, originals=shared, tell=lambda line: print(name, line, flush=True))
+    earlier = shared if shared.exists() else None
+    found = compare(*what, **how, out=out, originals=earlier, tell=lambda line: print(name, line, flush=True))
     for original in (out / PARTS).glob("original*"):
         if not (shared / original.name).exists():
             shutil.copytree(original, shared / original.name)

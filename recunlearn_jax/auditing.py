@@ -55,7 +55,7 @@ def audit_runs(
     if len(golds) < 3:
         raise InputError(f"{len(golds)} Golds given; at least 3 are needed to know how far a Gold may be from another")
     begun = runs.manifest_of(original)
-    if "model_digest" not in begun or manifest["from_model"] != mark(begun):
+    if "model_digest" not in begun or manifest.get("from_model") != mark(begun):
         raise InputError(f"{original}: is not the original of {model}, which was made from another model")
     before, answer = runs.load(original, data=data), runs.load(model)
     forget_set = difference(before.dataset, answer.dataset)

@@ -97,7 +97,8 @@ def compare(
         shadows: number of shadow models for the check likelihood, 0 for none.
         seed: of the original and of the methods.
         out: folder for parts and results; what it already holds is not computed again.
-        originals: parts of another comparison on the same data, settings and seed, whose originals are copied instead of being trained.
+        originals: parts of another comparison on the same data, settings and seed, whose originals are copied instead of being trained;
+            an original of a further seed that is not there is trained.
         tell: receives one line per stage.
         on_epoch: receives each epoch's log entry.
 
@@ -105,7 +106,7 @@ def compare(
         The content of OUT/results.json, described in docs/results.md.
 
     Raises:
-        InputError: see `make_case`; or OUT holds another comparison; or an original of `originals` is of other data or settings.
+        InputError: see `make_case`; or OUT holds another comparison; or `originals` holds no original, or one of other data or settings.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
     check_type(config, Config, "config", "such as `PRESETS['fast']`")
@@ -115,6 +116,11 @@ def compare(
     numbers = number_of(golds)
     _check_arguments(chosen, numbers, checks, shadows)
     check_seed(seed)
+    originals = None if originals is None else as_path(originals, "originals")
+    if originals is not None and not runs.finished(originals / "original"):
+        raise InputError(
+            f"originals: {originals} holds no finished original; the folder {PARTS} of another comparison is expected"
+        )
     case = make_case(dataset, request, config, plant)._replace(shadows=shadows, work=out / PARTS)
     identity = {
         "data": dataset.name,
@@ -127,9 +133,7 @@ def compare(
     with folders.working(out, CLAIM):
         claim(out, CLAIM, identity, "comparison")
         tell(f"{case.dataset.summary()}; to forget: {_counted(case.forget_set)}")
-        place = _place(out, case, config)._replace(
-            originals=None if originals is None else as_path(originals, "originals")
-        )
+        place = _place(out, case, config)._replace(originals=originals)
 
         original = trained(place, seed, on_epoch)
         tell(f"original: best epoch {original.info['best_epoch']}, {original.seconds.total:.1f} s")
@@ -265,8 +269,9 @@ def trained(place: Place, seed: int, on_epoch: Callable[[dict[str, Any]], None],
     folder = place.folder / name
     before = place.originals / name if place.originals else None
     if before is not None and runs.finished(before) and not folder.exists():
-        made, wanted = runs.manifest_of(before), (config_to_dict(place.config), seed, place.original.dataset.checksum)
-        if (made["config"], made["seed"], made["data_checksum"]) != wanted:
+        made, wanted = runs.manifest_of(before), (place.config, seed, place.original.dataset.checksum)
+        config = config_from_dict(made["config"], str(before))  # a setting newer than the folder had its default
+        if (config, made["seed"], made["data_checksum"]) != wanted:
             raise InputError(f"{before}: was trained with other settings, another seed or on other data; leave it out")
         beside = folder.with_name(f"{name}.writing")
         shutil.rmtree(beside, ignore_errors=True)

@@ -119,12 +119,28 @@ class ForgetSet:
             found += _told(dataset, absent[held_out], f"stand in {split}, not in train, and leave it")
             absent = absent[~held_out]
         found += _told(dataset, absent, "are nowhere in the data; forgotten earlier, or a mistake?")
+        for kind, ids in (("user", self.request.users), ("item", self.request.items)):
+            again = [] if isinstance(ids, str) else _removed_earlier(ids, dataset, kind)
+            if again:
+                found.append(
+                    f"{len(again)} named {kind}s (first: {again[0]}) were removed earlier; nothing is left of them to forget"
+                )
+        again = 0 if isinstance(self.request.pairs, str) else len(self.request.pairs) - len(self.pairs)
+        if again:
+            found.append(f"{again} named pairs are of users or items that were removed earlier")
         gone = [name for name in self.request.modality if name in dataset.removed_modalities]
         return found + [f"modality {name} was removed earlier; nothing is left of it to forget" for name in gone]
 
     def absent_pairs(self, dataset: Dataset) -> np.ndarray:
         """Named pairs that are not in train, int64 [n, 2]: forgotten earlier, or a mistake worth reporting."""
         return self.pairs[~_among(self.pairs, dataset.train)]
+
+
+def _removed_earlier(ids: Sequence[Id], dataset: Dataset, kind: str) -> list[Id]:
+    """Those of some known ids that an earlier request removed."""
+    removed = dataset.removed_users if kind == "user" else dataset.removed_items
+    numbers = [_number(word, dataset, kind) for word in ids]
+    return [word for word, number in zip(ids, numbers, strict=True) if number is None or removed[number]]
 
 
 def _told(dataset: Dataset, pairs: np.ndarray, what: str) -> list[str]:
@@ -168,7 +184,7 @@ def parse(words: Sequence[str] | str, seed: int = 0) -> Request:
             raise InputError(f"request {word!r}: {name} is named twice; join the ids with commas")
         target[key] = _parse_selection(value, kind, word)
     request = Request(**chosen, seed=seed)
-    _checked(request, "request")  # refuses wrong shares and seeds; the request keeps the form of its words
+    checked(request, "request")  # refuses wrong shares and seeds; the request keeps the form of its words
     return request
 
 
@@ -194,7 +210,7 @@ def _of_values(values: Any, where: str, seed: int) -> Request:
     names = [modality] if isinstance(modality, str) else modality
     if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names):
         modality = dict.fromkeys(names, "all")
-    return _checked(Request(**{"seed": seed, **values, "modality": modality}), where)
+    return checked(Request(**{"seed": seed, **values, "modality": modality}), where)
 
 
 def as_request(given: Asked) -> Request:
@@ -235,7 +251,7 @@ def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
     return named if kind == "pairs" else [one for (one,) in named]
 
 
-def _checked(request: Request, where: str) -> Request:
+def checked(request: Request, where: str) -> Request:
     """The same request in plain lists and numbers, if it has the form that a request must have.
 
     Every request is checked here, however it was made: the same rules hold for words, files and `Request(...)`.
@@ -320,7 +336,7 @@ def resolve(request: Asked, dataset: Dataset) -> ForgetSet:
         InputError: ids or a share have a wrong form, ids or modalities are unknown, or the request is empty or leaves nothing to train on.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
-    request = _checked(as_request(request), "request")
+    request = checked(as_request(request), "request")
     if request.describe() == "nothing":
         raise InputError("the request is empty; name users, items, pairs or a modality to forget")
     rng = np.random.default_rng([request.seed, 7])
@@ -374,16 +390,24 @@ def _pairs(chosen: Pairs, dataset: Dataset, rng: np.random.Generator) -> np.ndar
     """int64 [n, 2]: the named or drawn pairs."""
     if isinstance(chosen, str):
         return dataset.train[_share(chosen, np.arange(len(dataset.train)), "pairs", rng)].astype(np.int64)
-    users = _known([user for user, _ in chosen], dataset, "user", " in a pair")
-    items = _known([item for _, item in chosen], dataset, "item", " in a pair")
-    return np.stack([users, items], axis=1)
+    sides = [(_number(u, dataset, "user", " in a pair"), _number(i, dataset, "item", " in a pair")) for u, i in chosen]
+    return np.array([pair for pair in sides if None not in pair], np.int64).reshape(-1, 2)
 
 
-def _known(ids: Sequence[Id], dataset: Dataset, kind: str, place: str = "") -> np.ndarray:
-    """Numbers of the ids, int64 [n]; compared as Python numbers, since an id may be too large for any array."""
+def _known(ids: Sequence[Id], dataset: Dataset, kind: str) -> np.ndarray:
+    """Numbers of the ids, int64 [n], without those that have none any more."""
+    numbers = [_number(word, dataset, kind) for word in ids]
+    return np.array([number for number in numbers if number is not None], np.int64)
+
+
+def _number(word: Id, dataset: Dataset, kind: str, place: str = "") -> int | None:
+    """The number of an id; None where an earlier request took the operator's id out of the data. Compared as Python numbers, since an id
+    may be too large for any array."""
     try:
-        return np.array([dataset.number(kind, word) for word in ids], np.int64)
+        return dataset.number(kind, word)
     except InputError as error:
+        if dataset.removed_ids.among(kind, [str(word)]):
+            return None
         raise InputError(f"request: {str(error).replace(';', f'{place};', 1)}") from error
 
 
@@ -585,7 +609,7 @@ def to_json(request: Request) -> dict[str, Any]:
     Raises:
         InputError: the request does not have the form that a request must have.
     """
-    return dataclasses.asdict(_checked(request, "request"))
+    return dataclasses.asdict(checked(request, "request"))
 
 
 def _brief(value: Any) -> str:

@@ -13,8 +13,9 @@ import pytest
 import scipy.stats
 from toys import NO_PAIRS, small_dataset, sorted_pairs
 
-from recunlearn_jax.audit import CHECKS, Subject, examine, make_case, sequence
+from recunlearn_jax.audit import CHECKS, Subject, cooccurrence, examine, likelihood, make_case, sequence
 from recunlearn_jax.audit.base import Attempt
+from recunlearn_jax.audit.canary import plant as plant_canaries
 from recunlearn_jax.audit.checks import judged_figures
 from recunlearn_jax.audit.cooccurrence import correlation, cosines, lost_cooccurrences
 from recunlearn_jax.audit.divergence import kl_divergence
@@ -41,14 +42,24 @@ from recunlearn_jax.errors import InputError
 from recunlearn_jax.evaluate import ranking_task, ranks_found
 from recunlearn_jax.graph import with_item_graphs
 from recunlearn_jax.recommender import Recommender, set_up
-from recunlearn_jax.requests import forget_pairs, parse, resolve, retained
+from recunlearn_jax.requests import Request, as_request, forget_pairs, parse, resolve, retained
 from recunlearn_jax.results import INSIDE
 from recunlearn_jax.stopwatch import stopwatch
 from recunlearn_jax.synthetic import toy
 from recunlearn_jax.train import fit
 from recunlearn_jax.unlearn import NoSettings, answer, mmrecun
 from recunlearn_jax.unlearn.sharded import as_tables
-from recunlearn_jax.verdict import Figure, bands, false_alarms, judge, prediction_band, verdicts, without
+from recunlearn_jax.verdict import (
+    Figure,
+    Measured,
+    bands,
+    false_alarms,
+    judge,
+    judgement,
+    prediction_band,
+    verdicts,
+    without,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -132,7 +143,7 @@ def test_lost_cooccurrences_by_hand():
     assert pairs.tolist() == [[3, 4]]
 
 
-def test_a_sample_of_lost_cooccurrences_is_of_all_items():
+def test_a_sample_of_lost_cooccurrences_is_of_all_items(monkeypatch):
     dataset = toy(200, 150, pairs_per_user=8, clusters=1, modalities=())
     forget_set = resolve(parse(["pairs:20%"]), dataset)
     found = functools.partial(
@@ -142,6 +153,8 @@ def test_a_sample_of_lost_cooccurrences_is_of_all_items():
     assert len(some) == 200 < len(whole) / 3
     assert {*map(tuple, some.tolist())} < {*map(tuple, whole.tolist())}
     assert abs(np.median(some) - np.median(whole)) < 10
+    np.testing.assert_array_equal(some, found(most=200))
+    monkeypatch.setattr(cooccurrence, "_AT_ONCE", 7)
     np.testing.assert_array_equal(some, found(most=200))
 
 
@@ -291,6 +304,28 @@ def test_planted_users_leave_with_the_request():
         make_case(dataset, request, CONFIG, {"canari": 2})
     with pytest.raises(InputError, match="'utility' plants nothing"):
         make_case(dataset, request, CONFIG, {"utility": 2})
+    with pytest.raises(InputError, match="seed -1 given"):
+        make_case(dataset, Request(users="5%", seed=-1), CONFIG, {"canary": 2})
+
+
+def test_canaries_of_a_shop_with_few_items():
+    """Their users buy what there is."""
+    shop = small_dataset().replace(train=sorted_pairs([(0, 0), (0, 1), (1, 2), (1, 3)]), valid=[], test=[])
+    planted, canaries = plant_canaries(shop, 1, popularity=(1, 100))
+    assert set(canaries.pairs.ravel().tolist()) <= {0, 1, 2, 3}
+    assert planted.num_users == shop.num_users + len(canaries.users)
+
+
+def test_figures_that_are_only_shown_widen_no_band():
+    figure = Figure("kept", "utility")
+    golds = {f"gold-{i}": {} for i in range(5)}
+
+    def judged(**shown):
+        of_golds = {f"gold-{i}": {"kept": float(i + 1), **shown} for i in range(5)}
+        return judgement([figure], {"method": Measured({"kept": -2.0, **shown}, of_golds)}, golds)["verdicts"]
+
+    assert judged()["method"]["kept"]["verdict"] == "utility lost"
+    assert judged(**{f"shown {n}": 0.0 for n in range(50)}) == judged()
 
 
 @pytest.fixture(scope="module")
@@ -325,17 +360,24 @@ def model_of(rows, case):
     return Recommender(set_up(case.retain, config, case.original.sizes), as_tables(rows, case.dataset))
 
 
-def test_parts_of_a_request_are_the_request(case):
-    whole = resolve(
-        dataclasses.replace(
-            parse(["items:3", "modality:image:1,2,5"]), users=[1, 2], pairs=case.dataset.train[:7].tolist()
-        ),
-        case.dataset,
-    )
-    retain = case.dataset
-    for request in in_parts(whole, case.dataset, 3):
-        retain = retained(retain, resolve(request, retain))
-    assert retain.checksum == retained(case.dataset, whole).checksum
+@pytest.mark.parametrize("modality", ["modality:image:1,2,3,5", "modality:image"])
+@pytest.mark.parametrize("of", ["numbers", "names"])
+def test_parts_of_a_request_are_the_request(case, modality, of):
+    """Also where content goes of items that are removed with it, or were before: they have no name any more."""
+    dataset = case.dataset
+    if of == "names":
+        names = {kind: [f"{kind}-{n}" for n in range(getattr(dataset, f"num_{kind}s"))] for kind in ("user", "item")}
+        dataset = dataset.replace(user_ids=names["user"], item_ids=names["item"])
+        modality = modality.replace("1,2,3,5", "item-1,item-2,item-3,item-5")
+    (earlier, item), users = (dataset.named(kind, np.array(ids)) for kind, ids in (("item", [4, 3]), ("user", [1, 2])))
+    dataset = retained(dataset, resolve({"items": [earlier]}, dataset))
+    single = zip(*(dataset.named(kind, dataset.train[:7, i]) for i, kind in enumerate(("user", "item"))), strict=True)
+    request = as_request({"items": [item], "users": users, "pairs": [*single]})
+    whole = resolve(dataclasses.replace(request, modality=parse([modality]).modality), dataset)
+    retain = dataset
+    for part in in_parts(whole, dataset, 3):
+        retain = retained(retain, resolve(part, retain))
+    assert retain.checksum == retained(dataset, whole).checksum
 
 
 def test_requests_in_turn_compile_nothing_after_the_first(case):
@@ -379,7 +421,7 @@ def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
             (tuple(p) in had) == inside for p, inside in zip(chosen.pairs.tolist(), chosen.inside[i], strict=True)
         )
         assert not set(map(tuple, dataset.test.tolist())) & set(map(tuple, chosen.pairs.tolist()))
-        retain = retained(dataset, shadow_request(case, dataset, chosen.pairs[chosen.inside[i]]))
+        retain = retained(dataset, resolve(shadow_request(case, dataset, chosen.pairs[chosen.inside[i]]), dataset))
         assert np.array_equal(retain.train, case.retain.train)
     alone = train_shadows(datasets, CONFIG, 2, seed=3)
     together = train_shadows(datasets, CONFIG, 2, seed=3, together=4)
@@ -397,6 +439,19 @@ def test_shadows_side_by_side_are_shadows_one_by_one_and_resume(case, tmp_path):
         ]
         programs = [answer(s, r, method, settings).seconds.programs for s, r in zip(alone, requests, strict=True)]
         assert programs[1:] == [0, 0, 0]
+
+
+def test_a_shadow_may_hold_no_candidate(shop, monkeypatch):
+    """Of a request for one pair; it has nothing to forget."""
+    original = fit(shop, Config("mf", train=TrainConfig(batch_size=128, max_epochs=1)))
+    user = shop.test[0, 0]
+    pair = shop.train[shop.train[:, 0] == user][:1]
+    case = make_case(shop, Request(pairs=pair.tolist()), original.config)._replace(original=original, shadows=4)
+    chosen = candidates(case, 4)
+    assert not chosen.inside.any(axis=1).all()
+    monkeypatch.setattr(likelihood, "make_shadows", lambda *_, **__: likelihood.Shadows([original] * 4, chosen, {}))
+    subject = Subject("surgery", original, Attempt("surgery", NoSettings(), 0))
+    assert set(likelihood.CHECK.prepare(case)(subject)(subject)) == {figure.name for figure in likelihood.FIGURES}
 
 
 # --- the audit is audited

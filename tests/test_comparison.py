@@ -5,16 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from recunlearn_jax import runs
+from recunlearn_jax import manifest, runs
 from recunlearn_jax.auditing import audit_runs
 from recunlearn_jax.comparison import PARTS, claim, compare
 from recunlearn_jax.config import Config, TrainConfig, config_to_dict
+from recunlearn_jax.data import write_dataset
 from recunlearn_jax.errors import InputError
 from recunlearn_jax.interop import imported
 from recunlearn_jax.preparation import prepare
 from recunlearn_jax.recommender import set_up
 from recunlearn_jax.requests import parse, resolve
 from recunlearn_jax.train import fit
+from recunlearn_jax.unlearn import answer
 
 CONFIG = Config("mf", train=TrainConfig(batch_size=128, max_epochs=2))
 LEAST = {"methods": ["surgery"], "golds": {"independent": 1, "coupled": 0}, "checks": ["utility"]}
@@ -43,6 +45,23 @@ def test_an_original_serves_a_further_request(shop, tmp_path):
     }.items():
         with pytest.raises(InputError, match="was trained with other settings, another seed or on other data"):
             compare(data, parse(["users:5%"]), config, **options, seed=seed, out=tmp_path / name)
+    # As a version before a setting was there has written it.
+    kept = manifest.read(first / PARTS / "original")
+    del kept["config"]["train"]["patience"]
+    manifest.write(first / PARTS / "original", kept)
+    compare(shop, parse(["users:5%"]), CONFIG, **options, seed=largest, out=tmp_path / "later")
+    assert not epochs
+
+
+def test_an_answer_whose_original_was_in_no_folder_has_none(shop, tmp_path):
+    original = fit(shop, CONFIG)
+    write_dataset(shop, tmp_path / "shop")
+    runs.save(tmp_path / "run", original, "../shop", {"kind": "trained", "seed": 0})
+    forget_set = resolve("users:5%", shop)
+    facts = runs.answer_facts(forget_set, "surgery", None, 0)
+    runs.release(tmp_path / "answer", answer(original, forget_set, "surgery"), facts)
+    with pytest.raises(InputError, match=r"run: is not the original of .*answer"):
+        audit_runs(tmp_path / "answer", tmp_path / "run", [tmp_path] * 3)
 
 
 def test_something_else_in_the_place_of_data_or_settings(shop, tmp_path, unchecked):
@@ -83,6 +102,7 @@ def test_something_else_in_the_place_of_data_or_settings(shop, tmp_path, uncheck
         ({"golds": "few"}, "golds 'few': expected a number"),
         ({"plant": 3}, "plant: 3 given; a Mapping is expected"),
         ({"plant": {"canary": "2"}}, "plant: canary is '2'; a whole number"),
+        ({"originals": "elsewhere"}, "originals: elsewhere holds no finished original; the folder parts"),
         ({"shadows": "4"}, "shadows is '4'; a whole number"),
         ({"methods": "delt"}, "method 'delt' is not known; did you mean 'delta'"),
         ({"checks": "utilty"}, "check 'utilty' is not known"),

@@ -230,7 +230,26 @@ def test_what_is_removed_has_no_name_left(tmp_path):
     assert after.user_ids.tolist() == ["ann", "7", "", "a-b", "zoë, x"]
     assert after.item_ids.tolist()[:3] == ["B0", "", "B2"]
     assert read_dataset(write_dataset(after, tmp_path / "after")).checksum == after.checksum
-    assert "unknown user '007'" in told(resolve, parse(["users:007"]), after)
+
+
+@pytest.mark.parametrize("dataset", [small_dataset(2), named_dataset()], ids=["numbers", "names"])
+def test_what_was_removed_may_be_asked_for_again(dataset):
+    """As a retried request does, by number or by a name that is in the data no more; what nobody ever knew is refused."""
+    user, item = dataset.word("user", 2), dataset.word("item", 1)
+    words = [f"users:{user}", f"items:{item}", f"modality:image:{item}", f"pairs:{user}-{item}"]
+    after = retained(dataset, resolve(parse(words[:2]), dataset))
+    again = resolve(parse(words), after)
+    assert retained(after, again).checksum == after.checksum
+    said = again.notes(after)
+    assert f"1 named users (first: {user}) were removed earlier; nothing is left of them to forget" in said
+    assert f"1 named items (first: {item}) were removed earlier; nothing is left of them to forget" in said
+    assert any("1 named pairs" in note for note in said)
+    more = resolve(parse([f"users:{user},{dataset.word('user', 1)}"]), after)
+    assert more.users[1]
+    assert len(more.notes(after)) == 1
+    assert not resolve(parse(["users:40%"]), after).notes(after)
+    for place, word in (("", "users:nobody"), (" in a pair", f"pairs:{user}-nothing")):
+        assert "unknown " in told(resolve, parse([word]), after), place
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """A stream: its clock, its plan, what is taken up, the guard, and a replay that is cut off and goes on to the same bits."""
 
+import itertools
 import json
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -27,7 +29,7 @@ from recunlearn_jax.stream.guard import Spent, objection
 from recunlearn_jax.stream.learning import begun, grown
 from recunlearn_jax.stream.replay import WATCHED_FIGURE, _removed_pairs, spent_after, watched_recall
 from recunlearn_jax.synthetic import toy
-from recunlearn_jax.train import fit
+from recunlearn_jax.train import fit, train
 from recunlearn_jax.unlearn import answer
 
 CONFIG = Config("lightgcn", train=TrainConfig(batch_size=256, learning_rate=5e-3, max_epochs=2))
@@ -122,6 +124,15 @@ def test_requests_name_what_is_there(shop, seed):
     assert kinds.count("1 % of the users") == 2
     assert not dataset.removed_items[canaries.pairs].any()
     assert set(kinds) <= {"canary", "1 % of the users", "one user", "pairs of a user", "one item", "0.1 % of the users"}
+
+
+@pytest.mark.parametrize("requests", [4, 5, 6, 20])
+def test_two_requests_are_large(shop, requests):
+    """However few there are beside the canaries."""
+    whole, canaries = plant(shop, 2, popularity=(3, 40))
+    plan = make_plan(whole, clock_of(shop, None, "drawn", 0), requests=requests, updates=2, canaries=canaries)
+    kinds = [event.kind for event in plan.events if isinstance(event, Remove)]
+    assert (len(kinds), kinds.count("1 % of the users")) == (requests, 2)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +365,7 @@ def untimed(value):
 
 
 @pytest.mark.slow
-def test_a_replay_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+def test_a_replay_that_is_killed_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     """Cut off twice, between updates, it ends as one that was not: the same log, the same parameters."""
     shop = toy(150, 90, pairs_per_user=8, clusters=3, feature_size=4)
     whole = played(shop, tmp_path / "whole")
@@ -373,6 +384,23 @@ def test_a_replay_that_is_killed_goes_on_to_the_same_bits(tmp_path):
     assert events.count("quarter") == 4
     assert "retrain" in events  # the guard was given little
     assert all(e["seconds"] >= 0 for e in whole["events"] if "seconds" in e)
+
+    # What the guard asked for after a request is kept: cut off in what follows, it is not trained again.
+    retrained = 1 + [*itertools.pairwise(events)].index(("remove", "retrain"))
+    trained = []
+    monkeypatch.setattr(
+        sys.modules["recunlearn_jax.stream.replay"],
+        "train",
+        lambda *a, run, **k: trained.append(run.name) or train(*a, run=run, **k),
+    )
+    with pytest.raises(Cut):
+        played(shop, tmp_path / "later", retrained + 2)
+    name = f"retrained-{whole['events'][retrained]['index']}"
+    assert trained == ["original", name]
+    assert untimed(played(shop, tmp_path / "later")["events"]) == untimed(whole["events"])
+    assert trained.count(name) == 1
+    assert not [*(tmp_path / "later").glob("retrained-*")]
+
     text = stream_markdown(whole)
     assert "8 requests removed" in text
     assert "exact retraining" in text

@@ -81,11 +81,11 @@ def plant(
         chosen = rest
     if len(pairs) < count:
         raise InputError(f"{count} canaries asked for; only {len(pairs)} unrelated item pairs were found")
-    weights = known / known.sum()
+    weights, drawn = known / known.sum(), min(fillers + 2, np.count_nonzero(known))
     histories = []
     for a, b in pairs:
         for _ in range(group):
-            others = rng.choice(dataset.num_items, fillers + 2, replace=False, p=weights)
+            others = rng.choice(dataset.num_items, drawn, replace=False, p=weights)
             histories.append(np.array([a, b, *[o for o in others if o not in (a, b)][:fillers]]))
     planted, users = add_users(dataset, histories)
     return planted, Canaries(np.array(pairs, np.int32), users)

@@ -11,7 +11,7 @@ from recunlearn_jax.backbones import backbone_kind
 from recunlearn_jax.config import Config
 from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.errors import InputError, check_type, shown
-from recunlearn_jax.requests import Request, resolve, retained
+from recunlearn_jax.requests import Request, checked, resolve, retained
 from recunlearn_jax.settings import suggestion
 
 
@@ -28,6 +28,7 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         InputError: a named check plants nothing, or a number is not a whole one of at least 0; or see `requests.resolve` and the check's
             own `plant`.
     """
+    request = checked(request, "request")
     before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
     check_type(plant or {}, Mapping, "plant", "such as {'canary': 20}")
     planted, taken, users = {}, np.zeros(0, int), np.zeros(0, np.int32)

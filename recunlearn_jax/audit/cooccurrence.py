@@ -13,6 +13,8 @@ from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.requests import forget_pairs
 from recunlearn_jax.verdict import Figure
 
+_AT_ONCE = 500
+
 
 def lost_cooccurrences(original: Dataset, retain: Dataset, forgotten: np.ndarray, most: int = 20000) -> np.ndarray:
     """Item pairs that shared a user through a forgotten pair and share none in the retained data, int32 [n, 2].
@@ -33,7 +35,11 @@ def lost_cooccurrences(original: Dataset, retain: Dataset, forgotten: np.ndarray
     by_item = retain.train_matrix.tocsc()
     chosen = np.random.default_rng(5).permutation(len(pairs))[: 2 * most]
     pairs = pairs[chosen]
-    left = np.asarray(by_item[:, pairs[:, 0]].multiply(by_item[:, pairs[:, 1]]).sum(axis=0)).ravel()
+    # A few pairs at a time: the columns of thousands of items may be larger than the data by far.
+    blocks = np.array_split(pairs, 1 + len(pairs) // _AT_ONCE)
+    left = np.concatenate(
+        [np.ravel(by_item[:, a].multiply(by_item[:, b]).sum(axis=0)) for a, b in (x.T for x in blocks)]
+    )
     lost = pairs[left == 0][:most]
     return lost[np.lexsort(lost.T[::-1])].astype(np.int32)
 

@@ -32,7 +32,7 @@ from recunlearn_jax.dataset import Dataset
 from recunlearn_jax.evaluate import held_out_task, pair_margins, ranking_metrics
 from recunlearn_jax.precision import check_precision
 from recunlearn_jax.recommender import Recommender, init_params, set_up
-from recunlearn_jax.requests import ForgetSet, forget_pairs, named, resolve
+from recunlearn_jax.requests import Request, forget_pairs, named
 from recunlearn_jax.settings import seed_after
 from recunlearn_jax.train import TrainState, best_entry, init_state, train, train_epoch
 from recunlearn_jax.unlearn import answer
@@ -75,11 +75,11 @@ def shadow_data(case: Case, chosen: Candidates) -> list[Dataset]:
     return [with_train(chosen.pairs[rows]) for rows in chosen.inside]
 
 
-def shadow_request(case: Case, dataset: Dataset, pairs: np.ndarray) -> ForgetSet:
+def shadow_request(case: Case, dataset: Dataset, pairs: np.ndarray) -> Request:
     """The case's request on a shadow: the same users and items, and the candidates it was trained on."""
     users, items = np.flatnonzero(case.forget_set.users), np.flatnonzero(case.forget_set.items)
     single = pairs[~case.forget_set.users[pairs[:, 0]] & ~case.forget_set.items[pairs[:, 1]]]
-    return resolve(named(dataset, users, items, single, case.forget_set.features), dataset)
+    return named(dataset, users, items, single, case.forget_set.features)
 
 
 @functools.partial(jax.jit, static_argnames=("backbone", "config", "together"), donate_argnames="states")
@@ -259,6 +259,8 @@ def prepare(case: Case):
             if subject.attempt is None:
                 return shadow
             request = shadow_request(case, shadow.dataset, made.chosen.pairs[made.chosen.inside[i]])
+            if request.describe() == "nothing":  # by chance, a shadow may hold none of a few candidates
+                return shadow
             method, settings, seed = subject.attempt
             return answer(shadow, request, method, settings, seed=seed_after(seed, i))
 

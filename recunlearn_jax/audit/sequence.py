@@ -35,7 +35,8 @@ def in_parts(forget_set: ForgetSet, dataset: Dataset, parts: int) -> list[Reques
     users, items = np.flatnonzero(forget_set.users), np.flatnonzero(forget_set.items)
     pairs = forget_pairs(dataset, forget_set)
     single = pairs[~forget_set.users[pairs[:, 0]] & ~forget_set.items[pairs[:, 1]]]
-    rows = {m: np.flatnonzero(chosen) for m, chosen in forget_set.features.items()}
+    gone = forget_set.items | dataset.removed_items  # they have no row, and where items have names, no name
+    rows = {m: np.flatnonzero(chosen & ~gone) for m, chosen in forget_set.features.items()}
 
     def part(i: int) -> Request:
         """Pairs are sorted by user, so dealing them out in turn gives every part some pairs of each user."""

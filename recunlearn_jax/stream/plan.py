@@ -98,7 +98,8 @@ def make_plan(
     cuts = np.linspace(start, len(arrivals), updates + 1).astype(int)
     rng = np.random.default_rng([seed, 22])
     places = np.sort(rng.integers(0, updates, requests))  # the part of the arrivals in which each request comes
-    large = {planted + round((requests - planted) * at) for at in (1 / 3, 2 / 3)}
+    first, second = (round((requests - planted) * at) for at in (1 / 3, 2 / 3))
+    large = {planted + first, planted + max(first + 1, second)}
     draw = _Draws(dataset, arrivals, rng, canaries)
     events: list[Event] = []
     learned = 0

@@ -3,7 +3,7 @@
 OUT/stream.json      the result, described in `replay`
 OUT/plan.json        what was asked for; another stream in the same folder is refused
 OUT/state/           parameters and log after the last training, update or quarter; a killed replay resumes there, to the same bits
-OUT/original, OUT/gold-*   trainings under way
+OUT/original, OUT/gold-*, OUT/retrained-*   trainings under way
 """
 
 import hashlib
@@ -171,8 +171,9 @@ def _replayed(stream: Stream, tell: Callable[[str], None]) -> list[dict[str, Any
         log += [{"index": index, **entry} for entry in entries]
         for entry in entries:
             tell(_line(entry))
-        if not isinstance(event, Remove):
+        if len(entries) > 1 or not isinstance(event, Remove):  # trained, or compared
             _keep(stream, model, log, index + 1)
+            folders.discard(_retraining(stream, index))
     return log
 
 
@@ -193,9 +194,8 @@ def _after(
         return model, [entry]
     with stopwatch() as seconds:
         setup = set_up(model.dataset, stream.config, stream.sizes, model.setup)
-        model = train(setup, settings.seed_after(stream.seed, 10**6 + index), run=stream.out / f"retrained-{index}")
+        model = train(setup, settings.seed_after(stream.seed, 10**6 + index), run=_retraining(stream, index))
         jax.block_until_ready(model.rows)
-    folders.discard(stream.out / f"retrained-{index}")
     spent = {
         "why": why,
         "seconds": (seconds + model.seconds).total,
@@ -355,6 +355,10 @@ def _removed_pairs(stream: Stream, index: int, dataset: Dataset) -> np.ndarray:
     return pairs[here & ~still]
 
 
+def _retraining(stream: Stream, index: int) -> Path:
+    return stream.out / f"retrained-{index}"
+
+
 def _keep(stream: Stream, model: Recommender, log: list[dict[str, Any]], done: int) -> None:
     checkpoint.save_tree(checkpoint.state_path(stream.out, done), {"params": model.params}, log)
     checkpoint.keep_only(stream.out, done)
@@ -371,13 +375,13 @@ def _resumed(
         with stopwatch() as seconds:
             original = train(set_up(dataset, stream.config, stream.sizes), stream.seed, run=stream.out / "original")
             jax.block_until_ready(original.rows)
-        folders.discard(stream.out / "original")
         spent = seconds + original.seconds
         recall = watched_recall(original, watched)
         entry = {"event": "original", "pairs": len(dataset.train), "seconds": spent.total, "compiling": spent.compiling}
         log = [entry | {"epochs": original.info["epochs"], **recall}]
         tell(_line(log[0]))
         _keep(stream, original, log, 0)
+        folders.discard(stream.out / "original")
         saved = [0]
     # The data of that moment is rebuilt from the plan, which costs no training.
     for event in stream.plan.events[: saved[-1]]:
