@@ -50,7 +50,7 @@ CASES = {
     "tiktok_pairs_5_seed1": Asked("tiktok", ("pairs:5%",), 1, independent=16, more=EXACT_AND_CERTIFIED),
     "tiktok_items_5_seed1": Asked("tiktok", ("items:5%",), 1, independent=16),
     "tiktok_users_5_and_items_5_seed1": Asked("tiktok", ("users:5%", "items:5%"), 1, independent=16),
-    "tiktok_users_5_seed2": Asked("tiktok", ("users:5%",), 2),
+    "tiktok_users_5_seed2": Asked("tiktok", ("users:5%",), 2, independent=8),
     "tiktok_pairs_5_seed2": Asked("tiktok", ("pairs:5%",), 2, independent=16),
     "tiktok_items_5_seed2": Asked("tiktok", ("items:5%",), 2),
     "tiktok_users_5_and_items_5_seed2": Asked("tiktok", ("users:5%", "items:5%"), 2, independent=16),
