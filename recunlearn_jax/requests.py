@@ -184,7 +184,7 @@ def parse(words: Sequence[str] | str, seed: int = 0) -> Request:
             raise InputError(f"request {word!r}: {name} is named twice; join the ids with commas")
         target[key] = _parse_selection(value, kind, word)
     request = Request(**chosen, seed=seed)
-    checked(request, "request")  # refuses wrong shares and seeds; the request keeps the form of its words
+    checked(request)  # refuses wrong shares and seeds; the request keeps the form of its words
     return request
 
 
@@ -251,7 +251,7 @@ def _parse_selection(value: str, kind: str, word: str) -> Ids | Pairs:
     return named if kind == "pairs" else [one for (one,) in named]
 
 
-def checked(request: Request, where: str) -> Request:
+def checked(request: Request, where: str = "request") -> Request:
     """The same request in plain lists and numbers, if it has the form that a request must have.
 
     Every request is checked here, however it was made: the same rules hold for words, files and `Request(...)`.
@@ -336,7 +336,7 @@ def resolve(request: Asked, dataset: Dataset) -> ForgetSet:
         InputError: ids or a share have a wrong form, ids or modalities are unknown, or the request is empty or leaves nothing to train on.
     """
     check_type(dataset, Dataset, "dataset", "`read_dataset` reads a data folder")
-    request = checked(as_request(request), "request")
+    request = checked(as_request(request))
     if request.describe() == "nothing":
         raise InputError("the request is empty; name users, items, pairs or a modality to forget")
     rng = np.random.default_rng([request.seed, 7])
@@ -609,7 +609,7 @@ def to_json(request: Request) -> dict[str, Any]:
     Raises:
         InputError: the request does not have the form that a request must have.
     """
-    return dataclasses.asdict(checked(request, "request"))
+    return dataclasses.asdict(checked(request))
 
 
 def _brief(value: Any) -> str:

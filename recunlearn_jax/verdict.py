@@ -172,8 +172,8 @@ def judgement(
     """
     # The same number of figures for all models: all figures that any of them is judged by.
     further = {name for model in models.values() for row in model.golds.values() for name in row}
-    common_to_all = {figure.name for figure in judged_figures(figures, list(golds.values()))}
-    count = len(common_to_all | (further & {figure.name for figure in figures}))
+    of_golds = {figure.name for figure in judged_figures(figures, list(golds.values()))}
+    count = len({figure.name for figure in figures} & (of_golds | further))
     common = bands(figures, list(golds.values()), count)
     shown = {name: band._asdict() for name, band in common.items()}
     judged = {}

@@ -28,7 +28,7 @@ def make_case(dataset: Dataset, request: Request, config: Config, plant: Mapping
         InputError: a named check plants nothing, or a number is not a whole one of at least 0; or see `requests.resolve` and the check's
             own `plant`.
     """
-    request = checked(request, "request")
+    request = checked(request)
     before = dataset = backbone_kind(config.backbone).complete(dataset, config.model)
     check_type(plant or {}, Mapping, "plant", "such as {'canary': 20}")
     planted, taken, users = {}, np.zeros(0, int), np.zeros(0, np.int32)

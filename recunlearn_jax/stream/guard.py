@@ -10,9 +10,8 @@ from recunlearn_jax.settings import Checked, NotNegative, Share
 class Guard(Checked):
     """How much approximation may cost before exact retraining is due.
 
-    Answers have been judged against retraining for requests for 5 % of users, items or pairs at once, and for 5 % of users in twenty parts
-    (docs/forgetting.md);
-    beyond that nothing has been measured, so no more is allowed by default.
+    Answers have been judged against retraining for requests that forget 5 to 13 % of the pairs at once, and for 5 % of the users in twenty
+    parts (docs/forgetting.md). The default is the lower end.
     """
 
     forgotten: Share = 0.05
